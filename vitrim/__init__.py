@@ -1,0 +1,17 @@
+"""vitrim: adapt a Vision Transformer with few parameters to train and few tokens to run."""
+
+from vitrim.compose import compose as compose
+from vitrim.compose import merge as merge
+from vitrim.methods import METHODS as METHODS
+from vitrim.methods import REDUCERS as REDUCERS
+from vitrim.methods import TUNERS as TUNERS
+from vitrim.methods import parse_method as parse_method
+from vitrim.reducers import EViT as EViT
+from vitrim.saving import load as load
+from vitrim.saving import save as save
+from vitrim.state import TokenState as TokenState
+from vitrim.tuners import Adapter as Adapter
+from vitrim.tuners import DenseAdapter as DenseAdapter
+from vitrim.tuners import LoRA as LoRA
+
+__version__ = "0.1.0"

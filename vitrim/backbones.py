@@ -1,0 +1,188 @@
+"""Where a backbone comes from, written down well enough to find it again: timm's names, local files, the bundled one, modules."""
+
+import hashlib
+import json
+from collections.abc import Collection
+from dataclasses import asdict, dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from vitrim.checks import did_you_mean
+
+BUNDLED = "vitrim_tiny_patch8_96"
+CHECKPOINT_ENDINGS = (".safetensors", ".pth", ".pt", ".bin", ".npz")
+
+
+@dataclass(frozen=True)
+class Origin:
+    """How to make the same backbone again.
+
+    Attributes:
+        name: timm's model name, the bundled name, or a module's class name.
+        kind: "pretrained" (downloaded by timm), "file" (local weights), "bundled", "random" (from a seed) or "module".
+        image_size: (height, width) it was built for.
+        weights: the local file, for kind "file".
+        seed: of the random start, for kind "random".
+    """
+
+    name: str
+    kind: str
+    image_size: tuple[int, int]
+    weights: str | None = None
+    seed: int | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values for a JSON file."""
+        return asdict(self)
+
+    @staticmethod
+    def from_json(values: dict[str, Any]) -> "Origin":
+        """The inverse of `to_json`."""
+        return Origin(**{**values, "image_size": tuple(values["image_size"])})
+
+
+def open_backbone(
+    backbone: str | nn.Module,
+    pretrained: bool = False,
+    weights: str | Path | None = None,
+    image_size: int | tuple[int, int] | None = None,
+    seed: int | None = None,
+) -> tuple[nn.Module, Origin]:
+    """A timm model and its origin. Without `pretrained` or `weights` a named model starts from a recorded random seed.
+
+    Raises ValueError for unknown names and unusable weights, FileNotFoundError for missing files.
+    """
+    size = None if image_size is None else _pair(image_size)
+    if isinstance(backbone, nn.Module):
+        if pretrained or weights is not None:
+            raise ValueError("a module brings its own weights; pretrained and weights go with a model name")
+        if size is not None and size != tuple(backbone.patch_embed.img_size):
+            backbone.set_input_size(img_size=size)
+        name = (getattr(backbone, "pretrained_cfg", None) or {}).get("architecture") or type(backbone).__name__
+        return backbone, Origin(name, "module", _size_of(backbone))
+    if weights is None and backbone.endswith(CHECKPOINT_ENDINGS):
+        backbone, weights = name_in_file(backbone), backbone
+    if backbone == BUNDLED:
+        if pretrained or weights is not None:
+            raise ValueError(f"{BUNDLED} comes with its weights; leave out pretrained and weights")
+        vit = _bundled(size)
+        return vit, Origin(BUNDLED, "bundled", _size_of(vit))
+    _check_name(backbone)
+    if weights is not None:
+        if pretrained:
+            raise ValueError("pretrained downloads weights and weights names a file: give one of the two")
+        vit = _from_file(backbone, Path(weights), size)
+        return vit, Origin(backbone, "file", _size_of(vit), weights=str(Path(weights).resolve()))
+    if pretrained:
+        vit = _downloaded(backbone, size)
+        return vit, Origin(backbone, "pretrained", _size_of(vit))
+    seed = int(torch.randint(2**31, ())) if seed is None else seed
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        vit = _create(backbone, size)
+    return vit, Origin(backbone, "random", _size_of(vit), seed=seed)
+
+
+def digest(vit: nn.Module, leaving_out: Collection[str] = ()) -> str:
+    """SHA-256 over names, shapes and float32 values of a backbone's weights, without its head and the names left out."""
+    running = hashlib.sha256()
+    for name, value in sorted(vit.state_dict().items()):
+        if name.split(".")[0] in ("head", "head_dist") or name in leaving_out:
+            continue
+        running.update(f"{name} {tuple(value.shape)}".encode())
+        running.update(value.detach().to("cpu", torch.float32).contiguous().numpy().data)
+    return running.hexdigest()
+
+
+def bundled_file() -> Path:
+    """The bundled weights."""
+    return Path(str(files("vitrim") / "assets" / f"{BUNDLED}.safetensors"))
+
+
+def name_in_file(file: str) -> str:
+    """The model a checkpoint file is named after, as timm names its files: NAME.TAG.safetensors or NAME.safetensors."""
+    import timm
+
+    stem = Path(file).name.removesuffix(Path(file).suffix)
+    for name in (stem, stem.split(".")[0]):
+        if timm.is_model(name):
+            return name
+    raise ValueError(f"cannot tell from the file name {Path(file).name!r} which model it is for; give the name and weights={file!r}")
+
+
+def _check_name(name: str) -> None:
+    import timm
+
+    if not timm.is_model(name):
+        known = [BUNDLED, *timm.list_models("*vit*"), *timm.list_models("*eva*"), *timm.list_models("deit*")]
+        raise ValueError(f"no model {name!r} in timm; {did_you_mean(name.split('.')[0], known)}")
+
+
+def _create(name: str, size: tuple[int, int] | None, **options: Any) -> nn.Module:
+    import timm
+
+    if size is not None:
+        options["img_size"] = size
+    try:
+        return timm.create_model(name, **options)
+    except TypeError as error:
+        if size is not None and "img_size" in str(error):
+            raise ValueError(f"{name} cannot be built for another image size") from error
+        raise
+
+
+def _downloaded(name: str, size: tuple[int, int] | None) -> nn.Module:
+    try:
+        return _create(name, size, pretrained=True)
+    except Exception as error:  # timm and its hub client raise a dozen kinds when offline
+        raise ValueError(
+            f"could not fetch pretrained weights of {name}: {_first_line(error)}; download them and give weights=FILE"
+        ) from error
+
+
+def _from_file(name: str, file: Path, size: tuple[int, int] | None) -> nn.Module:
+    if not file.is_file():
+        raise FileNotFoundError(f"no weights file {str(file)!r}")
+    overlay = {"file": str(file), "custom_load": file.suffix == ".npz"}
+    errors = []
+    for classes in (None, 0):  # a file without a head fits the model without one
+        options = {} if classes is None else {"num_classes": classes}
+        try:
+            return _create(name, size, pretrained=True, pretrained_cfg_overlay=overlay, **options)
+        except Exception as error:  # unpickling, safetensors and key mismatches each raise their own kind
+            errors.append(error)
+    raise ValueError(f"the weights in {file.name!r} do not fit {name}: {_first_line(errors[0])}") from errors[0]
+
+
+def _bundled(size: tuple[int, int] | None) -> nn.Module:
+    from safetensors import safe_open
+    from safetensors.torch import load_file
+    from timm.models.vision_transformer import VisionTransformer
+
+    with safe_open(bundled_file(), framework="pt") as opened:
+        about = opened.metadata()
+    vit = VisionTransformer(**{**json.loads(about["architecture"]), "num_classes": 0})
+    vit.load_state_dict({name: value.float() for name, value in load_file(bundled_file()).items()})
+    if size is not None:
+        vit.set_input_size(img_size=size)
+    return vit
+
+
+def _pair(size: int | tuple[int, int]) -> tuple[int, int]:
+    pair = (size, size) if isinstance(size, int) else tuple(size)
+    if len(pair) != 2 or not all(isinstance(side, int) and side > 0 for side in pair):
+        raise ValueError(f"image_size must be pixels or (height, width), got {size!r}")
+    return pair[0], pair[1]
+
+
+def _size_of(vit: nn.Module) -> tuple[int, int]:
+    height, width = vit.patch_embed.img_size
+    return int(height), int(width)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

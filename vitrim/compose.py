@@ -1,0 +1,86 @@
+"""`compose`: a backbone and methods become one model. `merge`: what folds is folded back."""
+
+import copy
+from pathlib import Path
+
+from torch import nn
+
+from vitrim.backbones import Origin, open_backbone
+from vitrim.checks import check_positive
+from vitrim.method import Method
+from vitrim.methods import parse_method
+from vitrim.preprocess import Preprocess
+from vitrim.stage import StagedViT
+from vitrim.support import check_support
+from vitrim.tuned_linear import TunedLinear
+
+
+def compose(
+    backbone: str | nn.Module,
+    *methods: Method | str,
+    num_classes: int | None = None,
+    pretrained: bool = False,
+    image_size: int | tuple[int, int] | None = None,
+    weights: str | Path | None = None,
+) -> StagedViT:
+    """A backbone with tuners and reducers on it: everything is frozen but what the methods add and the classifier.
+
+    Args:
+        backbone: a timm model name, "vitrim_tiny_patch8_96" (bundled), a checkpoint file named after its model, or a timm module
+            (which the returned model owns and changes).
+        methods: any tuners and reducers, attached in this order; text such as "EViT(keep=0.5)" is parsed.
+        num_classes: outputs of a fresh classifier; None keeps the backbone's own.
+        pretrained: let timm download the named model's weights.
+        image_size: pixels, or (height, width); position embeddings are resized by timm.
+        weights: a local safetensors, pth or npz file for the named model.
+
+    Raises:
+        ValueError: for unknown names, backbones or combinations that are not supported; the message names the part.
+        FileNotFoundError: for a missing weights file.
+
+    >>> model = compose("vit_tiny_patch16_224", LoRA(rank=8), EViT(keep=0.7, at=(3, 6, 9)), num_classes=10)
+    """
+    if isinstance(backbone, StagedViT):
+        raise ValueError("this model is composed already; compose from a fresh timm module or a name")
+    parsed = tuple(parse_method(method) if isinstance(method, str) else method for method in methods)
+    for method in parsed:
+        if not isinstance(method, Method):
+            raise ValueError(f"{method!r} is no method; pass instances such as LoRA(rank=8) or their text")
+    vit, origin = open_backbone(backbone, pretrained, weights, image_size)
+    return assemble(vit, origin, parsed, num_classes)
+
+
+def assemble(vit: nn.Module, origin: Origin, methods: tuple[Method, ...], num_classes: int | None) -> StagedViT:
+    """Put methods on an opened backbone; `compose` and `load` meet here."""
+    check_support(vit)
+    if any(isinstance(module, TunedLinear) for module in vit.modules()):
+        raise ValueError("the backbone already carries tuned layers; compose from a fresh timm module or a name")
+    if num_classes is not None and num_classes != vit.num_classes:
+        check_positive("compose", "num_classes", num_classes)
+        vit.reset_classifier(num_classes)
+    model = StagedViT(vit, Preprocess.of(vit), origin)
+    model.requires_grad_(False)
+    for head in _classifiers(vit):
+        head.requires_grad_(True)
+    for method in methods:
+        method.attach(model)
+    model.methods = methods
+    return model
+
+
+def merge(model: StagedViT) -> StagedViT:
+    """A copy whose foldable layers (LoRA, SSF, ...) are plain layers again: same logits, no cost. Reducers and branches stay."""
+    merged = copy.deepcopy(model)
+    for parent in list(merged.modules()):
+        for name, child in list(parent.named_children()):
+            if isinstance(child, TunedLinear):
+                setattr(parent, name, child.merged().train(child.training))
+    merged.methods = tuple(method for method in model.methods if not method.folds)
+    merged.base_names = frozenset(f"vit.{name}" for name in merged.vit.state_dict())
+    merged.origin = Origin(model.origin.name, "merged", model.origin.image_size)
+    return merged
+
+
+def _classifiers(vit: nn.Module) -> tuple[nn.Module, ...]:
+    head = vit.get_classifier()
+    return tuple(head) if isinstance(head, tuple) else (head,)

@@ -1,0 +1,158 @@
+"""What a run is made of: backbone, data, methods and training settings, settled before anything is loaded.
+
+`settle` fills in what was not asked for from the recipe and the defaults; `resume` takes a stored plan and refuses
+whatever was asked for differently. The stored form is plain JSON, so a run folder says by itself what was run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vitrim.training import Training
+
+if TYPE_CHECKING:
+    from vitrim.methods import Method
+
+DEFAULT_MODEL = "vitrim_tiny_patch8_96"
+DEFAULT_DATA = "digits"
+DEFAULT_RECIPE = "sparse-tuning"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything that decides the outcome of a run, as text and numbers."""
+
+    model: str
+    pretrained: bool
+    weights: str | None
+    image_size: tuple[int, int] | None
+    data: str
+    root: str | None
+    recipe: str | None
+    methods: tuple[str, ...]
+    training: Training
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "model": self.model,
+            "pretrained": self.pretrained,
+            "weights": self.weights,
+            "image_size": list(self.image_size) if self.image_size else None,
+            "data": self.data,
+            "root": self.root,
+            "recipe": self.recipe,
+            "methods": list(self.methods),
+            "training": self.training.to_json(),
+        }
+
+    @classmethod
+    def from_json(cls, stored: Mapping[str, Any]) -> Plan:
+        size = stored["image_size"]
+        return cls(
+            model=stored["model"],
+            pretrained=stored["pretrained"],
+            weights=stored["weights"],
+            image_size=(size[0], size[1]) if size else None,
+            data=stored["data"],
+            root=stored["root"],
+            recipe=stored["recipe"],
+            methods=tuple(stored["methods"]),
+            training=Training().changed(stored["training"]),
+        )
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the caller asked for; None everywhere means: not asked, take the default."""
+
+    model: str | None = None
+    pretrained: bool | None = None
+    weights: str | Path | None = None
+    image_size: int | tuple[int, int] | None = None
+    data: str | None = None
+    root: str | Path | None = None
+    recipe: str | None = None
+    methods: Sequence[str | Method] | None = None
+    training: Training | Mapping[str, object] | None = None
+
+    def settings(self) -> dict[str, Any]:
+        """The settings asked for outside training, in the form a plan stores."""
+        size = self.image_size
+        values = {
+            "model": self.model,
+            "pretrained": self.pretrained,
+            "weights": None if self.weights is None else str(Path(self.weights).resolve()),
+            "image_size": (size, size) if isinstance(size, int) else size,
+            "data": self.data,
+            "root": None if self.root is None else str(Path(self.root).resolve()),
+            "recipe": self.recipe,
+            "methods": None if self.methods is None else method_texts(self.methods),
+        }
+        return {name: value for name, value in values.items() if value is not None}
+
+    def training_changes(self) -> dict[str, object]:
+        if isinstance(self.training, Training):
+            return self.training.to_json()
+        return dict(self.training or {})
+
+
+def settle(asked: Asked) -> Plan:
+    """Fill in what was not asked for."""
+    if asked.recipe is not None and asked.methods is not None:
+        raise ValueError(
+            f"recipe {asked.recipe!r} brings its own methods, so methods cannot be given as well; choose one of the two"
+        )
+    settings = asked.settings()
+    training = Training()
+    if "methods" not in settings:
+        recipe = find_recipe(settings.setdefault("recipe", DEFAULT_RECIPE))
+        settings["methods"] = method_texts(recipe.methods)
+        training = recipe.training
+    defaults = {
+        "model": DEFAULT_MODEL,
+        "pretrained": False,
+        "weights": None,
+        "image_size": None,
+        "data": DEFAULT_DATA,
+        "root": None,
+        "recipe": None,
+    }
+    return Plan(**{**defaults, **settings}, training=training.changed(asked.training_changes()))
+
+
+def resume(stored: Plan, asked: Asked) -> Plan:
+    """The stored plan, unless something else was asked for: then a sentence naming the setting."""
+    Training().changed(asked.training_changes())  # a misspelt or impossible setting gets its own sentence
+    before = {name: getattr(stored, name) for name in stored.__dataclass_fields__} | stored.training.to_json()
+    for name, value in {**asked.settings(), **asked.training_changes()}.items():
+        if before[name] != value:
+            raise ValueError(
+                f"this run was started with {name}={before[name]!r}, so it cannot be resumed with {value!r}; "
+                f"leave {name} out to resume, or start a new run in another folder"
+            )
+    return stored
+
+
+def find_recipe(name: str) -> Any:
+    """A recipe by its name; the nearest one is offered when the name is unknown."""
+    import difflib
+
+    from vitrim.recipes import RECIPES
+
+    if name not in RECIPES:
+        near = difflib.get_close_matches(name, RECIPES, n=1)
+        hint = f"did you mean {near[0]}?" if near else "the recipes are " + ", ".join(RECIPES)
+        raise ValueError(f"no recipe {name!r}; {hint}")
+    return RECIPES[name]
+
+
+def method_texts(methods: Sequence[str | Method]) -> tuple[str, ...]:
+    """Methods in the one notation, whichever form they came in."""
+    from vitrim.methods import parse_method
+
+    if isinstance(methods, str):
+        raise ValueError(f"methods must be a list of methods, got the text {methods!r}; write [{methods!r}]")
+    return tuple(repr(parse_method(method) if isinstance(method, str) else method) for method in methods)

@@ -1,0 +1,54 @@
+"""What a backbone expects of its images. Saved with every model, because wrong mean and size are the commonest silent error."""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from torch import nn
+
+
+@dataclass(frozen=True)
+class Preprocess:
+    """How pixels become the backbone's input.
+
+    Attributes:
+        image_size: (height, width) in pixels.
+        mean, std: per channel, for pixels in 0..1.
+        interpolation: "bicubic" or "bilinear".
+        crop: share of the resized image that a centre crop keeps; 1.0 resizes straight to `image_size`.
+        channels: colour channels the patch embedding takes.
+    """
+
+    image_size: tuple[int, int]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    interpolation: str = "bicubic"
+    crop: float = 1.0
+    channels: int = 3
+
+    @staticmethod
+    def of(vit: nn.Module) -> "Preprocess":
+        """Read from the model's pretrained configuration; ImageNet's plain 0.5 where it has none (as timm's ViTs do)."""
+        config = getattr(vit, "pretrained_cfg", None) or {}
+        channels = vit.patch_embed.proj.in_channels
+        return Preprocess(
+            image_size=tuple(vit.patch_embed.img_size),
+            mean=_per_channel(config.get("mean"), channels),
+            std=_per_channel(config.get("std"), channels),
+            interpolation=config.get("interpolation") or "bicubic",
+            channels=channels,
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values for a JSON file."""
+        return asdict(self)
+
+    @staticmethod
+    def from_json(values: dict[str, Any]) -> "Preprocess":
+        """The inverse of `to_json`."""
+        lists = {name: tuple(values[name]) for name in ("image_size", "mean", "std")}
+        return Preprocess(**{**values, **lists})
+
+
+def _per_channel(values: Any, channels: int) -> tuple[float, ...]:
+    given = tuple(values) if values else (0.5,)
+    return given if len(given) == channels else (sum(given) / len(given),) * channels

@@ -1,0 +1,171 @@
+"""The folder a run lives in: run.json, history.jsonl, checkpoints/, model.safetensors.
+
+Every file is either whole or absent, whenever the process is killed: files are written beside their place, flushed to
+the disk and moved there in one step. History lines are appended before the checkpoint that ends the same epoch, so a
+resumed run cuts the history back to its checkpoint and goes on.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+PARTIAL = ".partial"
+KEPT_CHECKPOINTS = 2
+
+
+class RunFolder:
+    """Reads and writes one run folder; holds nothing but the path."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self.model_file = self.path / "model.safetensors"
+        self.record_file = self.path / "run.json"
+        self.history_file = self.path / "history.jsonl"
+        self.checkpoints = self.path / "checkpoints"
+
+    @classmethod
+    def create(cls, path: str | Path) -> RunFolder:
+        """A new, empty run folder; refused where something already lies."""
+        folder = cls(path)
+        if folder.path.exists() and not folder.path.is_dir():
+            raise FileExistsError(f"{path} is a file, so no run folder can be made there; choose another out")
+        if folder.path.is_dir() and any(not entry.name.endswith(PARTIAL) for entry in folder.path.iterdir()):
+            what = "already holds a run" if folder.record_file.exists() else "is not empty"
+            raise FileExistsError(f"{path} {what}; choose another out, or continue a run with resume")
+        with writing(folder.path):
+            folder.checkpoints.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    @classmethod
+    def open(cls, path: str | Path) -> RunFolder:
+        """An existing run folder."""
+        folder = cls(path)
+        if not folder.record_file.is_file():
+            raise FileNotFoundError(f"{path} is not a run folder: it has no run.json; give the folder of a vitrim run")
+        return folder
+
+    # run.json ---------------------------------------------------------------------------------------------------------
+
+    def record(self) -> dict[str, Any]:
+        try:
+            stored = json.loads(self.record_file.read_text(encoding="utf-8"))
+        except (json.JSONDecodeError, UnicodeDecodeError) as error:
+            raise ValueError(f"{self.record_file} is damaged and cannot be read ({error})") from None
+        if not isinstance(stored, dict):
+            raise ValueError(f"{self.record_file} is damaged: it holds no record of a run")
+        return stored
+
+    def write_record(self, record: Mapping[str, Any]) -> None:
+        write_whole(self.record_file, (json.dumps(record, indent=2) + "\n").encode())
+
+    # history.jsonl ----------------------------------------------------------------------------------------------------
+
+    def history(self) -> list[dict[str, Any]]:
+        """One row per finished epoch; a line cut off by a kill is left out."""
+        if not self.history_file.exists():
+            return []
+        rows = []
+        for line in self.history_file.read_text(encoding="utf-8").splitlines():
+            try:
+                rows.append(json.loads(line))
+            except json.JSONDecodeError:
+                break
+        return rows
+
+    def append_history(self, row: Mapping[str, Any]) -> None:
+        with writing(self.history_file), open(self.history_file, "a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+    def cut_history(self, epochs: int) -> None:
+        """Keep the rows of the first `epochs` epochs."""
+        rows = [row for row in self.history() if row["epoch"] <= epochs]
+        write_whole(self.history_file, "".join(json.dumps(row) + "\n" for row in rows).encode())
+
+    # checkpoints/ -----------------------------------------------------------------------------------------------------
+
+    def save_checkpoint(self, epoch: int, state: Mapping[str, Any]) -> None:
+        """The state after `epoch` epochs; older ones are removed once this one is safe."""
+        self.checkpoints.mkdir(exist_ok=True)
+        write_state(self.checkpoints / f"epoch-{epoch:05d}.pt", state)
+        for old in self._by_epoch()[:-KEPT_CHECKPOINTS]:
+            old.unlink(missing_ok=True)
+
+    def last_checkpoint(self) -> dict[str, Any] | None:
+        found = self._by_epoch()
+        return read_state(found[-1]) if found else None
+
+    def save_best(self, epoch: int, state: Mapping[str, Any]) -> None:
+        """Weights of the best epoch so far; the one before stays until a checkpoint names this one."""
+        write_state(self._best(epoch), state)
+
+    def best(self, epoch: int) -> dict[str, Any]:
+        return read_state(self._best(epoch))
+
+    def drop_other_bests(self, epoch: int) -> None:
+        for old in self.checkpoints.glob("best-*.pt"):
+            if old != self._best(epoch):
+                old.unlink(missing_ok=True)
+
+    def _best(self, epoch: int) -> Path:
+        return self.checkpoints / f"best-{epoch:05d}.pt"
+
+    def _by_epoch(self) -> list[Path]:
+        return sorted(self.checkpoints.glob("epoch-*.pt"), key=lambda path: int(path.stem.split("-")[1]))
+
+
+def free_folder(wanted: Path) -> Path:
+    """`wanted`, or the first of wanted-2, wanted-3 ... that does not exist yet."""
+    path, number = wanted, 2
+    while path.exists():
+        path, number = wanted.with_name(f"{wanted.name}-{number}"), number + 1
+    return path
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file so that it is either the old one or the new one, never half of it."""
+    partial = path.with_name(path.name + PARTIAL)
+    try:
+        with writing(path):
+            with open(partial, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(partial, path)
+    except OSError:
+        partial.unlink(missing_ok=True)
+        raise
+
+
+def write_state(path: Path, state: Mapping[str, Any]) -> None:
+    import torch
+
+    buffer = io.BytesIO()  # into memory first: torch reports a full disk as an internal error
+    torch.save(dict(state), buffer)
+    write_whole(path, buffer.getvalue())
+
+
+def read_state(path: Path) -> dict[str, Any]:
+    import torch
+
+    state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    return state
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn the system's refusals to write into a sentence that names the file."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None and error.strerror is None:
+            raise
+        reason = (error.strerror or str(error)).lower()
+        raise type(error)(f"cannot write {path}: {reason}; what was finished before is intact") from error

@@ -1,0 +1,196 @@
+"""One safetensors file holds all that is needed to predict: trained weights, head, methods, backbone name and digest, classes,
+image size, mean and std. `load` rebuilds the model without outside knowledge, or says in a sentence what is missing.
+"""
+
+import json
+import os
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save as to_bytes
+from torch import Tensor, nn
+
+from vitrim.backbones import BUNDLED, Origin, digest, open_backbone
+from vitrim.compose import assemble
+from vitrim.methods import parse_method
+from vitrim.preprocess import Preprocess
+from vitrim.stage import StagedViT
+
+FORMAT = 1
+
+
+def save(
+    model: StagedViT,
+    path: str | Path,
+    classes: Sequence[str] | None = None,
+    include_backbone: bool | None = None,
+    extra: dict[str, Any] | None = None,
+) -> None:
+    """Write what trains, and how to rebuild the rest, to one safetensors file; the file appears whole or not at all.
+
+    Args:
+        path: the file to write.
+        classes: names of the classes, if `model.classes` is not set.
+        include_backbone: also write the frozen weights. None does so only where they could not be found again: a named model
+            whose random start was changed afterwards, or a merged model.
+        extra: further JSON values to keep under "extra".
+
+    Raises:
+        ValueError: if the number of class names is not the number of outputs.
+        OSError: if the file cannot be written, saying why; an older file under that name stays as it was.
+    """
+    names = tuple(classes) if classes is not None else model.classes
+    if names is not None and len(names) != model.num_classes:
+        raise ValueError(f"{len(names)} class names for a model with {model.num_classes} outputs")
+    whole = _cannot_be_found_again(model) if include_backbone is None else include_backbone
+    about = {
+        "format": FORMAT,
+        "methods": [repr(method) for method in model.methods],
+        "backbone": {**model.origin.to_json(), "digest": digest(model.vit, _changed_names(model)), "included": whole},
+        "num_classes": model.num_classes,
+        "classes": names,
+        "preprocess": model.preprocess.to_json(),
+        "extra": extra or {},
+    }
+    tensors = model.state_dict() if whole else saved_tensors(model)
+    values = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+    write_whole(Path(path), to_bytes(values, metadata={"vitrim": json.dumps(about)}))
+
+
+def load(
+    path: str | Path,
+    backbone: str | nn.Module | None = None,
+    weights: str | Path | None = None,
+    device: str | torch.device = "cpu",
+) -> StagedViT:
+    """The model that `save` wrote, in evaluation mode.
+
+    Args:
+        path: the file.
+        backbone: the backbone to load onto, where the file's own cannot be found: a timm module or a name.
+        weights: a local file with the backbone's weights.
+        device: where to put it.
+
+    Raises:
+        FileNotFoundError, ValueError: no such file, not a vitrim file, another backbone than it was trained on.
+    """
+    about, tensors = read(path)
+    origin = Origin.from_json({k: v for k, v in about["backbone"].items() if k not in ("digest", "included")})
+    vit, found = _find_backbone(origin, backbone, weights, included=about["backbone"]["included"])
+    if not about["backbone"]["included"]:
+        _check_digest(vit, about, tensors, Path(path))
+    model = assemble(vit, found, tuple(parse_method(text) for text in about["methods"]), about["num_classes"] or None)
+    _fill(model, tensors, Path(path), whole=about["backbone"]["included"])
+    model.classes = None if about["classes"] is None else tuple(about["classes"])
+    model.preprocess = Preprocess.from_json(about["preprocess"])
+    return model.to(device).eval()
+
+
+def read(path: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """What a saved file says about itself, and its tensors."""
+    file = Path(path)
+    if not file.is_file():
+        raise FileNotFoundError(f"no file {str(path)!r}; give the model.safetensors of a run")
+    try:
+        with safe_open(file, framework="pt") as opened:
+            about = (opened.metadata() or {}).get("vitrim")
+            tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118, not a dict
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f"{str(path)!r} is not a readable safetensors file ({error})") from error
+    if about is None:
+        raise ValueError(f"{str(path)!r} was not written by vitrim; a bare backbone goes to compose(..., weights=FILE)")
+    values = json.loads(about)
+    if values["format"] > FORMAT:
+        raise ValueError(f"{str(path)!r} was written by a newer vitrim (format {values['format']}, this one reads {FORMAT})")
+    return values, tensors
+
+
+def saved_tensors(model: StagedViT) -> dict[str, Tensor]:
+    """What trains, and the persistent buffers that methods added: the checkpoint."""
+    trained = model.trained()
+    frozen = {name for name, _ in model.named_parameters()} - set(trained)
+    return {name: value for name, value in model.state_dict().items() if name in trained or name not in model.base_names | frozen}
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file so that at every moment either the old content or the new one is there, never a part."""
+    try:
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    except OSError as error:
+        raise OSError(error.errno, f"cannot write {str(path)!r}: {error.strerror}") from error
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except OSError as error:
+        os.unlink(temporary)
+        raise OSError(error.errno, f"cannot write {str(path)!r}: {error.strerror}; what was there is unchanged") from error
+
+
+def _cannot_be_found_again(model: StagedViT) -> bool:
+    if model.origin.kind != "random":
+        return model.origin.kind == "merged"
+    fresh, _ = open_backbone(model.origin.name, image_size=model.origin.image_size, seed=model.origin.seed)
+    changed = _changed_names(model)
+    return digest(fresh, changed) != digest(model.vit, changed)
+
+
+def _changed_names(model: StagedViT) -> set[str]:
+    """Names inside the backbone that are not its own frozen weights: trained in place, or added by a method."""
+    own = {name.removeprefix("vit.") for name in model.base_names}
+    trained = {name.removeprefix("vit.") for name in model.trained()}
+    return trained | {name for name in model.vit.state_dict() if name not in own}
+
+
+
+
+def _find_backbone(
+    origin: Origin, backbone: str | nn.Module | None, weights: str | Path | None, included: bool
+) -> tuple[nn.Module, Origin]:
+    if backbone is not None:
+        return open_backbone(backbone, weights=weights, image_size=origin.image_size)
+    if weights is not None:
+        return open_backbone(origin.name, weights=weights, image_size=origin.image_size)
+    if origin.kind == "file" and not included:
+        if not Path(origin.weights or "").is_file():
+            raise FileNotFoundError(f"the backbone's weights {origin.weights!r} are gone; give weights=FILE for {origin.name}")
+        return open_backbone(origin.name, weights=origin.weights, image_size=origin.image_size)
+    if origin.kind == "module" and not included:
+        raise ValueError(
+            f"the file holds only what was trained, on a {origin.name} that was passed as a module; "
+            "give it as backbone=MODULE, or save with include_backbone=True"
+        )
+    if origin.name == BUNDLED:
+        return open_backbone(BUNDLED, image_size=origin.image_size)
+    return open_backbone(origin.name, origin.kind == "pretrained" and not included, None, origin.image_size, origin.seed)
+
+
+def _check_digest(vit: nn.Module, about: dict[str, Any], tensors: dict[str, Tensor], path: Path) -> None:
+    trained = {name.removeprefix("vit.") for name in tensors}
+    if digest(vit, trained) != about["backbone"]["digest"]:
+        raise ValueError(
+            f"{path.name!r} was trained on other weights than these (a {about['backbone']['name']}, "
+            f"{about['backbone']['kind']}, digest {about['backbone']['digest'][:12]}); give the same backbone or weights=FILE"
+        )
+
+
+def _fill(model: StagedViT, tensors: dict[str, Tensor], path: Path, whole: bool) -> None:
+    wanted = model.state_dict() if whole else saved_tensors(model)
+    missing, unknown = sorted(set(wanted) - set(tensors)), sorted(set(tensors) - set(wanted))
+    if missing or unknown:
+        odd = f"lacks {missing[0]}" if missing else f"has {unknown[0]}, which the composition does not"
+        raise ValueError(f"{path.name!r} does not fit its own composition: it {odd}")
+    for name, value in tensors.items():
+        if value.shape != wanted[name].shape:
+            shapes = f"{tuple(value.shape)}, the model {tuple(wanted[name].shape)}"
+            raise ValueError(f"{path.name!r} does not fit: {name} has shape {shapes}")
+    with torch.no_grad():
+        for name, value in tensors.items():
+            wanted[name].copy_(value)

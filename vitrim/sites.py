@@ -1,0 +1,80 @@
+"""Where methods can act on a backbone: its linear, norm and patch layers by what they do, not by what timm calls them.
+
+The same LoRA then works on a fused `qkv` and on EVA-02's `q_proj`, `k_proj`, `v_proj`.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from torch import nn
+
+LINEAR_ROLES = ("query", "key", "value", "attention_out", "mlp_in", "mlp_out")
+ROLES = (*LINEAR_ROLES, "norm", "patch")
+
+
+@dataclass(frozen=True)
+class Site:
+    """One layer in one role.
+
+    Attributes:
+        block: index of the block, None for the patch embedding and the final norm.
+        role: one of `ROLES`.
+        owner, name: the layer is `getattr(owner, name)`; read it through `layer`, another method may have replaced it.
+        rows: the output rows of the layer that play this role (a third of a fused qkv, all of other layers).
+    """
+
+    block: int | None
+    role: str
+    owner: nn.Module
+    name: str
+    rows: slice
+
+    @property
+    def layer(self) -> nn.Module:
+        """The layer that stands there now."""
+        layer = getattr(self.owner, self.name)
+        return layer
+
+    def put(self, layer: nn.Module) -> None:
+        """Put another layer in its place."""
+        setattr(self.owner, self.name, layer)
+
+    def __str__(self) -> str:
+        return self.role if self.block is None else f"{self.role} of block {self.block}"
+
+
+def sites(vit: nn.Module) -> Iterator[Site]:
+    """Every site of a backbone, from the image to the head."""
+    yield Site(None, "patch", vit.patch_embed, "proj", slice(0, vit.embed_dim))
+    for index, block in enumerate(vit.blocks):
+        yield _whole(index, "norm", block, "norm1")
+        yield from _attention_sites(index, block.attn)
+        yield _whole(index, "norm", block, "norm2")
+        yield from _mlp_sites(index, block.mlp)
+    for name in ("norm", "fc_norm"):
+        if not isinstance(getattr(vit, name), nn.Identity):
+            yield _whole(None, "norm", vit, name)
+
+
+def _attention_sites(index: int, attention: nn.Module) -> Iterator[Site]:
+    if getattr(attention, "qkv", None) is None:
+        for role, name in (("query", "q_proj"), ("key", "k_proj"), ("value", "v_proj")):
+            yield _whole(index, role, attention, name)
+    else:
+        width = attention.qkv.out_features // 3
+        for i, role in enumerate(("query", "key", "value")):
+            yield Site(index, role, attention, "qkv", slice(i * width, (i + 1) * width))
+    yield _whole(index, "attention_out", attention, "proj")
+
+
+def _mlp_sites(index: int, mlp: nn.Module) -> Iterator[Site]:
+    for name in ("fc1", "fc1_g", "fc1_x"):  # SwiGLU has two input layers
+        if hasattr(mlp, name):
+            yield _whole(index, "mlp_in", mlp, name)
+    yield _whole(index, "mlp_out", mlp, "fc2")
+
+
+def _whole(index: int | None, role: str, owner: nn.Module, name: str) -> Site:
+    layer = getattr(owner, name)
+    width = layer.out_features if isinstance(layer, nn.Linear) else layer.weight.shape[0]
+    return Site(index, role, owner, name, slice(0, width))

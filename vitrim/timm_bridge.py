@@ -1,0 +1,212 @@
+"""The only file that names timm's internals: how its models embed, attend, add residuals, pool and classify.
+
+Two model classes cover the families vitrim supports: `VisionTransformer` (ViT, DeiT, CLIP, SigLIP, DINOv2, InternViT) and `Eva`
+(EVA-02, DINOv3, Perception Encoder). Whatever else a model has is refused by `vitrim.support.check_support`, never ignored.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from timm.layers import apply_rot_embed_cat
+from timm.models.deit import VisionTransformerDistilled
+from timm.models.eva import Eva
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from vitrim.attended import Attended
+from vitrim.state import TokenState
+from vitrim.tuned_linear import linear_rows
+
+
+# Attention by other means than the fused kernel, while masks are learned: (queries, keys, values, scale, bias, state) -> [B, H, T, d]
+Mixing = Callable[[Tensor, Tensor, Tensor, float, Tensor | None, TokenState], Tensor]
+
+
+class Embedded(NamedTuple):
+    """The sequence before the first block, its grid, and one rotary table per block (None where the model has none)."""
+
+    tokens: Tensor  # [B, P+N, D]
+    grid: tuple[int, int]
+    rotary: list[Tensor | None]  # [N, 2d] or [H, N, 2d] each
+
+
+def embed(vit: nn.Module, images: Tensor) -> Embedded:
+    """Patches, position embedding, prefix tokens and pre-norm, exactly as timm's `forward_features` begins."""
+    check_images(vit, images)
+    rotary = None
+    if isinstance(vit, Eva):
+        tokens, rotary = vit._pos_embed(vit.patch_embed(images))
+    else:
+        tokens = vit._pos_embed(vit.patch_embed(images))
+    tokens = vit.norm_pre(tokens)
+    grid = vit.patch_embed.dynamic_feat_size(tuple(images.shape[-2:]))
+    mixed = rotary is not None and vit.rope_mixed  # one table for each block
+    tables = [rotary[i] if mixed else rotary for i in range(len(vit.blocks))]
+    return Embedded(tokens, tuple(grid), tables)
+
+
+def check_images(vit: nn.Module, images: Tensor) -> None:
+    """Refuse a batch the patch embedding cannot take, in words of images instead of tensors."""
+    if images.ndim != 4:
+        raise ValueError(f"expected a batch of images [B, channels, height, width], got {images.ndim} dimensions")
+    channels, height, width = images.shape[1:]
+    if channels != vit.patch_embed.proj.in_channels:
+        raise ValueError(f"the backbone takes {vit.patch_embed.proj.in_channels} channels, got images with {channels}")
+    if not vit.dynamic_img_size and (height, width) != tuple(vit.patch_embed.img_size):
+        rows, columns = vit.patch_embed.img_size
+        raise ValueError(
+            f"the backbone was built for images of {rows}x{columns} pixels, got {height}x{width}; "
+            f"resize the images or compose(..., image_size=({height}, {width}))"
+        )
+
+
+def attend(
+    attention: nn.Module,
+    normed: Tensor,
+    state: TokenState,
+    rotary: Tensor | None = None,
+    proportional: bool = False,
+    rows: int | None = None,
+    mixing: Mixing | None = None,
+) -> tuple[Tensor, Attended]:
+    """Self-attention of one block up to, but without, its output projection: [B, T, D'] and what was attended.
+
+    `proportional` adds log(size) of every patch to the products with its key (ToMe, arXiv 2210.09461, eq. 1). With `rows`, only
+    the first `rows` tokens ask (the last block of a model whose head reads the class token); keys and values stay whole.
+    """
+    queries, plain_keys, values = _project(attention, normed, rows)
+    queries, plain_keys = attention.q_norm(queries), attention.k_norm(plain_keys)
+    keys = plain_keys
+    if rotary is not None:
+        table = rotary if state.full else _table_at(rotary, state.position)
+        half = bool(getattr(attention, "rotate_half", False))  # absent before timm 1.0.20
+        queries = _rotate(queries, table, state.prefix, half, values) if rows is None else queries
+        keys = _rotate(keys, table, state.prefix, half, values)
+    bias = attention_bias(state, proportional)
+    if mixing is None:
+        dropout = attention.attn_drop.p if attention.training else 0.0
+        mask = None if bias is None else bias.to(queries.dtype)
+        mixed = F.scaled_dot_product_attention(queries, keys, values, attn_mask=mask, dropout_p=dropout)  # [B, H, T, d]
+    else:
+        mixed = mixing(queries, keys, values, attention.scale, bias, state)
+    mixed = attention.norm(mixed.transpose(1, 2).flatten(2))
+    gate = getattr(attention, "gate", None)
+    if gate is not None:
+        mixed = mixed * gate(normed if rows is None else normed[:, :rows]).sigmoid()
+    return mixed, Attended(queries, keys, plain_keys, attention.scale, bias, state.prefix)
+
+
+def attention_bias(state: TokenState, proportional: bool) -> Tensor | None:
+    """What is added to every product with a key: log sizes, and minus infinity for padding. [B, 1, 1, T] or None."""
+    bias = state.sizes.log() if proportional else None
+    if state.keep is not None:
+        padded = torch.zeros_like(state.sizes).masked_fill(state.keep == 0, -torch.inf)
+        bias = padded if bias is None else bias + padded
+    return None if bias is None else F.pad(bias, (state.prefix, 0))[:, None, None]
+
+
+def project_attention(attention: nn.Module, mixed: Tensor) -> Tensor:
+    """The attention's output projection."""
+    return attention.proj_drop(attention.proj(mixed))
+
+
+def after_attention(block: nn.Module, update: Tensor) -> Tensor:
+    """LayerScale and drop path of the attention's residual, under either of timm's names."""
+    return _residual(block, update, "1")
+
+
+def after_mlp(block: nn.Module, update: Tensor) -> Tensor:
+    """LayerScale and drop path of the MLP's residual."""
+    return _residual(block, update, "2")
+
+
+def _residual(block: nn.Module, update: Tensor, half: str) -> Tensor:
+    gamma = getattr(block, f"gamma_{half}", None)  # EvaBlock keeps LayerScale as a bare parameter
+    if gamma is not None:
+        update = gamma * update
+    scale = getattr(block, f"ls{half}", None)
+    if scale is not None:
+        update = scale(update)
+    return getattr(block, f"drop_path{half}")(update)
+
+
+def _project(attention: nn.Module, normed: Tensor, rows: int | None) -> tuple[Tensor, Tensor, Tensor]:
+    """Queries (of the first `rows` tokens), keys and values, [B, H, T, d] each, from a fused or a split projection."""
+    asking = normed if rows is None else normed[:, :rows]
+    if getattr(attention, "qkv", None) is None:
+        queries, keys, values = attention.q_proj(asking), attention.k_proj(normed), attention.v_proj(normed)
+    else:
+        extra = _separate_bias(attention)
+        width = attention.qkv.out_features // 3
+        if rows is None:
+            joint = attention.qkv(normed) if extra is None else attention.qkv(normed) + extra
+            queries, keys, values = joint.split(width, dim=-1)
+        else:
+            queries = linear_rows(attention.qkv, asking, slice(0, width))
+            keys, values = linear_rows(attention.qkv, normed, slice(width, 3 * width)).split(width, dim=-1)
+            if extra is not None:
+                queries, keys, values = queries + extra[:width], keys + extra[width : 2 * width], values + extra[2 * width :]
+    heads = attention.num_heads
+    return _heads(queries, heads), _heads(keys, heads), _heads(values, heads)
+
+
+def _heads(tokens: Tensor, heads: int) -> Tensor:
+    return tokens.unflatten(-1, (heads, -1)).transpose(1, 2)  # [B, T, H*d] -> [B, H, T, d]
+
+
+def _separate_bias(attention: nn.Module) -> Tensor | None:
+    """EVA keeps query and value bias apart from a bias-free qkv layer (and reads `qkv.weight` directly)."""
+    if getattr(attention, "q_bias", None) is None:
+        return None
+    return torch.cat((attention.q_bias, attention.k_bias, attention.v_bias))
+
+
+def _table_at(rotary: Tensor, position: Tensor) -> Tensor:
+    """The rotary table of the cells the tokens sit on: [N0, 2d] -> [B, 1, N, 2d], [H, N0, 2d] -> [B, H, N, 2d]."""
+    if rotary.ndim == 2:
+        return rotary[position][:, None]
+    return rotary[:, position].transpose(0, 1)
+
+
+def _rotate(tokens: Tensor, table: Tensor, prefix: int, half: bool, like: Tensor) -> Tensor:
+    """Rotate the patches of [B, H, T, d]; prefix tokens have no place."""
+    turned = apply_rot_embed_cat(tokens[:, :, prefix:], table, half=half)
+    return torch.cat([tokens[:, :, :prefix], turned], dim=2).type_as(like)
+
+
+def rows_read_by_head(vit: nn.Module) -> int | None:
+    """How many prefix tokens the head reads, None if it reads the patches: class token 1, distilled pair 2."""
+    if isinstance(vit, VisionTransformerDistilled):
+        return 2
+    return 1 if vit.attn_pool is None and vit.global_pool == "token" else None
+
+
+def classify(vit: nn.Module, state: TokenState) -> Tensor:
+    """Final norm, pooling that weighs every token by its size, and head: timm's `forward_head` for reduced sequences."""
+    tokens = vit.norm(state.tokens)
+    if isinstance(vit, VisionTransformerDistilled):
+        both = vit.head(vit.head_drop(tokens[:, 0])), vit.head_dist(vit.head_drop(tokens[:, 1]))
+        return (both[0] + both[1]) / 2
+    return vit.head(vit.head_drop(vit.fc_norm(pool(vit, tokens, state))))
+
+
+def pool(vit: nn.Module, tokens: Tensor, state: TokenState) -> Tensor:
+    """Class token, size-weighted average, maximum, or attention pool with log sizes as bias. [B, T, D] -> [B, D]"""
+    include_prefix = bool(getattr(vit, "pool_include_prefix", False)) or (vit.attn_pool is not None and isinstance(vit, Eva))
+    if vit.attn_pool is None and vit.global_pool == "token":
+        return tokens[:, 0]
+    reduced = not state.full or state.keep is not None
+    weights = state.sizes if state.keep is None else state.sizes * state.keep  # [B, N]
+    weights = F.pad(weights, (state.prefix, 0), value=1.0)  # [B, T]; a prefix token counts as one
+    if not include_prefix:
+        tokens, weights = tokens[:, state.prefix :], weights[:, state.prefix :]
+    if vit.attn_pool is not None:
+        mask = weights.log()[:, None, None].to(tokens.dtype) if reduced else None
+        return vit.attn_pool(tokens, attn_mask=mask)
+    if not vit.global_pool:
+        return tokens
+    share = (weights / weights.sum(1, keepdim=True))[..., None].to(tokens.dtype)
+    mean = (tokens * share).sum(1) if reduced else tokens.mean(1)
+    largest = tokens.masked_fill(weights[..., None] == 0, -torch.inf).amax(1) if reduced else tokens.amax(1)
+    return {"avg": mean, "max": largest, "avgmax": (mean + largest) / 2}[vit.global_pool]

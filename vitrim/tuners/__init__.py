@@ -1,0 +1,8 @@
+"""Parameter-efficient tuners: one file each. A new one is one file here and one row in this table."""
+
+from vitrim.method import Method
+from vitrim.tuners.adapter import Adapter as Adapter
+from vitrim.tuners.dense_adapter import DenseAdapter as DenseAdapter
+from vitrim.tuners.lora import LoRA as LoRA
+
+TUNERS: dict[str, type[Method]] = {method.__name__: method for method in (LoRA, Adapter, DenseAdapter)}

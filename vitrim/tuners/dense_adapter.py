@@ -1,0 +1,109 @@
+"""Dense adapters (Sparse-Tuning): an adapter that also reads the outputs of adapters in earlier blocks."""
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from vitrim.checks import check_one_of, check_positive, check_probability, is_number
+from vitrim.method import Method, option, settle
+from vitrim.stage import Branch
+from vitrim.state import TokenState
+from vitrim.tuners.adapter import start_silent
+
+if TYPE_CHECKING:
+    from vitrim.stage import StagedViT
+
+
+@dataclass(frozen=True, repr=False)
+class DenseAdapter(Method):
+    """Sparse-Tuning's adapter (arXiv 2405.14700, eq. 12-17, Algorithm 1), beside the MLP of every block l:
+
+        inner   DA_l = W_up ReLU(W_1 x_l + W_2 DA_{l-1} + W_3 DA_{l-3})
+        input   DA_l = W_up ReLU(W_1 (x_l + DA_{l-1} + DA_{l-3}))
+        output  DA_l = sum over the same inputs z_j of W_up,j ReLU(W_j z_j)
+        x <- x + FFN(LN2 x) + scale * DA_l
+
+    x_l is the stream after attention and after token reduction; every reduction moves the remembered outputs with the tokens, by
+    the same indices and weights. Early blocks build only the projections they have inputs for. Inner fusion has
+    (44 width + 12) D + 32 width parameters on 12 blocks (ViT-B/16, width 32: 1,091,584). Down projections start Kaiming uniform,
+    up projections and biases at zero, so the model starts unchanged (the paper is silent on both). The released code is a
+    different network, which never reads another block's adapter.
+
+    Attributes:
+        width: of the bottleneck (the papers' d: 32 for full data, 8 for VTAB-1K).
+        fusion: "inner" (default of the paper), "input" or "output".
+        reads: how many blocks back the outputs it reads come from.
+        scale: factor of what is added to the stream; the remembered outputs are not scaled.
+        bias: whether the linear layers have biases.
+        dropout: on the hidden activations, while training.
+        restart: forget earlier outputs every so many blocks; 12 gives the parameter count printed for ViT-L. None never does.
+    """
+
+    width: int = 32
+    fusion: str = "inner"
+    reads: tuple[int, ...] = (1, 3)
+    scale: float = option(1.0)
+    bias: bool = option(True)
+    dropout: float = option(0.0)
+    restart: int | None = option(None)
+
+    def __post_init__(self) -> None:
+        check_positive("DenseAdapter", "width", self.width)
+        check_one_of("DenseAdapter", "fusion", self.fusion, ("inner", "input", "output"))
+        settle(self, "reads", (self.reads,) if isinstance(self.reads, int) else tuple(self.reads))
+        for distance in self.reads:
+            check_positive("DenseAdapter", "reads", distance)
+        if len(set(self.reads)) != len(self.reads):
+            raise ValueError(f"DenseAdapter: reads names a distance twice: {self.reads!r}")
+        if not is_number(self.scale):
+            raise ValueError(f"DenseAdapter: scale must be a number, got {self.scale!r}")
+        check_probability("DenseAdapter", "dropout", self.dropout)
+        if self.restart is not None:
+            check_positive("DenseAdapter", "restart", self.restart)
+
+    def attach(self, model: "StagedViT") -> None:
+        for index, (stage, block) in enumerate(zip(model.stages, model.vit.blocks, strict=True)):
+            if any(isinstance(branch, DenseBottleneck) for branch in stage.beside_mlp):
+                raise ValueError(f"{self}: the model already has dense adapters; their memories would mix")
+            since = index % self.restart if self.restart else index
+            reads = tuple(distance for distance in self.reads if distance <= since)
+            stage.beside_mlp.append(DenseBottleneck(model.width, self, reads, like=block.norm1.weight))
+
+
+class DenseBottleneck(Branch):
+    """The adapter of one block, reading its tokens and the outputs `reads` blocks back."""
+
+    def __init__(self, width: int, settings: DenseAdapter, reads: tuple[int, ...], like: Tensor) -> None:
+        super().__init__()
+        inputs, bottleneck = 1 + len(reads), settings.width
+        downs = 1 if settings.fusion == "input" else inputs
+        ups = inputs if settings.fusion == "output" else 1
+        where = {"device": like.device, "dtype": like.dtype}
+        self.down = nn.ModuleList(nn.Linear(width, bottleneck, bias=settings.bias, **where) for _ in range(downs))
+        self.up = nn.ModuleList(nn.Linear(bottleneck, width, bias=settings.bias, **where) for _ in range(ups))
+        self.dropout = nn.Dropout(settings.dropout)
+        self.fusion, self.scale, self.reads, self.memory = settings.fusion, settings.scale, reads, max(settings.reads, default=0)
+        for down in self.down:
+            for up in self.up:
+                start_silent(down, up)
+
+    def forward(self, state: TokenState, normed: Tensor) -> tuple[Tensor, TokenState]:
+        inputs = [state.tokens, *(state.trail[distance - 1] for distance in self.reads)]  # [B, T, D] each
+        output = self.combine(inputs)
+        added = output if self.scale == 1 else output * self.scale
+        return added, replace(state, trail=(output, *state.trail)[: self.memory])
+
+    def combine(self, inputs: list[Tensor]) -> Tensor:
+        """DA_l from x_l and the earlier outputs, all [B, T, D]."""
+        if self.fusion == "output":
+            parts = zip(inputs, self.down, self.up, strict=True)
+            return torch.stack([up(self._activate(down(z))) for z, down, up in parts]).sum(0)
+        if self.fusion == "input":
+            return self.up[0](self._activate(self.down[0](sum(inputs[1:], inputs[0]))))
+        hidden = [down(z) for z, down in zip(inputs, self.down, strict=True)]
+        return self.up[0](self._activate(sum(hidden[1:], hidden[0])))
+
+    def _activate(self, hidden: Tensor) -> Tensor:
+        return self.dropout(torch.relu(hidden))
