@@ -7,11 +7,13 @@ import platform
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-RECORDED = ("vitrim", "torch", "torchvision", "timm", "accelerate", "torchmetrics", "safetensors", "numpy")
+import vitrim
+
+RECORDED = ("torch", "torchvision", "timm", "accelerate", "torchmetrics", "safetensors", "numpy")
 
 
 def versions() -> dict[str, str]:
-    found = {"python": platform.python_version()}
+    found = {"vitrim": vitrim.__version__, "python": platform.python_version()}
     for name in RECORDED:
         try:
             found[name] = version(name)

@@ -1,6 +1,6 @@
 """What a run is made of: backbone, data, methods and training settings, settled before anything is loaded.
 
-`settle` fills in what was not asked for from the recipe and the defaults; `resume` takes a stored plan and refuses
+`settle` fills in what was not asked for from the recipe and the defaults; `resume_plan` takes a stored plan and refuses
 whatever was asked for differently. The stored form is plain JSON, so a run folder says by itself what was run.
 """
 
@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vitrim.checks import did_you_mean
 from vitrim.training import Training
 
 if TYPE_CHECKING:
@@ -123,7 +124,7 @@ def settle(asked: Asked) -> Plan:
     return Plan(**{**defaults, **settings}, training=training.changed(asked.training_changes()))
 
 
-def resume(stored: Plan, asked: Asked) -> Plan:
+def resume_plan(stored: Plan, asked: Asked) -> Plan:
     """The stored plan, unless something else was asked for: then a sentence naming the setting."""
     Training().changed(asked.training_changes())  # a misspelt or impossible setting gets its own sentence
     before = {name: getattr(stored, name) for name in stored.__dataclass_fields__} | stored.training.to_json()
@@ -138,14 +139,10 @@ def resume(stored: Plan, asked: Asked) -> Plan:
 
 def find_recipe(name: str) -> Any:
     """A recipe by its name; the nearest one is offered when the name is unknown."""
-    import difflib
-
     from vitrim.recipes import RECIPES
 
     if name not in RECIPES:
-        near = difflib.get_close_matches(name, RECIPES, n=1)
-        hint = f"did you mean {near[0]}?" if near else "the recipes are " + ", ".join(RECIPES)
-        raise ValueError(f"no recipe {name!r}; {hint}")
+        raise ValueError(f"no recipe {name!r}; {did_you_mean(name, RECIPES)}")
     return RECIPES[name]
 
 

@@ -13,9 +13,16 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-PARTIAL = ".partial"
+import torch
+
+from vitrim.plan import Plan
+from vitrim.saving import write_whole
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
 KEPT_CHECKPOINTS = 2
 
 
@@ -35,7 +42,7 @@ class RunFolder:
         folder = cls(path)
         if folder.path.exists() and not folder.path.is_dir():
             raise FileExistsError(f"{path} is a file, so no run folder can be made there; choose another out")
-        if folder.path.is_dir() and any(not entry.name.endswith(PARTIAL) for entry in folder.path.iterdir()):
+        if folder.path.is_dir() and any(not leftover(entry) for entry in folder.path.iterdir()):
             what = "already holds a run" if folder.record_file.exists() else "is not empty"
             raise FileExistsError(f"{path} {what}; choose another out, or continue a run with resume")
         with writing(folder.path):
@@ -49,6 +56,12 @@ class RunFolder:
         if not folder.record_file.is_file():
             raise FileNotFoundError(f"{path} is not a run folder: it has no run.json; give the folder of a vitrim run")
         return folder
+
+    def clear_leftovers(self) -> None:
+        """Remove what a killed process left half-written."""
+        for place in (self.path, self.checkpoints):
+            for entry in filter(leftover, place.glob(".*.*")):
+                entry.unlink(missing_ok=True)
 
     # run.json ---------------------------------------------------------------------------------------------------------
 
@@ -121,6 +134,35 @@ class RunFolder:
         return sorted(self.checkpoints.glob("epoch-*.pt"), key=lambda path: int(path.stem.split("-")[1]))
 
 
+def claim_folder(out: str | Path | None, plan: Plan, resume: bool, accelerator: Accelerator) -> RunFolder:
+    """The folder to write to, the same for all processes: the given one, or a fresh one under runs/."""
+    from accelerate.utils import broadcast_object_list
+
+    place = [None if out is None else str(out)]
+    if accelerator.is_main_process:
+        if resume:
+            RunFolder.open(str(out)).clear_leftovers()
+        else:
+            place = [str(RunFolder.create(out or free_folder(default_folder(plan))).path)]
+    if accelerator.num_processes > 1:
+        broadcast_object_list(place)
+    return RunFolder(str(place[0]))
+
+
+def stored_plan(out: str | Path | None) -> Plan:
+    """The plan of the run to resume."""
+    if out is None:
+        raise ValueError("which run to resume? give its folder as out")
+    return Plan.from_json(RunFolder.open(out).record()["settings"])
+
+
+def default_folder(plan: Plan) -> Path:
+    """A name that says what was run, such as runs/sparse-tuning-digits."""
+    methods = plan.recipe or "+".join(text.split("(")[0] for text in plan.methods) or "linear"
+    data = "".join(letter if letter.isalnum() else "-" for letter in plan.data).strip("-")
+    return Path("runs") / f"{methods}-{data}"
+
+
 def free_folder(wanted: Path) -> Path:
     """`wanted`, or the first of wanted-2, wanted-3 ... that does not exist yet."""
     path, number = wanted, 2
@@ -129,32 +171,13 @@ def free_folder(wanted: Path) -> Path:
     return path
 
 
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file so that it is either the old one or the new one, never half of it."""
-    partial = path.with_name(path.name + PARTIAL)
-    try:
-        with writing(path):
-            with open(partial, "wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(partial, path)
-    except OSError:
-        partial.unlink(missing_ok=True)
-        raise
-
-
 def write_state(path: Path, state: Mapping[str, Any]) -> None:
-    import torch
-
     buffer = io.BytesIO()  # into memory first: torch reports a full disk as an internal error
     torch.save(dict(state), buffer)
     write_whole(path, buffer.getvalue())
 
 
 def read_state(path: Path) -> dict[str, Any]:
-    import torch
-
     state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     return state
 
@@ -165,7 +188,9 @@ def writing(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.filename is None and error.strerror is None:
-            raise
-        reason = (error.strerror or str(error)).lower()
-        raise type(error)(f"cannot write {path}: {reason}; what was finished before is intact") from error
+        raise OSError(error.errno, f"cannot write {str(path)!r}: {error.strerror}; what was there is unchanged") from error
+
+
+def leftover(path: Path) -> bool:
+    """Whether a file is the unfinished part of one that was being written when a process was killed."""
+    return path.name.startswith(".")

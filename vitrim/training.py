@@ -7,12 +7,13 @@ it. Nothing here imports torch, so the command line can read names, defaults and
 from __future__ import annotations
 
 import ast
-import difflib
 import inspect
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Literal, get_args
+
+from vitrim.checks import did_you_mean
 
 Schedule = Literal["cosine", "constant", "release"]
 Augment = Literal["none", "flip", "crop", "rand"]
@@ -128,9 +129,7 @@ class Training:
         known = [field.name for field in fields(self)]
         for name in changes:
             if name not in known:
-                near = difflib.get_close_matches(name, known, n=1)
-                hint = f"did you mean {near[0]}?" if near else "the settings are " + ", ".join(known)
-                raise ValueError(f"no training setting {name!r}; {hint}")
+                raise ValueError(f"no training setting {name!r}; {did_you_mean(name, known)}")
         return replace(self, **changes)  # type: ignore[arg-type]  # the names are checked here, the values above
 
     def to_json(self) -> dict[str, object]:

@@ -1,0 +1,135 @@
+"""Batches whose content depends on the seed and the epoch alone.
+
+The order of an epoch and the random changes of every image are drawn anew from (seed, epoch, image). So a resumed run
+sees what the uninterrupted one would have seen, and the number of reading processes changes nothing.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sized
+from contextlib import contextmanager
+from typing import cast
+
+import numpy
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from vitrim.data import DataSource
+from vitrim.data.transforms import eval_transform, train_transform
+from vitrim.machine import cpu_count
+from vitrim.stage import StagedViT
+from vitrim.training import Training
+
+Batches = DataLoader[tuple[Tensor, Tensor]]
+
+
+def mixed_seed(*numbers: int) -> int:
+    """One 32-bit seed from several numbers; unlike their sum, neighbours give unrelated randomness."""
+    return int(numpy.random.SeedSequence(numbers).generate_state(1)[0])
+
+
+class EpochOrder(Sampler[int]):
+    """All indices, shuffled by (seed, epoch)."""
+
+    def __init__(self, count: int, seed: int) -> None:
+        self.count = count
+        self.seed = seed
+        self.epoch = 0
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __iter__(self) -> Iterator[int]:
+        generator = torch.Generator().manual_seed(mixed_seed(self.seed, self.epoch))
+        return iter(torch.randperm(self.count, generator=generator).tolist())
+
+
+class RepeatableImages(Dataset[tuple[Tensor, int]]):
+    """Each image transformed under randomness of its own, drawn from (seed, epoch, index)."""
+
+    def __init__(self, images: Dataset[tuple[Tensor, int]], seed: int) -> None:
+        self.images = images
+        self.seed = seed
+        self.epoch = 0
+
+    def __len__(self) -> int:
+        return len(cast(Sized, self.images))
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        with own_randomness(mixed_seed(self.seed, self.epoch, index)):
+            return self.images[index]
+
+
+class TrainingBatches:
+    """The loader of the training images; `start(epoch)` decides order and augmentation."""
+
+    def __init__(
+        self, images: Dataset[tuple[Tensor, int]], batch_size: int, seed: int, workers: int | None, drop_last: bool
+    ) -> None:
+        self.images = RepeatableImages(images, seed)
+        self.order = EpochOrder(len(self.images), seed)
+        if drop_last and len(self.images) < batch_size:
+            raise ValueError(
+                f"{len(self.images)} training images do not fill one batch of {batch_size}; "
+                "lower batch_size or set drop_last=false"
+            )
+        self.loader: Batches = DataLoader(
+            self.images,
+            batch_size=batch_size,
+            sampler=self.order,
+            drop_last=drop_last,
+            num_workers=reading_processes(workers),
+            pin_memory=torch.cuda.is_available(),
+        )
+
+    def start(self, epoch: int) -> None:
+        self.images.epoch = epoch
+        self.order.epoch = epoch
+
+
+def ordered_batches(images: Dataset[tuple[Tensor, int]], batch_size: int, workers: int | None) -> Batches:
+    """The loader of images to measure on: in order, all of them."""
+    return DataLoader(
+        images, batch_size=batch_size, num_workers=reading_processes(workers), pin_memory=torch.cuda.is_available()
+    )
+
+
+def reading_processes(workers: int | None) -> int:
+    """Processes that read images. On a small CPU machine they would only compete with the model for the cores."""
+    if workers is not None:
+        return workers
+    return min(8, cpu_count()) if torch.cuda.is_available() or cpu_count() > 4 else 0
+
+
+def training_batches(model: StagedViT, source: DataSource, training: Training) -> TrainingBatches:
+    """The training images of a data source, as a model and the settings want them."""
+    images = source.split(training.train_split).with_transform(train_transform(model.preprocess, training.augment))
+    return TrainingBatches(images, training.batch_size, training.seed, training.workers, training.drop_last)
+
+
+def validation_batches(model: StagedViT, source: DataSource, training: Training) -> Batches | None:
+    """The images to validate on after every epoch; None where there are none, or where they are trained on."""
+    if "val" in source.splits and training.train_split == "train":
+        images = source.split("val").with_transform(eval_transform(model.preprocess))
+        return ordered_batches(images, training.batch_size, training.workers)
+    if training.select == "best-val":
+        why = "has no val split" if "val" not in source.splits else f"is trained on with its {training.train_split} split"
+        raise ValueError(f"select='best-val' needs validation images, but {source.spec} {why}; use select='last'")
+    return None
+
+
+@contextmanager
+def own_randomness(seed: int) -> Iterator[None]:
+    """Seed the three generators that transforms draw from, and give them back as they were."""
+    before = random.getstate(), numpy.random.get_state(), torch.get_rng_state()
+    random.seed(seed)
+    numpy.random.seed(seed)
+    torch.default_generator.manual_seed(seed)
+    try:
+        yield
+    finally:
+        random.setstate(before[0])
+        numpy.random.set_state(before[1])
+        torch.set_rng_state(before[2])

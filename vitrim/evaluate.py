@@ -1,0 +1,112 @@
+"""Measure a model on the images of a split: accuracy, accuracy averaged over classes, loss."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch.nn import functional as F
+
+from vitrim.batches import Batches, ordered_batches
+from vitrim.data import DataSource, open_data
+from vitrim.data.transforms import eval_transform
+from vitrim.devices import start_accelerator
+from vitrim.opening import data_of_run, open_model
+from vitrim.stage import StagedViT
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """Shares are between 0 and 1."""
+
+    top1: float
+    """share of the images classified correctly"""
+    mean_per_class: float
+    """the same for each class that occurs, then averaged: rare classes count as much as common ones"""
+    loss: float
+    """mean cross-entropy, without label smoothing"""
+    images: int
+
+    def to_json(self) -> dict[str, float]:
+        return asdict(self)
+
+
+def evaluate(
+    model: StagedViT | str | Path,
+    data: DataSource | str | None = None,
+    split: str = "test",
+    *,
+    root: str | Path | None = None,
+    batch_size: int = 64,
+    workers: int | None = None,
+    precision: str = "no",
+    cpu: bool = False,
+) -> Metrics:
+    """Measure a model, a saved model file or a run folder on one split of `data` (a run's own data if not given)."""
+    if data is None:
+        if isinstance(model, StagedViT):
+            raise ValueError("a model in memory has no data of its own; give data, for example data='digits'")
+        data, root = data_of_run(model, root)
+    source = data if isinstance(data, DataSource) else open_data(data, root=root)
+    staged = model if isinstance(model, StagedViT) else open_model(model)
+    check_same_classes(staged, source)
+    images = source.split(split).with_transform(eval_transform(staged.preprocess))
+    accelerator = start_accelerator(precision, cpu=cpu)
+    staged.to(accelerator.device)
+    batches = accelerator.prepare(ordered_batches(images, batch_size, workers))
+    return measure(staged, batches, accelerator)
+
+
+def measure(model: StagedViT, batches: Batches, accelerator: Accelerator) -> Metrics:
+    """Run all batches of a prepared loader, over all processes, and leave the model in the mode it was in."""
+    from torchmetrics.classification import MulticlassConfusionMatrix
+
+    if not len(batches):
+        raise ValueError("there are no images to measure on")
+    confusion = MulticlassConfusionMatrix(model.num_classes, sync_on_compute=False).to(accelerator.device)
+    losses = []
+    training = model.training
+    model.eval()
+    with torch.inference_mode():
+        for images, labels in batches:
+            with accelerator.autocast():
+                logits = model(images)
+            loss = F.cross_entropy(logits.float(), labels, reduction="none")  # [B]
+            loss, guesses, labels = accelerator.gather_for_metrics((loss, logits.argmax(1), labels))
+            confusion.update(guesses, labels)
+            losses.append(loss)
+    model.train(training)
+    return _from_confusion(confusion.compute(), torch.cat(losses))
+
+
+def _from_confusion(confusion: torch.Tensor, losses: torch.Tensor) -> Metrics:
+    right, total = confusion.diagonal(), confusion.sum(1)  # [C], rows are the true classes
+    present = total > 0
+    return Metrics(
+        top1=int(right.sum()) / int(total.sum()),
+        mean_per_class=(right[present].double() / total[present]).mean().item(),
+        loss=losses.double().mean().item(),
+        images=int(total.sum()),
+    )
+
+
+def check_same_classes(model: StagedViT, source: DataSource) -> None:
+    """Refuse data whose labels mean something else than the model's outputs."""
+    if model.num_classes != len(source.classes):
+        raise ValueError(
+            f"the model tells {model.num_classes} classes apart, but {source.spec} has {len(source.classes)}; "
+            "choose the data the model was trained for"
+        )
+    if model.classes is not None and tuple(model.classes) != tuple(source.classes):
+        pairs: Sequence[tuple[str, str]] = list(zip(model.classes, source.classes, strict=True))
+        index = next(i for i, (ours, theirs) in enumerate(pairs) if ours != theirs)
+        raise ValueError(
+            f"class {index} is {pairs[index][0]!r} for the model but {pairs[index][1]!r} in {source.spec}; "
+            "choose the data the model was trained for"
+        )

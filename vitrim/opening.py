@@ -1,0 +1,34 @@
+"""Open what the user points at, a run folder or a saved model file, as a model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from vitrim.run_folder import RunFolder
+from vitrim.stage import StagedViT
+
+
+def open_model(run: str | Path, device: str = "cpu") -> StagedViT:
+    """The trained model of a run folder, or of a model.safetensors file, in evaluation mode."""
+    from vitrim.saving import load
+
+    path = Path(run)
+    if path.is_dir():
+        folder = RunFolder.open(path)
+        if not folder.model_file.is_file():
+            raise FileNotFoundError(f"{run} has no model yet: its training has not finished; continue it with resume")
+        weights = folder.record()["settings"]["weights"]
+        return load(folder.model_file, weights=weights, device=device).eval()
+    if not path.exists():
+        raise FileNotFoundError(f"there is no run folder or model file {run}")
+    return load(path, device=device).eval()
+
+
+def data_of_run(run: str | Path, root: str | Path | None) -> tuple[str, str | Path | None]:
+    """The data a run was trained on: its spec, and the root given or recorded."""
+    path = Path(run)
+    if not path.is_dir():
+        raise ValueError(f"the model file {run} does not say what to measure on; give data, for example digits")
+    settings: dict[str, Any] = RunFolder.open(path).record()["settings"]
+    return settings["data"], settings["root"] if root is None else root

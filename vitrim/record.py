@@ -1,0 +1,74 @@
+"""What run.json says: everything needed to know what was run, on what, with what result."""
+
+from __future__ import annotations
+
+import shlex
+import statistics
+import sys
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from vitrim.costs import costs
+from vitrim.data import DataSource
+from vitrim.evaluate import Metrics
+from vitrim.machine import machine, versions
+from vitrim.plan import Plan
+from vitrim.stage import StagedViT
+
+
+def start_record(plan: Plan, source: DataSource, model: StagedViT) -> dict[str, Any]:
+    """The record as it stands before the first step."""
+    return {
+        "status": "running",
+        "started": now(),
+        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "settings": plan.to_json(),
+        "data": {
+            "spec": source.spec,
+            "classes": list(source.classes),
+            "images": {name: len(split) for name, split in source.splits.items()},
+            "notes": list(source.notes),
+        },
+        "preprocess": model.preprocess.to_json(),
+        "backbone": model.origin.to_json(),
+        "costs": cost_record(model),
+        "versions": versions(),
+        "machine": machine(),
+    }
+
+
+def cost_record(model: StagedViT) -> dict[str, Any]:
+    """Parameters, multiply-adds and tokens of a model."""
+    found = costs(model)
+    return {
+        "gmacs": found.gmacs,
+        "gmacs_paper": found.gmacs_paper,
+        "trained_parameters": found.trained,
+        "total_parameters": found.total,
+        "tokens": list(found.tokens),
+    }
+
+
+def finish_record(
+    record: Mapping[str, Any], results: Mapping[str, Any], history: Sequence[Mapping[str, Any]], model_file: Path
+) -> dict[str, Any]:
+    """The record of a run that came to its end."""
+    return {
+        **record,
+        "status": "finished",
+        "finished": now(),
+        "results": dict(results),
+        "seconds_per_epoch": statistics.median(row["seconds"] for row in history),
+        "model_bytes": model_file.stat().st_size,
+    }
+
+
+def result_record(split: str, epoch: int, metrics: Metrics) -> dict[str, Any]:
+    """The figures of the kept weights, with the split they were measured on and the epoch they come from."""
+    return {"split": split, "epoch": epoch, **metrics.to_json()}
+
+
+def now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

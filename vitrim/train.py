@@ -1,0 +1,220 @@
+"""`train`: from a backbone, data and a composition to a run folder with a trained model. The loop is plain and readable.
+
+Whatever happens in epoch e depends on the seed, on e and on the state after epoch e-1, and on nothing else: so a run that
+was stopped and resumed ends with the same weights as one that was not.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from vitrim.batches import Batches, mixed_seed, ordered_batches, training_batches, validation_batches
+from vitrim.checkpoint import fill, keep_epoch, restore
+from vitrim.compose import compose
+from vitrim.data import DataSource, open_data
+from vitrim.data.transforms import eval_transform
+from vitrim.devices import start_accelerator
+from vitrim.evaluate import Metrics, measure
+from vitrim.method import Method
+from vitrim.plan import Asked, Plan, resume_plan, settle
+from vitrim.progress import Progress, opening_lines
+from vitrim.record import finish_record, result_record, start_record
+from vitrim.run_folder import RunFolder, claim_folder, stored_plan
+from vitrim.saving import save
+from vitrim.stage import StagedViT
+from vitrim.training import Training
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+CHECK_EVERY = 10  # steps between looks at the loss: each look waits for the device
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run: its folder, the trained model, and how well it does."""
+
+    folder: Path
+    model: StagedViT
+    metrics: Metrics
+    record: Mapping[str, Any]
+    """what run.json holds"""
+
+
+def train(
+    model: str | nn.Module | None = None,
+    data: str | DataSource | None = None,
+    recipe: str | None = None,
+    methods: Sequence[Method | str] | None = None,
+    out: str | Path | None = None,
+    *,
+    training: Training | Mapping[str, object] | None = None,
+    pretrained: bool | None = None,
+    weights: str | Path | None = None,
+    image_size: int | tuple[int, int] | None = None,
+    root: str | Path | None = None,
+    resume: bool = False,
+    cpu: bool = False,
+    quiet: bool = False,
+) -> Run:
+    """Fine-tune a backbone on data and write a run folder.
+
+    Args:
+        model: what `compose` takes as backbone; the bundled one if not given.
+        data: a data spec such as "folder:PATH", or an opened data source; the bundled digits if not given.
+        recipe: a name in `RECIPES`, which brings methods and training settings. Or:
+        methods: the methods themselves, as objects or text; an empty list trains the classifier alone.
+        out: the run folder to make; a fresh one under runs/ if not given.
+        training: a `Training`, or only the settings that differ from the recipe, such as {"epochs": 10}.
+        pretrained, weights, image_size: as for `compose`.
+        root: folder of the files of data kinds such as vtab.
+        resume: continue the run in `out`; whatever is not given is taken from there.
+        cpu: stay on the CPU where there is a GPU.
+        quiet: print nothing.
+
+    Raises:
+        ValueError, FileNotFoundError, OSError, FloatingPointError: one sentence about what is wrong and what to do.
+
+    >>> run = train(data="folder:flowers", recipe="sparse-tuning", training={"epochs": 20}, out="runs/flowers")
+    """
+    asked = Asked(
+        model=model if isinstance(model, str | None) else f"{type(model).__name__} given as a module",
+        data=data.spec if isinstance(data, DataSource) else data,
+        recipe=recipe, methods=methods, training=training, pretrained=pretrained,
+        weights=weights, image_size=image_size, root=root,
+    )  # fmt: skip
+    plan = resume_plan(stored_plan(out), asked) if resume else settle(asked)
+    accelerator = start_accelerator(plan.training.precision, plan.training.accumulate, cpu)
+    source = data if isinstance(data, DataSource) else open_data(plan.data, root=plan.root)
+    staged = build(plan, source, model if isinstance(model, nn.Module) else plan.model)
+    folder = claim_folder(out, plan, resume, accelerator)
+    record = folder.record() if resume else start_record(plan, source, staged)
+    if accelerator.is_main_process and not resume:
+        folder.write_record(record)
+    return fit(staged, source, plan.training, folder, record, accelerator, quiet)
+
+
+def build(plan: Plan, source: DataSource, backbone: str | nn.Module) -> StagedViT:
+    """The composition a plan asks for, fresh, with a classifier for the data."""
+    from accelerate.utils import set_seed
+
+    set_seed(plan.training.seed)
+    model = compose(
+        backbone, *plan.methods, num_classes=len(source.classes), pretrained=plan.pretrained,
+        image_size=plan.image_size, weights=plan.weights,
+    )  # fmt: skip
+    model.classes = source.classes
+    model.set_gradient_checkpointing(plan.training.gradient_checkpointing)
+    return model
+
+
+def fit(
+    model: StagedViT, source: DataSource, training: Training, folder: RunFolder, record: Mapping[str, Any],
+    accelerator: Accelerator, quiet: bool,
+) -> Run:  # fmt: skip
+    """Train from the last checkpoint of `folder` (or from the start) to the end, measure, and write the results."""
+    batches = training_batches(model, source, training)
+    validation = validation_batches(model, source, training)
+    from accelerate.utils import set_seed
+
+    learner = WithLoss(model, training.label_smoothing)
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.AdamW(trained, lr=training.lr, weight_decay=training.weight_decay)
+    learner, optimizer, loader = accelerator.prepare(learner, optimizer, batches.loader)
+    if validation is not None:
+        validation = accelerator.prepare(validation)
+    first, best = restore(folder, model, optimizer, accelerator)
+
+    shown = accelerator.is_main_process and not quiet
+    with Progress(training.epochs, len(loader), shown) as progress:
+        progress.say(opening_lines(record, folder.path, first))
+        for epoch in range(first, training.epochs):
+            batches.start(epoch)
+            set_seed(mixed_seed(training.seed, epoch, accelerator.process_index))
+            started = time.perf_counter()
+            loss = train_epoch(learner, loader, optimizer, trained, training, epoch, accelerator, progress)
+            row = {"epoch": epoch + 1, "train_loss": loss, "lr": optimizer.param_groups[0]["lr"]}
+            row["seconds"] = round(time.perf_counter() - started, 3)
+            if validation is not None:
+                metrics = measure(model, validation, accelerator)
+                row |= {f"val_{name}": value for name, value in metrics.to_json().items() if name != "images"}
+            best = keep_epoch(folder, model, optimizer, accelerator, row, best, training)
+            progress.epoch_done(row)
+    kept = int(best["epoch"]) if training.select == "best-val" else training.epochs
+    return finish(model, source, training, folder, record, kept, accelerator)
+
+
+def train_epoch(
+    learner: nn.Module, loader: Batches, optimizer: torch.optim.Optimizer, trained: list[nn.Parameter],
+    training: Training, epoch: int, accelerator: Accelerator, progress: Progress,
+) -> float:  # fmt: skip
+    """One pass over the training images; the mean loss."""
+    learner.train()
+    total = torch.zeros((), device=accelerator.device)
+    for step, (images, labels) in enumerate(loader):
+        for group in optimizer.param_groups:
+            group["lr"] = training.learning_rate(epoch + step / len(loader))
+        with accelerator.accumulate(learner):
+            loss = learner(images, labels)
+            accelerator.backward(loss)
+            if training.clip_grad is not None and accelerator.sync_gradients:
+                accelerator.clip_grad_norm_(trained, training.clip_grad)
+            optimizer.step()
+            optimizer.zero_grad()
+        total += loss.detach()
+        if (step + 1) % CHECK_EVERY == 0 or step + 1 == len(loader):
+            mean = accelerator.reduce(total, "mean").item() / (step + 1)
+            check_finite(mean, epoch, step)
+            progress.step(epoch, step, mean)
+    return mean
+
+
+def finish(
+    model: StagedViT, source: DataSource, training: Training, folder: RunFolder, record: Mapping[str, Any],
+    epoch: int, accelerator: Accelerator,
+) -> Run:  # fmt: skip
+    """Measure the weights of `epoch` and write model.safetensors and the results."""
+    if training.select == "best-val":
+        fill(model, folder.best(epoch)["weights"])
+    split = "test" if "test" in source.splits else "val"
+    images = source.split(split).with_transform(eval_transform(model.preprocess))
+    metrics = measure(model, accelerator.prepare(ordered_batches(images, training.batch_size, training.workers)), accelerator)
+    results = result_record(split, epoch, metrics)
+    if accelerator.is_main_process:
+        save(model, folder.model_file, extra={"results": results, "data": source.spec})
+        record = finish_record(record, results, folder.history(), folder.model_file)
+        folder.write_record(record)
+    accelerator.wait_for_everyone()
+    return Run(folder.path, model.eval(), metrics, record)
+
+
+class WithLoss(nn.Module):
+    """Images and labels in, the loss out: one module, so that data parallelism sees the whole forward pass."""
+
+    def __init__(self, model: StagedViT, label_smoothing: float) -> None:
+        super().__init__()
+        self.model = model
+        self.label_smoothing = label_smoothing
+
+    def forward(self, images: Tensor, labels: Tensor) -> Tensor:
+        logits, penalty = self.model.forward_with_penalty(images)  # [B, classes]
+        loss = F.cross_entropy(logits.float(), labels, label_smoothing=self.label_smoothing)
+        return loss if penalty is None else loss + penalty
+
+
+def check_finite(loss: float, epoch: int, step: int) -> None:
+    if not math.isfinite(loss):
+        kept = f"the checkpoint after epoch {epoch} is intact" if epoch else "no epoch was finished"
+        raise FloatingPointError(
+            f"the loss is no longer a number (epoch {epoch + 1}, step {step + 1}); {kept}; "
+            "start a new run with a lower lr or with clip_grad=1"
+        )
