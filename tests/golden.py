@@ -1,4 +1,5 @@
-"""Rebuild the weights and inputs of a golden case from its rules, and read what the official implementation gave for them."""
+"""Rebuild the weights and inputs of a golden case from its rules, and read what the official implementation
+gave for them."""
 
 import json
 import zlib
@@ -36,7 +37,9 @@ class Golden:
 
     def images(self) -> Tensor:
         """The input batch, float64."""
-        return torch.from_numpy(np.random.default_rng(self.about["input_seed"]).standard_normal(self.about["input_shape"]))
+        return torch.from_numpy(
+            np.random.default_rng(self.about["input_seed"]).standard_normal(self.about["input_shape"])
+        )
 
     def weight(self, name: str) -> Tensor:
         """The generated value of one official parameter."""
@@ -60,7 +63,9 @@ class Golden:
             mlp_ratio=c["mlp_ratio"],
             qkv_bias=c["qkv_bias"],
         ).double()
-        vit.load_state_dict({name: weight(name, list(p.shape), self.first_family) for name, p in vit.state_dict().items()})
+        vit.load_state_dict(
+            {name: weight(name, list(p.shape), self.first_family) for name, p in vit.state_dict().items()}
+        )
         return vit.eval()
 
 
@@ -92,4 +97,6 @@ def assert_close(ours: Tensor, golden: Tensor, relative: float = 1e-9) -> None:
         return
     assert ours.shape == golden.shape, (ours.shape, golden.shape)
     difference = (ours - golden).abs().max().item()
-    assert difference <= relative * max(1e-30, golden.abs().max().item()), f"largest difference {difference:.3e}"
+    assert difference <= relative * max(1e-30, golden.abs().max().item()), (
+        f"largest difference {difference:.3e}"
+    )

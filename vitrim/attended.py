@@ -1,7 +1,9 @@
-"""What one block's attention saw, for reducers that rank or match tokens. Nothing is computed before it is asked for.
+"""What one block's attention saw, for reducers that rank or match tokens. Nothing is computed before it is
+asked for.
 
-The attention itself stays fused (`timm_bridge.attend`); the class row is one extra product of H x 1 x N, and the keys are there
-anyway. Rankings run in float32 or better, whatever the model's precision, and carry the same bias as the attention applied.
+The attention itself stays fused (`timm_bridge.attend`); the class row is one extra product of H x 1 x N, and
+the keys are there anyway. Rankings run in float32 or better, whatever the model's precision, and carry the
+same bias as the attention applied.
 """
 
 from dataclasses import dataclass
@@ -32,11 +34,13 @@ class Attended:
     prefix: int
 
     def from_class_token(self) -> Tensor:
-        """Attention of the class token to every patch: softmax over all T tokens per head, then the mean over heads. [B, N]"""
+        """Attention of the class token to every patch: softmax over all T tokens per head, then the mean over
+        heads. [B, N]"""
         return self._attention(self.queries[:, :, :1]).mean(1)[:, 0, self.prefix :]
 
     def received(self) -> Tensor:
-        """Attention every patch receives, the mean over heads and over all T queries. [B, N]; needs the whole T x T product."""
+        """Attention every patch receives, the mean over heads and over all T queries. [B, N]; needs the whole
+        T x T product."""
         return self._attention(self.queries).mean((1, 2))[:, self.prefix :]
 
     def patch_keys(self) -> Tensor:

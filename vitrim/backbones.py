@@ -1,4 +1,5 @@
-"""Where a backbone comes from, written down well enough to find it again: timm's names, local files, the bundled one, modules."""
+"""Where a backbone comes from, written down well enough to find it again: timm's names, local files, the
+bundled one, modules."""
 
 import hashlib
 import json
@@ -23,7 +24,8 @@ class Origin:
 
     Attributes:
         name: timm's model name, the bundled name, or a module's class name.
-        kind: "pretrained" (downloaded by timm), "file" (local weights), "bundled", "random" (from a seed) or "module".
+        kind: "pretrained" (downloaded by timm), "file" (local weights), "bundled", "random" (from a seed) or
+            "module".
         image_size: (height, width) it was built for.
         weights: the local file, for kind "file".
         seed: of the random start, for kind "random".
@@ -52,7 +54,8 @@ def open_backbone(
     image_size: int | tuple[int, int] | None = None,
     seed: int | None = None,
 ) -> tuple[nn.Module, Origin]:
-    """A timm model and its origin. Without `pretrained` or `weights` a named model starts from a recorded random seed.
+    """A timm model and its origin. Without `pretrained` or `weights` a named model starts from a recorded
+    random seed.
 
     Raises ValueError for unknown names and unusable weights, FileNotFoundError for missing files.
     """
@@ -62,7 +65,9 @@ def open_backbone(
             raise ValueError("a module brings its own weights; pretrained and weights go with a model name")
         if size is not None and size != tuple(backbone.patch_embed.img_size):
             backbone.set_input_size(img_size=size)
-        name = (getattr(backbone, "pretrained_cfg", None) or {}).get("architecture") or type(backbone).__name__
+        name = (getattr(backbone, "pretrained_cfg", None) or {}).get("architecture") or type(
+            backbone
+        ).__name__
         return backbone, Origin(name, "module", _size_of(backbone))
     if weights is None and backbone.endswith(CHECKPOINT_ENDINGS):
         backbone, weights = name_in_file(backbone), backbone
@@ -88,7 +93,8 @@ def open_backbone(
 
 
 def digest(vit: nn.Module, leaving_out: Collection[str] = ()) -> str:
-    """SHA-256 over names, shapes and float32 values of a backbone's weights, without its head and the names left out."""
+    """SHA-256 over names, shapes and float32 values of a backbone's weights, without its head and the names
+    left out."""
     running = hashlib.sha256()
     for name, value in sorted(vit.state_dict().items()):
         if name.split(".")[0] in ("head", "head_dist") or name in leaving_out:
@@ -104,14 +110,17 @@ def bundled_file() -> Path:
 
 
 def name_in_file(file: str) -> str:
-    """The model a checkpoint file is named after, as timm names its files: NAME.TAG.safetensors or NAME.safetensors."""
+    """The model a checkpoint file is named after, as timm does it: NAME.TAG.safetensors or NAME.safetensors."""
     import timm
 
     stem = Path(file).name.removesuffix(Path(file).suffix)
     for name in (stem, stem.split(".")[0]):
         if timm.is_model(name):
             return name
-    raise ValueError(f"cannot tell from the file name {Path(file).name!r} which model it is for; give the name and weights={file!r}")
+    raise ValueError(
+        f"cannot tell from the file name {Path(file).name!r} which model it is for; "
+        f"give the name and weights={file!r}"
+    )
 
 
 def _check_name(name: str) -> None:
@@ -140,7 +149,8 @@ def _downloaded(name: str, size: tuple[int, int] | None) -> nn.Module:
         return _create(name, size, pretrained=True)
     except Exception as error:  # timm and its hub client raise a dozen kinds when offline
         raise ValueError(
-            f"could not fetch pretrained weights of {name}: {_first_line(error)}; download them and give weights=FILE"
+            f"could not fetch pretrained weights of {name}: {_first_line(error)}; "
+            "download them and give weights=FILE"
         ) from error
 
 
@@ -155,7 +165,9 @@ def _from_file(name: str, file: Path, size: tuple[int, int] | None) -> nn.Module
             return _create(name, size, pretrained=True, pretrained_cfg_overlay=overlay, **options)
         except Exception as error:  # unpickling, safetensors and key mismatches each raise their own kind
             errors.append(error)
-    raise ValueError(f"the weights in {file.name!r} do not fit {name}: {_first_line(errors[0])}") from errors[0]
+    raise ValueError(f"the weights in {file.name!r} do not fit {name}: {_first_line(errors[0])}") from errors[
+        0
+    ]
 
 
 def _bundled(size: tuple[int, int] | None) -> nn.Module:

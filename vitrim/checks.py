@@ -1,4 +1,5 @@
-"""Refusals shared by all methods: one sentence that says what was given, what is allowed and, where it is not obvious, what to do."""
+"""Refusals shared by all methods: one sentence that says what was given, what is allowed and, where it is not
+obvious, what to do."""
 
 import difflib
 from collections.abc import Collection, Iterable
@@ -39,7 +40,9 @@ def block_indices(owner: str, value: Any) -> tuple[int, ...]:
     """Block indices from an integer or a sequence of them, each once, in ascending order."""
     given = (value,) if isinstance(value, int) and not isinstance(value, bool) else value
     if not isinstance(given, Iterable) or isinstance(given, str):
-        raise ValueError(f"{owner}: at must be a block index or a sequence of them, counted from 0, got {value!r}")
+        raise ValueError(
+            f"{owner}: at must be a block index or a sequence of them, counted from 0, got {value!r}"
+        )
     indices = tuple(given)
     if not indices or not all(isinstance(i, int) and not isinstance(i, bool) and i >= 0 for i in indices):
         raise ValueError(f"{owner}: at must hold block indices counted from 0, got {value!r}")

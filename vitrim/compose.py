@@ -23,11 +23,12 @@ def compose(
     image_size: int | tuple[int, int] | None = None,
     weights: str | Path | None = None,
 ) -> StagedViT:
-    """A backbone with tuners and reducers on it: everything is frozen but what the methods add and the classifier.
+    """A backbone with tuners and reducers on it: everything is frozen but what the methods add and the
+    classifier.
 
     Args:
-        backbone: a timm model name, "vitrim_tiny_patch8_96" (bundled), a checkpoint file named after its model, or a timm module
-            (which the returned model owns and changes).
+        backbone: a timm model name, "vitrim_tiny_patch8_96" (bundled), a checkpoint file named after its
+            model, or a timm module (which the returned model owns and changes).
         methods: any tuners and reducers, attached in this order; text such as "EViT(keep=0.5)" is parsed.
         num_classes: outputs of a fresh classifier; None keeps the backbone's own.
         pretrained: let timm download the named model's weights.
@@ -35,7 +36,8 @@ def compose(
         weights: a local safetensors, pth or npz file for the named model.
 
     Raises:
-        ValueError: for unknown names, backbones or combinations that are not supported; the message names the part.
+        ValueError: for unknown names, backbones or combinations that are not supported; the message names the
+            part.
         FileNotFoundError: for a missing weights file.
 
     >>> model = compose("vit_tiny_patch16_224", LoRA(rank=8), EViT(keep=0.7, at=(3, 6, 9)), num_classes=10)
@@ -50,11 +52,15 @@ def compose(
     return assemble(vit, origin, parsed, num_classes)
 
 
-def assemble(vit: nn.Module, origin: Origin, methods: tuple[Method, ...], num_classes: int | None) -> StagedViT:
+def assemble(
+    vit: nn.Module, origin: Origin, methods: tuple[Method, ...], num_classes: int | None
+) -> StagedViT:
     """Put methods on an opened backbone; `compose` and `load` meet here."""
     check_support(vit)
     if any(isinstance(module, TunedLinear) for module in vit.modules()):
-        raise ValueError("the backbone already carries tuned layers; compose from a fresh timm module or a name")
+        raise ValueError(
+            "the backbone already carries tuned layers; compose from a fresh timm module or a name"
+        )
     if num_classes is not None and num_classes != vit.num_classes:
         check_positive("compose", "num_classes", num_classes)
         vit.reset_classifier(num_classes)
@@ -69,7 +75,8 @@ def assemble(vit: nn.Module, origin: Origin, methods: tuple[Method, ...], num_cl
 
 
 def merge(model: StagedViT) -> StagedViT:
-    """A copy whose foldable layers (LoRA, SSF, ...) are plain layers again: same logits, no cost. Reducers and branches stay."""
+    """A copy whose foldable layers (LoRA, SSF, ...) are plain layers again: same logits, no cost. Reducers
+    and branches stay."""
     merged = copy.deepcopy(model)
     for parent in list(merged.modules()):
         for name, child in list(parent.named_children()):

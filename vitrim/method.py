@@ -1,7 +1,8 @@
 """What a method is: settings in a frozen dataclass, and `attach`, which plugs its mechanics into a model.
 
-One notation everywhere: `EViT(keep=0.7, at=(3, 6, 9))` is the Python expression, the command-line argument, the log line and the
-entry in a saved file. Settings that most users leave alone are marked `option(...)` and are shown only when they were changed.
+One notation everywhere: `EViT(keep=0.7, at=(3, 6, 9))` is the Python expression, the command-line argument,
+the log line and the entry in a saved file. Settings that most users leave alone are marked `option(...)` and
+are shown only when they were changed.
 """
 
 from dataclasses import dataclass, field, fields
@@ -22,11 +23,14 @@ class Method:
     folds: ClassVar[bool] = False
 
     def attach(self, model: "StagedViT") -> None:
-        """Plug this method into a model whose own weights are frozen; whatever is added with `requires_grad` trains."""
+        """Plug this method into a model whose own weights are frozen; whatever is added with `requires_grad`
+        trains."""
         raise NotImplementedError
 
     def __repr__(self) -> str:
-        shown = (f for f in fields(self) if not f.metadata.get("option") or getattr(self, f.name) != f.default)
+        shown = (
+            f for f in fields(self) if not f.metadata.get("option") or getattr(self, f.name) != f.default
+        )
         return f"{type(self).__name__}({', '.join(f'{f.name}={getattr(self, f.name)!r}' for f in shown)})"
 
 

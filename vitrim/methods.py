@@ -13,9 +13,11 @@ METHODS: dict[str, type[Method]] = {**REDUCERS, **TUNERS}
 
 
 def parse_method(text: str) -> Method:
-    """The method written as text: `parse_method("EViT(keep=0.7, at=(3, 6, 9))") == EViT(keep=0.7, at=(3, 6, 9))`.
+    """The method written as text: `parse_method("EViT(keep=0.7, at=(3, 6, 9))") == EViT(keep=0.7, at=(3, 6,
+    9))`.
 
-    A name alone stands for the method with its defaults. Raises ValueError for anything else, saying what is allowed.
+    A name alone stands for the method with its defaults. Raises ValueError for anything else, saying what is
+    allowed.
     """
     try:
         expression = ast.parse(text.strip(), mode="eval").body
@@ -34,11 +36,15 @@ def _arguments(call: ast.Call, kind: type[Method], text: str) -> dict[str, Any]:
     """The call's arguments by setting name, literals only."""
     names = [f.name for f in fields(kind)]
     if len(call.args) > len(names):
-        raise ValueError(f"{text!r} gives {len(call.args)} values, but {kind.__name__} has only {', '.join(names)}")
+        raise ValueError(
+            f"{text!r} gives {len(call.args)} values, but {kind.__name__} has only {', '.join(names)}"
+        )
     given = dict(zip(names, call.args, strict=False))
     for keyword in call.keywords:
         if keyword.arg not in names:
-            raise ValueError(f"{kind.__name__} has no setting {keyword.arg!r}; {did_you_mean(str(keyword.arg), names)}")
+            raise ValueError(
+                f"{kind.__name__} has no setting {keyword.arg!r}; {did_you_mean(str(keyword.arg), names)}"
+            )
         if keyword.arg in given:
             raise ValueError(f"{text!r} sets {keyword.arg} twice")
         given[keyword.arg] = keyword.value
@@ -50,4 +56,6 @@ def _literal(value: ast.expr, name: str, kind: type[Method]) -> Any:
         return ast.literal_eval(value)
     except ValueError:
         written = ast.unparse(value)
-        raise ValueError(f"{kind.__name__}: {name} must be a plain value, got {written}; put text in quotes") from None
+        raise ValueError(
+            f"{kind.__name__}: {name} must be a plain value, got {written}; put text in quotes"
+        ) from None

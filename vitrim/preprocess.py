@@ -1,4 +1,5 @@
-"""What a backbone expects of its images. Saved with every model, because wrong mean and size are the commonest silent error."""
+"""What a backbone expects of its images. Saved with every model, because wrong mean and size are the
+commonest silent error."""
 
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -27,7 +28,8 @@ class Preprocess:
 
     @staticmethod
     def of(vit: nn.Module) -> "Preprocess":
-        """Read from the model's pretrained configuration; ImageNet's plain 0.5 where it has none (as timm's ViTs do)."""
+        """Read from the model's pretrained configuration; ImageNet's plain 0.5 where it has none (as timm's
+        ViTs do)."""
         config = getattr(vit, "pretrained_cfg", None) or {}
         channels = vit.patch_embed.proj.in_channels
         return Preprocess(

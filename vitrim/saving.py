@@ -1,10 +1,11 @@
-"""One safetensors file holds all that is needed to predict: trained weights, head, methods, backbone name and digest, classes,
-image size, mean and std. `load` rebuilds the model without outside knowledge, or says in a sentence what is missing.
+"""One safetensors file holds all that is needed to predict: trained weights, head, methods, backbone name and
+digest, classes,
+image size, mean and std. `load` rebuilds the model without outside knowledge, or says in a sentence what is
+missing.
 """
 
 import json
 import os
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -30,13 +31,14 @@ def save(
     include_backbone: bool | None = None,
     extra: dict[str, Any] | None = None,
 ) -> None:
-    """Write what trains, and how to rebuild the rest, to one safetensors file; the file appears whole or not at all.
+    """Write what trains, and how to rebuild the rest, to one safetensors file; the file appears whole or not
+    at all.
 
     Args:
         path: the file to write.
         classes: names of the classes, if `model.classes` is not set.
-        include_backbone: also write the frozen weights. None does so only where they could not be found again: a named model
-            whose random start was changed afterwards, or a merged model.
+        include_backbone: also write the frozen weights. None does so only where they could not be found
+            again: a named model whose random start was changed afterwards, or a merged model.
         extra: further JSON values to keep under "extra".
 
     Raises:
@@ -50,7 +52,11 @@ def save(
     about = {
         "format": FORMAT,
         "methods": [repr(method) for method in model.methods],
-        "backbone": {**model.origin.to_json(), "digest": digest(model.vit, _changed_names(model)), "included": whole},
+        "backbone": {
+            **model.origin.to_json(),
+            "digest": digest(model.vit, _changed_names(model)),
+            "included": whole,
+        },
         "num_classes": model.num_classes,
         "classes": names,
         "preprocess": model.preprocess.to_json(),
@@ -76,14 +82,17 @@ def load(
         device: where to put it.
 
     Raises:
-        FileNotFoundError, ValueError: no such file, not a vitrim file, another backbone than it was trained on.
+        FileNotFoundError, ValueError: no such file, not a vitrim file, another backbone than it was trained
+            on.
     """
     about, tensors = read(path)
     origin = Origin.from_json({k: v for k, v in about["backbone"].items() if k not in ("digest", "included")})
     vit, found = _find_backbone(origin, backbone, weights, included=about["backbone"]["included"])
     if not about["backbone"]["included"]:
         _check_digest(vit, about, tensors, Path(path))
-    model = assemble(vit, found, tuple(parse_method(text) for text in about["methods"]), about["num_classes"] or None)
+    model = assemble(
+        vit, found, tuple(parse_method(text) for text in about["methods"]), about["num_classes"] or None
+    )
     _fill(model, tensors, Path(path), whole=about["backbone"]["included"])
     model.classes = None if about["classes"] is None else tuple(about["classes"])
     model.preprocess = Preprocess.from_json(about["preprocess"])
@@ -102,10 +111,15 @@ def read(path: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     except (SafetensorError, OSError) as error:
         raise ValueError(f"{str(path)!r} is not a readable safetensors file ({error})") from error
     if about is None:
-        raise ValueError(f"{str(path)!r} was not written by vitrim; a bare backbone goes to compose(..., weights=FILE)")
+        raise ValueError(
+            f"{str(path)!r} was not written by vitrim; a bare backbone goes to compose(..., weights=FILE)"
+        )
     values = json.loads(about)
     if values["format"] > FORMAT:
-        raise ValueError(f"{str(path)!r} was written by a newer vitrim (format {values['format']}, this one reads {FORMAT})")
+        raise ValueError(
+            f"{str(path)!r} was written by a newer vitrim "
+            f"(format {values['format']}, this one reads up to {FORMAT})"
+        )
     return values, tensors
 
 
@@ -113,25 +127,26 @@ def saved_tensors(model: StagedViT) -> dict[str, Tensor]:
     """What trains, and the persistent buffers that methods added: the checkpoint."""
     trained = model.trained()
     frozen = {name for name, _ in model.named_parameters()} - set(trained)
-    return {name: value for name, value in model.state_dict().items() if name in trained or name not in model.base_names | frozen}
+    return {
+        name: value
+        for name, value in model.state_dict().items()
+        if name in trained or name not in model.base_names | frozen
+    }
 
 
 def write_whole(path: Path, content: bytes) -> None:
     """Write a file so that at every moment either the old content or the new one is there, never a part."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    except OSError as error:
-        raise OSError(error.errno, f"cannot write {str(path)!r}: {error.strerror}") from error
-    try:
-        with os.fdopen(handle, "wb") as stream:
+        with temporary.open("wb") as stream:
             stream.write(content)
             stream.flush()
             os.fsync(stream.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
+        temporary.replace(path)
     except OSError as error:
-        os.unlink(temporary)
-        raise OSError(error.errno, f"cannot write {str(path)!r}: {error.strerror}; what was there is unchanged") from error
+        temporary.unlink(missing_ok=True)
+        reason = f"cannot write {str(path)!r}: {error.strerror}; what was there before is unchanged"
+        raise OSError(error.errno, reason) from error
 
 
 def _cannot_be_found_again(model: StagedViT) -> bool:
@@ -143,12 +158,11 @@ def _cannot_be_found_again(model: StagedViT) -> bool:
 
 
 def _changed_names(model: StagedViT) -> set[str]:
-    """Names inside the backbone that are not its own frozen weights: trained in place, or added by a method."""
+    """Names inside the backbone that are not its own frozen weights: trained in place, or added by a
+    method."""
     own = {name.removeprefix("vit.") for name in model.base_names}
     trained = {name.removeprefix("vit.") for name in model.trained()}
     return trained | {name for name in model.vit.state_dict() if name not in own}
-
-
 
 
 def _find_backbone(
@@ -160,7 +174,9 @@ def _find_backbone(
         return open_backbone(origin.name, weights=weights, image_size=origin.image_size)
     if origin.kind == "file" and not included:
         if not Path(origin.weights or "").is_file():
-            raise FileNotFoundError(f"the backbone's weights {origin.weights!r} are gone; give weights=FILE for {origin.name}")
+            raise FileNotFoundError(
+                f"the backbone's weights {origin.weights!r} are gone; give weights=FILE for {origin.name}"
+            )
         return open_backbone(origin.name, weights=origin.weights, image_size=origin.image_size)
     if origin.kind == "module" and not included:
         raise ValueError(
@@ -169,7 +185,9 @@ def _find_backbone(
         )
     if origin.name == BUNDLED:
         return open_backbone(BUNDLED, image_size=origin.image_size)
-    return open_backbone(origin.name, origin.kind == "pretrained" and not included, None, origin.image_size, origin.seed)
+    return open_backbone(
+        origin.name, origin.kind == "pretrained" and not included, None, origin.image_size, origin.seed
+    )
 
 
 def _check_digest(vit: nn.Module, about: dict[str, Any], tensors: dict[str, Tensor], path: Path) -> None:
@@ -177,7 +195,8 @@ def _check_digest(vit: nn.Module, about: dict[str, Any], tensors: dict[str, Tens
     if digest(vit, trained) != about["backbone"]["digest"]:
         raise ValueError(
             f"{path.name!r} was trained on other weights than these (a {about['backbone']['name']}, "
-            f"{about['backbone']['kind']}, digest {about['backbone']['digest'][:12]}); give the same backbone or weights=FILE"
+            f"{about['backbone']['kind']}, digest {about['backbone']['digest'][:12]}); "
+            "give the same backbone or weights=FILE"
         )
 
 

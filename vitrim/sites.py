@@ -1,4 +1,5 @@
-"""Where methods can act on a backbone: its linear, norm and patch layers by what they do, not by what timm calls them.
+"""Where methods can act on a backbone: its linear, norm and patch layers by what they do, not by what timm
+calls them.
 
 The same LoRA then works on a fused `qkv` and on EVA-02's `q_proj`, `k_proj`, `v_proj`.
 """
@@ -19,7 +20,8 @@ class Site:
     Attributes:
         block: index of the block, None for the patch embedding and the final norm.
         role: one of `ROLES`.
-        owner, name: the layer is `getattr(owner, name)`; read it through `layer`, another method may have replaced it.
+        owner, name: the layer is `getattr(owner, name)`; read it through `layer`, another method may have
+            replaced it.
         rows: the output rows of the layer that play this role (a third of a fused qkv, all of other layers).
     """
 

@@ -1,4 +1,5 @@
-"""The forward pass: one `Stage` per block with its plug points, and `StagedViT`, the model users hold. Read second."""
+"""The forward pass: one `Stage` per block with its plug points, and `StagedViT`, the model users hold. Read
+second."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -31,7 +32,8 @@ if TYPE_CHECKING:
 class Reducer(nn.Module):
     """Makes the sequence shorter between attention and MLP. Subclasses define `forward` and `leaving`."""
 
-    commutes = True  # decides by attention or place alone and only averages tokens: it may run before the output projection
+    # Decides by attention or place alone and only averages tokens: it may run before the output projection.
+    commutes = True
 
     def forward(self, state: TokenState, attended: Attended) -> TokenState:
         """The state after the reduction."""
@@ -46,12 +48,14 @@ class Branch(nn.Module):
     """Computes something beside attention or MLP that is added to their result."""
 
     def forward(self, state: TokenState, normed: Tensor) -> tuple[Tensor, TokenState]:
-        """From the tokens before the norm (in `state`) and after it, what to add [B, T, D], and the state with the trail."""
+        """From the tokens before the norm (in `state`) and after it, what to add [B, T, D], and the state
+        with the trail."""
         raise NotImplementedError
 
 
 class Stage(nn.Module):
-    """The plug points of one block and its forward pass. The timm block is an argument, so no parameter has two names."""
+    """The plug points of one block and its forward pass. The timm block is an argument, so no parameter has
+    two names."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -64,16 +68,24 @@ class Stage(nn.Module):
         self.proportional = False  # attention adds log(size) to the products with each key
         self.mixing: Mixing | None = None  # other means than fused attention, while a mask is learned
 
-    def forward(self, block: nn.Module, state: TokenState, rotary: Tensor | None, rows: int | None) -> TokenState:
-        """Run one timm block with what is plugged in; with `rows`, only for the first `rows` tokens (last block)."""
+    def forward(
+        self, block: nn.Module, state: TokenState, rotary: Tensor | None, rows: int | None
+    ) -> TokenState:
+        """Run one timm block with what is plugged in; with `rows`, only for the first `rows` tokens (last
+        block)."""
         if self.prompts is not None:
             state = self.prompts(state)
         normed = block.norm1(state.tokens)  # [B, T, D]
         mixed, attended = attend(block.attn, normed, state, rotary, self.proportional, rows, self.mixing)
         if rows is not None:
             state, normed = state.first(rows), normed[:, :rows]
-        reducer = self.reducer if rows is None else None  # after the last block's attention, patches are not read any more
-        early = reducer is not None and reducer.commutes and not self.after_attention and not self.beside_attention
+        reducer = self.reducer if rows is None else None  # nobody reads patches after the last attention
+        early = (
+            reducer is not None
+            and reducer.commutes
+            and not self.after_attention
+            and not self.beside_attention
+        )
         if reducer is not None and early:
             state, mixed = _reduce_first(reducer, state, mixed, attended)
         update = after_attention(block, project_attention(block.attn, mixed))
@@ -96,10 +108,13 @@ class Stage(nn.Module):
         return replace(state, tokens=tokens)
 
 
-def _reduce_first(reducer: Reducer, state: TokenState, mixed: Tensor, attended: Attended) -> tuple[TokenState, Tensor]:
+def _reduce_first(
+    reducer: Reducer, state: TokenState, mixed: Tensor, attended: Attended
+) -> tuple[TokenState, Tensor]:
     """Reduce tokens and attention output together, so that only survivors pass the output projection.
 
-    The same up to rounding, because the projection is linear and nothing else reads its result; 2 % fewer products with EViT.
+    The same up to rounding, because the projection is linear and nothing else reads its result; 2 % fewer
+    products with EViT.
     """
     state = reducer(replace(state, trail=(mixed, *state.trail)), attended)
     return replace(state, trail=state.trail[1:]), state.trail[0]
@@ -130,7 +145,8 @@ class StagedViT(nn.Module):
         self.base_names = frozenset(f"vit.{name}" for name in vit.state_dict())
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits [B, classes] of images [B, channels, height, width]. The last block computes only what the head reads."""
+        """Logits [B, classes] of images [B, channels, height, width]. The last block computes only what the
+        head reads."""
         return self.forward_with_penalty(images)[0]
 
     def forward_with_penalty(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
@@ -193,5 +209,7 @@ class StagedViT(nn.Module):
         """The block indices, refused in a sentence when the backbone has no such block."""
         for index in at:
             if not 0 <= index < self.depth:
-                raise ValueError(f"{by}: there is no block {index}; the backbone has blocks 0 to {self.depth - 1}")
+                raise ValueError(
+                    f"{by}: there is no block {index}; the backbone has blocks 0 to {self.depth - 1}"
+                )
         return tuple(at)

@@ -1,9 +1,10 @@
-"""What flows through a Vision Transformer here, and the one operation that makes it shorter. Read this file first.
+"""What flows through a Vision Transformer here, and the one operation that makes it shorter. Read this file
+first.
 
 Letters, the same in every file:
 
-    B batch, P prefix tokens (class, distillation, registers, prompts), N patch tokens now, M patch tokens after a reduction,
-    N0 patch tokens at the start, T = P + N, D width, H heads, d head width.
+    B batch, P prefix tokens (class, distillation, registers, prompts), N patch tokens now, M patch tokens
+    after a reduction, N0 patch tokens at the start, T = P + N, D width, H heads, d head width.
 """
 
 import math
@@ -15,7 +16,8 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class TokenState:
-    """The tokens of a batch of images between two blocks, with all that is known about them. Never modified, only replaced.
+    """The tokens of a batch of images between two blocks, with all that is known about them. Never modified,
+    only replaced.
 
     Attributes:
         tokens: [B, P+N, D], prefix tokens first, then patches.
@@ -24,8 +26,10 @@ class TokenState:
         position: [B, N], the cell of the original grid each token sits on; rotary tables are gathered by it.
         source: [B, N0], where original patch i lives now (0..N-1), -1 once it was dropped.
         grid: the original grid, (rows, columns) or (frames, rows, columns).
-        trail: earlier adapter outputs [B, P+N, D], newest first, kept aligned with `tokens` by every reduction.
-        keep: [B, N] soft or hard keep mask while a pruner learns, or padding where images keep different counts; usually None.
+        trail: earlier adapter outputs [B, P+N, D], newest first, kept aligned with `tokens` by every
+            reduction.
+        keep: [B, N] soft or hard keep mask while a pruner learns, or padding where images keep different
+            counts; usually None.
         penalty: a scalar that learned reducers add to the training loss; usually None.
     """
 
@@ -46,7 +50,9 @@ class TokenState:
         if count != math.prod(grid):
             raise ValueError(f"{count} patch tokens do not fill a grid of {grid} cells")
         cells = torch.arange(count, device=tokens.device).expand(tokens.shape[0], -1)  # [B, N]
-        sizes = torch.ones((tokens.shape[0], count), device=tokens.device, dtype=at_least_float32(tokens.dtype))
+        sizes = torch.ones(
+            (tokens.shape[0], count), device=tokens.device, dtype=at_least_float32(tokens.dtype)
+        )
         return TokenState(tokens, prefix, sizes, position=cells, source=cells, grid=tuple(grid))
 
     @property
@@ -60,7 +66,8 @@ class TokenState:
         return self.count == math.prod(self.grid)
 
     def first(self, rows: int) -> "TokenState":
-        """Only the first `rows` tokens, all of them prefix: what the last block needs when the head reads nothing else."""
+        """Only the first `rows` tokens, all of them prefix: what the last block needs when the head reads
+        nothing else."""
         return replace(
             self,
             tokens=self.tokens[:, :rows],
@@ -72,26 +79,35 @@ class TokenState:
         )
 
     def without_prompts(self, prefix: int) -> "TokenState":
-        """Only the backbone's own `prefix` tokens before the patches: prompts must not reach a pooling head."""
+        """Only the backbone's own `prefix` tokens before the patches: prompts must not reach a pooling
+        head."""
         if self.prefix == prefix:
             return self
-        own = [torch.cat([tokens[:, :prefix], tokens[:, self.prefix :]], dim=1) for tokens in (self.tokens, *self.trail)]
+        own = [
+            torch.cat([tokens[:, :prefix], tokens[:, self.prefix :]], dim=1)
+            for tokens in (self.tokens, *self.trail)
+        ]
         return replace(self, tokens=own[0], trail=tuple(own[1:]), prefix=prefix)
 
 
 @dataclass(frozen=True)
 class Grouping:
-    """One reduction: which slot every patch token goes to, and with what weight. Reducers decide it, `regroup` applies it.
+    """One reduction: which slot every patch token goes to, and with what weight. Reducers decide it,
+    `regroup` applies it.
 
-    `slots` says it all; the other fields say the same in the form that is cheap to compute: every slot is led by one old token,
-    and the tokens without a slot of their own are joined to a leader's slot (merging) or fused into one last slot (EViT).
+    `slots` says it all; the other fields say the same in the form that is cheap to compute: every slot is led
+    by one old token, and the tokens without a slot of their own are joined to a leader's slot (merging) or
+    fused into one last slot (EViT).
 
     Attributes:
         slots: [B, N], the new place 0..M-1 of every old patch token, -1 for dropped.
         lead: [B, M], the old token whose place in the grid a slot keeps.
-        join: [B, R], old tokens that are averaged into the slot `slots` gives them, weighted by size; None where none are.
-        fuse: [B, N], weights of the old tokens in the last slot, zero for all that are elsewhere; None where nothing is fused.
-        member: [B, M, N], membership as a differentiable 0/1 matrix, used instead of the indices while a matching learns.
+        join: [B, R], old tokens that are averaged into the slot `slots` gives them, weighted by size; None
+            where none are.
+        fuse: [B, N], weights of the old tokens in the last slot, zero for all that are elsewhere; None where
+            nothing is fused.
+        member: [B, M, N], membership as a differentiable 0/1 matrix, used instead of the indices while a
+            matching learns.
     """
 
     slots: Tensor
@@ -102,10 +118,11 @@ class Grouping:
 
 
 def regroup(state: TokenState, grouping: Grouping) -> TokenState:
-    """Apply one reduction to tokens, trail, sizes, position and source alike: N patch tokens become M, the prefix stays.
+    """Apply one reduction to tokens, trail, sizes, position and source alike: N patch tokens become M, the
+    prefix stays.
 
-    A slot's token is the mean of its members weighted by `sizes`; a fused slot is the sum weighted by `grouping.fuse`. Tokens
-    alone in their slot are moved bit for bit.
+    A slot's token is the mean of its members weighted by `sizes`; a fused slot is the sum weighted by
+    `grouping.fuse`. Tokens alone in their slot are moved bit for bit.
     """
     sizes = _regroup_sizes(state.sizes, grouping)  # [B, M]
     weights = _share_of_slot(state.sizes, sizes, grouping)  # [B, N] or None
@@ -122,14 +139,18 @@ def regroup(state: TokenState, grouping: Grouping) -> TokenState:
 
 
 def take_rows(tokens: Tensor, index: Tensor) -> Tensor:
-    """Rows `index` [B, M] of `tokens` [B, N, D] -> [B, M, D]; ten times faster than gather with an index expanded over D."""
+    """Rows `index` [B, M] of `tokens` [B, N, D] -> [B, M, D]; ten times faster than gather with an index
+    expanded over D."""
     batch, count, width = tokens.shape
     start = torch.arange(batch, device=index.device)[:, None] * count  # [B, 1]
-    return tokens.reshape(batch * count, width).index_select(0, (index + start).flatten()).view(batch, -1, width)
+    return (
+        tokens.reshape(batch * count, width).index_select(0, (index + start).flatten()).view(batch, -1, width)
+    )
 
 
 def at_least_float32(dtype: torch.dtype) -> torch.dtype:
-    """The dtype itself or float32, whichever is more precise: sizes, scores and matching never run in half precision."""
+    """The dtype itself or float32, whichever is more precise: sizes, scores and matching never run in half
+    precision."""
     return torch.promote_types(dtype, torch.float32)
 
 
@@ -146,7 +167,8 @@ def _regroup_sizes(sizes: Tensor, grouping: Grouping) -> Tensor:
 
 
 def _share_of_slot(old: Tensor, new: Tensor, grouping: Grouping) -> Tensor | None:
-    """The weight of every old token inside its slot when slots are averaged by size: [B, N], or [B, M, N] for a matrix."""
+    """The weight of every old token inside its slot when slots are averaged by size: [B, N], or [B, M, N] for
+    a matrix."""
     if grouping.member is not None:
         return grouping.member.to(old.dtype) * old[:, None] / new[..., None]
     if grouping.join is not None:
@@ -166,7 +188,9 @@ def _regroup_rows(tokens: Tensor, prefix: int, grouping: Grouping, weights: Tens
         return torch.cat([rows, fused.to(tokens.dtype)], dim=1)
     if grouping.join is None or weights is None:
         return rows
-    share = torch.cat([torch.ones_like(head, dtype=weights.dtype), weights.gather(1, lead)], dim=1)  # [B, P+M]
+    share = torch.cat(
+        [torch.ones_like(head, dtype=weights.dtype), weights.gather(1, lead)], dim=1
+    )  # [B, P+M]
     joining = take_rows(tokens, grouping.join + prefix)  # [B, R, C]
     joining = joining * weights.gather(1, grouping.join)[..., None].to(tokens.dtype)
     target = grouping.slots.gather(1, grouping.join) + prefix  # [B, R]

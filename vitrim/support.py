@@ -1,7 +1,8 @@
 """Which backbones vitrim runs exactly, checked part by part before anything is attached.
 
-A backbone with a part this library does not execute is refused with a sentence that names the part: the alternative, ignoring it,
-is how LayerScale was lost on DINOv2 and DINOv3 was silently left untouched by earlier token reducers.
+A backbone with a part this library does not execute is refused with a sentence that names the part: the
+alternative, ignoring it, is how LayerScale was lost on DINOv2 and DINOv3 was silently left untouched by
+earlier token reducers.
 """
 
 from timm.layers import AttentionPoolLatent, Mlp, SwiGLU
@@ -24,7 +25,19 @@ MLPS = (Mlp, GluMlp, SwiGLU)
 
 PARTS = {
     "block": {"norm1", "attn", "ls1", "drop_path1", "norm2", "mlp", "ls2", "drop_path2"},
-    "attention": {"qkv", "q_proj", "k_proj", "v_proj", "q_norm", "k_norm", "attn_drop", "norm", "gate", "proj", "proj_drop"},
+    "attention": {
+        "qkv",
+        "q_proj",
+        "k_proj",
+        "v_proj",
+        "q_norm",
+        "k_norm",
+        "attn_drop",
+        "norm",
+        "gate",
+        "proj",
+        "proj_drop",
+    },
 }
 
 REASONS = {
@@ -36,7 +49,10 @@ REASONS = {
     "DiffParallelScalingBlock": "it computes attention and MLP in parallel",
     "DiffAttention": "its differential attention is not implemented",
 }
-SUPPORTED = "supported are timm's plain ViT, DeiT, CLIP, SigLIP, DINOv2, DINOv3, EVA-02, Perception Encoder and InternViT models"
+SUPPORTED = (
+    "supported are timm's plain ViT, DeiT, CLIP, SigLIP, DINOv2, DINOv3, EVA-02, Perception Encoder and "
+    "InternViT models"
+)
 
 
 def check_support(vit: nn.Module) -> None:
@@ -44,7 +60,9 @@ def check_support(vit: nn.Module) -> None:
     if type(vit) not in MODELS:
         raise _refusal("model", vit)
     if not isinstance(getattr(vit, "patch_drop", None), nn.Identity | None):
-        raise ValueError("the backbone drops patches at random (patch_drop); create it with patch_drop_rate=0")
+        raise ValueError(
+            "the backbone drops patches at random (patch_drop); create it with patch_drop_rate=0"
+        )
     if not isinstance(vit.attn_pool, AttentionPoolLatent | None):
         raise _refusal("attention pool", vit.attn_pool)
     for index, block in enumerate(vit.blocks):
@@ -59,7 +77,9 @@ def _check_block(block: nn.Module, where: str) -> None:
     if type(block.mlp) not in MLPS:
         raise _refusal(f"the MLP of {where}", block.mlp)
     if getattr(block.attn, "num_kv_groups", 1) != 1:
-        raise ValueError(f"the attention of {where} shares keys between heads (grouped queries), which is not supported")
+        raise ValueError(
+            f"the attention of {where} shares keys between heads (grouped queries), which is not supported"
+        )
     for kind, module in (("block", block), ("attention", block.attn)):
         unknown = sorted(name for name, _ in module.named_children() if name not in PARTS[kind])
         if unknown:

@@ -1,7 +1,8 @@
 """The only file that names timm's internals: how its models embed, attend, add residuals, pool and classify.
 
-Two model classes cover the families vitrim supports: `VisionTransformer` (ViT, DeiT, CLIP, SigLIP, DINOv2, InternViT) and `Eva`
-(EVA-02, DINOv3, Perception Encoder). Whatever else a model has is refused by `vitrim.support.check_support`, never ignored.
+Two model classes cover the families vitrim supports: `VisionTransformer` (ViT, DeiT, CLIP, SigLIP, DINOv2,
+InternViT) and `Eva` (EVA-02, DINOv3, Perception Encoder). Whatever else a model has is refused by
+`vitrim.support.check_support`, never ignored.
 """
 
 from collections.abc import Callable
@@ -18,13 +19,14 @@ from vitrim.attended import Attended
 from vitrim.state import TokenState
 from vitrim.tuned_linear import linear_rows
 
-
-# Attention by other means than the fused kernel, while masks are learned: (queries, keys, values, scale, bias, state) -> [B, H, T, d]
+# Attention by other means than the fused kernel, while masks are learned: (queries, keys, values, scale,
+# bias, state) -> [B, H, T, d]
 Mixing = Callable[[Tensor, Tensor, Tensor, float, Tensor | None, TokenState], Tensor]
 
 
 class Embedded(NamedTuple):
-    """The sequence before the first block, its grid, and one rotary table per block (None where the model has none)."""
+    """The sequence before the first block, its grid, and one rotary table per block (None where the model has
+    none)."""
 
     tokens: Tensor  # [B, P+N, D]
     grid: tuple[int, int]
@@ -32,7 +34,8 @@ class Embedded(NamedTuple):
 
 
 def embed(vit: nn.Module, images: Tensor) -> Embedded:
-    """Patches, position embedding, prefix tokens and pre-norm, exactly as timm's `forward_features` begins."""
+    """Patches, position embedding, prefix tokens and pre-norm, exactly as timm's `forward_features`
+    begins."""
     check_images(vit, images)
     rotary = None
     if isinstance(vit, Eva):
@@ -49,10 +52,14 @@ def embed(vit: nn.Module, images: Tensor) -> Embedded:
 def check_images(vit: nn.Module, images: Tensor) -> None:
     """Refuse a batch the patch embedding cannot take, in words of images instead of tensors."""
     if images.ndim != 4:
-        raise ValueError(f"expected a batch of images [B, channels, height, width], got {images.ndim} dimensions")
+        raise ValueError(
+            f"expected a batch of images [B, channels, height, width], got {images.ndim} dimensions"
+        )
     channels, height, width = images.shape[1:]
     if channels != vit.patch_embed.proj.in_channels:
-        raise ValueError(f"the backbone takes {vit.patch_embed.proj.in_channels} channels, got images with {channels}")
+        raise ValueError(
+            f"the backbone takes {vit.patch_embed.proj.in_channels} channels, got images with {channels}"
+        )
     if not vit.dynamic_img_size and (height, width) != tuple(vit.patch_embed.img_size):
         rows, columns = vit.patch_embed.img_size
         raise ValueError(
@@ -70,10 +77,12 @@ def attend(
     rows: int | None = None,
     mixing: Mixing | None = None,
 ) -> tuple[Tensor, Attended]:
-    """Self-attention of one block up to, but without, its output projection: [B, T, D'] and what was attended.
+    """Self-attention of one block up to, but without, its output projection: [B, T, D'] and what was
+    attended.
 
-    `proportional` adds log(size) of every patch to the products with its key (ToMe, arXiv 2210.09461, eq. 1). With `rows`, only
-    the first `rows` tokens ask (the last block of a model whose head reads the class token); keys and values stay whole.
+    `proportional` adds log(size) of every patch to the products with its key (ToMe, arXiv 2210.09461, eq. 1).
+    With `rows`, only the first `rows` tokens ask (the last block of a model whose head reads the class
+    token); keys and values stay whole.
     """
     queries, plain_keys, values = _project(attention, normed, rows)
     queries, plain_keys = attention.q_norm(queries), attention.k_norm(plain_keys)
@@ -87,7 +96,9 @@ def attend(
     if mixing is None:
         dropout = attention.attn_drop.p if attention.training else 0.0
         mask = None if bias is None else bias.to(queries.dtype)
-        mixed = F.scaled_dot_product_attention(queries, keys, values, attn_mask=mask, dropout_p=dropout)  # [B, H, T, d]
+        mixed = F.scaled_dot_product_attention(
+            queries, keys, values, attn_mask=mask, dropout_p=dropout
+        )  # [B, H, T, d]
     else:
         mixed = mixing(queries, keys, values, attention.scale, bias, state)
     mixed = attention.norm(mixed.transpose(1, 2).flatten(2))
@@ -98,7 +109,8 @@ def attend(
 
 
 def attention_bias(state: TokenState, proportional: bool) -> Tensor | None:
-    """What is added to every product with a key: log sizes, and minus infinity for padding. [B, 1, 1, T] or None."""
+    """What is added to every product with a key: log sizes, and minus infinity for padding. [B, 1, 1, T] or
+    None."""
     bias = state.sizes.log() if proportional else None
     if state.keep is not None:
         padded = torch.zeros_like(state.sizes).masked_fill(state.keep == 0, -torch.inf)
@@ -132,7 +144,8 @@ def _residual(block: nn.Module, update: Tensor, half: str) -> Tensor:
 
 
 def _project(attention: nn.Module, normed: Tensor, rows: int | None) -> tuple[Tensor, Tensor, Tensor]:
-    """Queries (of the first `rows` tokens), keys and values, [B, H, T, d] each, from a fused or a split projection."""
+    """Queries (of the first `rows` tokens), keys and values, [B, H, T, d] each, from a fused or a split
+    projection."""
     asking = normed if rows is None else normed[:, :rows]
     if getattr(attention, "qkv", None) is None:
         queries, keys, values = attention.q_proj(asking), attention.k_proj(normed), attention.v_proj(normed)
@@ -146,7 +159,11 @@ def _project(attention: nn.Module, normed: Tensor, rows: int | None) -> tuple[Te
             queries = linear_rows(attention.qkv, asking, slice(0, width))
             keys, values = linear_rows(attention.qkv, normed, slice(width, 3 * width)).split(width, dim=-1)
             if extra is not None:
-                queries, keys, values = queries + extra[:width], keys + extra[width : 2 * width], values + extra[2 * width :]
+                queries, keys, values = (
+                    queries + extra[:width],
+                    keys + extra[width : 2 * width],
+                    values + extra[2 * width :],
+                )
     heads = attention.num_heads
     return _heads(queries, heads), _heads(keys, heads), _heads(values, heads)
 
@@ -163,7 +180,8 @@ def _separate_bias(attention: nn.Module) -> Tensor | None:
 
 
 def _table_at(rotary: Tensor, position: Tensor) -> Tensor:
-    """The rotary table of the cells the tokens sit on: [N0, 2d] -> [B, 1, N, 2d], [H, N0, 2d] -> [B, H, N, 2d]."""
+    """The rotary table of the cells the tokens sit on: [N0, 2d] -> [B, 1, N, 2d], [H, N0, 2d] -> [B, H, N,
+    2d]."""
     if rotary.ndim == 2:
         return rotary[position][:, None]
     return rotary[:, position].transpose(0, 1)
@@ -176,14 +194,16 @@ def _rotate(tokens: Tensor, table: Tensor, prefix: int, half: bool, like: Tensor
 
 
 def rows_read_by_head(vit: nn.Module) -> int | None:
-    """How many prefix tokens the head reads, None if it reads the patches: class token 1, distilled pair 2."""
+    """How many prefix tokens the head reads, None if it reads the patches: class token 1, distilled pair
+    2."""
     if isinstance(vit, VisionTransformerDistilled):
         return 2
     return 1 if vit.attn_pool is None and vit.global_pool == "token" else None
 
 
 def classify(vit: nn.Module, state: TokenState) -> Tensor:
-    """Final norm, pooling that weighs every token by its size, and head: timm's `forward_head` for reduced sequences."""
+    """Final norm, pooling that weighs every token by its size, and head: timm's `forward_head` for reduced
+    sequences."""
     tokens = vit.norm(state.tokens)
     if isinstance(vit, VisionTransformerDistilled):
         both = vit.head(vit.head_drop(tokens[:, 0])), vit.head_dist(vit.head_drop(tokens[:, 1]))
@@ -192,8 +212,11 @@ def classify(vit: nn.Module, state: TokenState) -> Tensor:
 
 
 def pool(vit: nn.Module, tokens: Tensor, state: TokenState) -> Tensor:
-    """Class token, size-weighted average, maximum, or attention pool with log sizes as bias. [B, T, D] -> [B, D]"""
-    include_prefix = bool(getattr(vit, "pool_include_prefix", False)) or (vit.attn_pool is not None and isinstance(vit, Eva))
+    """Class token, size-weighted average, maximum, or attention pool with log sizes as bias. [B, T, D] -> [B,
+    D]"""
+    include_prefix = bool(getattr(vit, "pool_include_prefix", False)) or (
+        vit.attn_pool is not None and isinstance(vit, Eva)
+    )
     if vit.attn_pool is None and vit.global_pool == "token":
         return tokens[:, 0]
     reduced = not state.full or state.keep is not None

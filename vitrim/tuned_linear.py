@@ -1,7 +1,7 @@
 """Linear layers that carry something that trains: the base class of LoRA, SSF and the like.
 
-A tuned layer **is** an `nn.Linear` that shares the base layer's parameters, so the keys of the state dict do not move, counters
-still see a linear layer, and `merged()` gives back a plain one.
+A tuned layer **is** an `nn.Linear` that shares the base layer's parameters, so the keys of the state dict do
+not move, counters still see a linear layer, and `merged()` gives back a plain one.
 """
 
 from torch import Tensor, nn
@@ -9,7 +9,8 @@ from torch.nn import functional as F
 
 
 class TunedLinear(nn.Linear):
-    """A linear layer in place of `base`, with the same parameters under the same names. Subclasses add what trains."""
+    """A linear layer in place of `base`, with the same parameters under the same names. Subclasses add what
+    trains."""
 
     def __init__(self, base: nn.Linear) -> None:
         nn.Module.__init__(self)
@@ -27,7 +28,8 @@ class TunedLinear(nn.Linear):
 
 
 def linear_rows(layer: nn.Linear, inputs: Tensor, rows: slice) -> Tensor:
-    """The outputs `rows` of a linear layer, computing no others where the layer is plain: [..., in] -> [..., rows]."""
+    """The outputs `rows` of a linear layer, computing no others where the layer is plain: [..., in] -> [...,
+    rows]."""
     if isinstance(layer, TunedLinear):
         return layer.part(inputs, rows)
     return F.linear(inputs, layer.weight[rows], None if layer.bias is None else layer.bias[rows])
