@@ -43,6 +43,14 @@ class Reducer(nn.Module):
         """How many patch tokens leave when `entering` enter: a Python integer, known before the image is."""
         raise NotImplementedError
 
+    def matching_macs(self, prefix: int, entering: int, width: int, head_width: int) -> int:
+        """What papers count for choosing and applying the reduction: P, N, D and d in, multiply-accumulates out.
+
+        Everything that runs inside `forward` (predictors and refiners too) is left to this declaration by
+        `vitrim.costs(...).gmacs_paper`; zero where scores come free with unfused attention. `.gmacs` counts what runs instead.
+        """
+        return 0
+
 
 class Branch(nn.Module):
     """Computes something beside attention or MLP that is added to their result."""
