@@ -1,0 +1,137 @@
+"""Reading images: every way of storing the same picture gives the same RGB, and a bad file gives one sentence."""
+
+import numpy
+import pytest
+from PIL import Image
+
+from vitrim.data import ImageError, read_image
+
+RED, WHITE = (255, 0, 0), (255, 255, 255)
+
+
+def halves(left, right, size=(40, 20)) -> Image.Image:
+    """Wider than high, left and right of one colour each, so that turning and mirroring show."""
+    image = Image.new("RGB", size, left)
+    image.paste(right, (size[0] // 2, 0, size[0], size[1]))
+    return image
+
+
+@pytest.mark.parametrize("stored, expected", [
+    (Image.new("1", (6, 4), 1), WHITE),
+    (Image.new("L", (6, 4), 100), (100, 100, 100)),
+    (Image.new("LA", (6, 4), (100, 0)), WHITE),
+    (Image.new("RGBA", (6, 4), (255, 0, 0, 0)), WHITE),
+    (Image.new("RGBA", (6, 4), (255, 0, 0, 255)), RED),
+    (Image.new("RGBA", (6, 4), (0, 0, 0, 51)), (204, 204, 204)),
+    (Image.new("RGB", (6, 4), RED).quantize(4), RED),
+    (Image.fromarray(numpy.full((4, 6), 65535, numpy.uint16)), WHITE),
+    (Image.fromarray(numpy.full((4, 6), 1000, numpy.uint16)), (4, 4, 4)),
+])
+def test_png_of_any_mode_becomes_rgb(tmp_path, stored, expected):
+    stored.save(tmp_path / "a.png")
+    image = read_image(tmp_path / "a.png")
+    assert (image.mode, image.size, image.getpixel((3, 2))) == ("RGB", (6, 4), expected)
+
+
+def test_transparent_palette_entry_becomes_white(tmp_path):
+    palette = Image.new("P", (6, 4), 1)
+    palette.putpalette([*RED, 0, 0, 255])
+    palette.putpixel((0, 0), 0)
+    palette.save(tmp_path / "a.png", transparency=1)
+    image = read_image(tmp_path / "a.png")
+    assert image.getpixel((3, 2)) == WHITE and image.getpixel((0, 0)) == RED
+
+
+@pytest.mark.parametrize("ending, mode", [("jpg", "CMYK"), ("tif", "CMYK"), ("tif", "I;16"), ("pgm", "I"), ("jpg", "L"),
+                                          ("gif", "P"), ("webp", "RGBA"), ("bmp", "RGB")])
+def test_other_formats_keep_light_and_dark(tmp_path, ending, mode):
+    if mode.startswith("I"):
+        levels = numpy.full((20, 40), 60_000, numpy.uint16)
+        levels[:, 20:] = 5_000
+        stored = Image.fromarray(levels)
+    else:
+        scene = halves((230, 230, 230), (20, 20, 20))
+        stored = scene.quantize(8) if mode == "P" else scene.convert(mode)
+    stored.save(tmp_path / f"a.{ending}")
+    image = read_image(tmp_path / f"a.{ending}")
+    assert image.mode == "RGB"
+    numpy.testing.assert_allclose(image.getpixel((5, 10)), 231, atol=6)
+    numpy.testing.assert_allclose(image.getpixel((35, 10)), 20, atol=6)
+
+
+@pytest.mark.parametrize("ending", ["jpg", "png", "tif", "webp"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_orientation_is_applied(tmp_path, ending, orientation):
+    store = {1: [], 2: [Image.Transpose.FLIP_LEFT_RIGHT], 3: [Image.Transpose.ROTATE_180],
+             4: [Image.Transpose.FLIP_TOP_BOTTOM], 5: [Image.Transpose.TRANSPOSE], 6: [Image.Transpose.ROTATE_90],
+             7: [Image.Transpose.TRANSVERSE], 8: [Image.Transpose.ROTATE_270]}[orientation]
+    scene = halves(RED, (0, 0, 255))
+    scene.paste((0, 255, 0), (0, 0, 16, 8))                     # one corner, so that no two orientations look alike
+    stored = scene
+    for turn in store:
+        stored = stored.transpose(turn)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    stored.save(tmp_path / f"a.{ending}", exif=exif)
+    image = read_image(tmp_path / f"a.{ending}")
+    assert image.size == (40, 20)
+    numpy.testing.assert_allclose(numpy.asarray(image)[4, 4], (0, 255, 0), atol=40)
+    numpy.testing.assert_allclose(numpy.asarray(image)[15, 30], (0, 0, 255), atol=40)
+
+
+def test_broken_exif_beside_sound_pixels_does_not_matter(tmp_path):
+    halves(RED, WHITE).save(tmp_path / "a.jpg", exif=b"Exif\0\0MM\0*\xff\xff\xff\xff")
+    assert read_image(tmp_path / "a.jpg").size == (40, 20)
+
+
+def test_large_jpeg_is_decoded_smaller_but_never_below_what_is_needed(tmp_path):
+    scene = halves(RED, (0, 0, 255), size=(1600, 1000))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    scene.save(tmp_path / "a.jpg", exif=exif)
+    scene.save(tmp_path / "a.png")
+    image = read_image(tmp_path / "a.jpg", at_least=224)
+    assert image.size == (500, 800)                             # half, and turned; a quarter would be below 448
+    numpy.testing.assert_allclose(image.getpixel((250, 100)), RED, atol=8)
+    assert read_image(tmp_path / "a.jpg", at_least=600).size == (1000, 1600)
+    assert read_image(tmp_path / "a.png", at_least=224).size == (1600, 1000)
+
+
+def noisy_jpeg(path, ending="jpg") -> bytes:
+    pixels = numpy.random.default_rng(0).integers(0, 255, (64, 64, 3), numpy.uint8)
+    Image.fromarray(pixels).save(path / f"whole.{ending}")
+    return (path / f"whole.{ending}").read_bytes()
+
+
+BAD_FILES = {
+    "cut.jpg": (lambda path: noisy_jpeg(path)[:1500], "is damaged or cut short"),
+    "cut.png": (lambda path: noisy_jpeg(path, "png")[:4000], "is damaged or cut short"),
+    "cut.gif": (lambda path: noisy_jpeg(path, "gif")[:900], "is damaged or cut short"),
+    "cut.webp": (lambda path: noisy_jpeg(path, "webp")[:900], "is damaged or cut short|is not an image"),
+    "cut.tif": (lambda path: noisy_jpeg(path, "tif")[:900], "is damaged or cut short|is not an image"),
+    "empty.png": (lambda path: b"", r"is empty \(0 bytes\)"),
+    "text.jpg": (lambda path: b"<html>404</html>", "is not an image in a format that Pillow can read"),
+    "bomb.ppm": (lambda path: b"P6 60000 60000 255\n", "more pixels than Pillow's safety limit"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_FILES)
+def test_a_bad_file_is_one_sentence_with_its_name(tmp_path, name):
+    content, sentence = BAD_FILES[name]
+    (tmp_path / name).write_bytes(content(tmp_path))
+    with pytest.raises(ImageError, match=sentence) as error:
+        read_image(tmp_path / name)
+    assert str(tmp_path / name) in str(error.value) and "\n" not in str(error.value)
+
+
+def test_float_images_are_refused_rather_than_guessed(tmp_path):
+    Image.fromarray(numpy.full((4, 6), 0.5, numpy.float32)).save(tmp_path / "a.tif")
+    with pytest.raises(ImageError, match=r"a.tif stores 32-bit grey \(mode F\).*save it with 8 or 16 bits"):
+        read_image(tmp_path / "a.tif")
+
+
+def test_missing_file_and_folder(tmp_path):
+    with pytest.raises(FileNotFoundError, match="there is no image .*nothing.png"):
+        read_image(tmp_path / "nothing.png")
+    with pytest.raises(ImageError, match="is a folder, not an image"):
+        read_image(tmp_path)

@@ -1,0 +1,79 @@
+"""Lists of images: one "path label" per line, or JSON. Errors say which file and which line."""
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Row:
+    path: str                   # as written in the list
+    label: int
+    file: Path                  # the list
+    number: int                 # line or entry, from 1
+    unit: str = "line"
+
+    @property
+    def where(self) -> str:
+        return f"{self.file}, {self.unit} {self.number}"
+
+
+Rows = list[Row]
+
+
+def read_text_list(file: Path) -> Rows:
+    """Lines "path label"; a path may contain spaces, a label may not. Empty lines do not count."""
+    rows = []
+    for number, line in enumerate(read_text(file).splitlines(), start=1):
+        if not line.strip():
+            continue
+        fields = line.rsplit(maxsplit=1)
+        if len(fields) != 2 or not (fields[1].isascii() and fields[1].isdigit()):
+            raise ValueError(f"{file}, line {number}: {line.strip()[:80]!r} is not a path, a space and a label "
+                             "(a whole number from 0)")
+        rows.append(Row(fields[0].strip(), int(fields[1]), file, number))
+    return _not_empty(rows, file)
+
+
+def read_json_list(file: Path, images: str) -> Rows:
+    """SynQT's form: a list of objects with one entry each, {"name.png": 3}; the files lie in the folder `images`."""
+    try:
+        entries = json.loads(read_text(file))
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{file}, line {error.lineno}: not valid JSON ({error.msg})") from error
+    if type(entries) is not list:
+        raise ValueError(f'{file} is not a list of {{"file name": label}} objects')
+    rows = []
+    for number, entry in enumerate(entries, start=1):
+        name, label = next(iter(entry.items())) if isinstance(entry, dict) and len(entry) == 1 else (None, None)
+        if name is None or type(label) is not int or label < 0:
+            raise ValueError(f'{file}, entry {number}: {str(entry)[:80]} is not {{"file name": label}} '
+                             "with a whole number from 0")
+        rows.append(Row(f"{images}/{name}", label, file, number, "entry"))
+    return _not_empty(rows, file)
+
+
+def check_files(folder: Path, rows: Rows) -> None:
+    """Every listed file is there. One directory listing each instead of a question per file: fast on network disks."""
+    listings: dict[str, frozenset[str]] = {}
+    for row in rows:
+        parent, name = os.path.split(folder / row.path)
+        if parent not in listings:
+            listings[parent] = frozenset(os.listdir(parent)) if os.path.isdir(parent) else frozenset()
+        if name not in listings[parent] and not os.path.exists(folder / row.path):     # disks that ignore case
+            raise FileNotFoundError(f"{row.where}: there is no file {folder / row.path}")
+
+
+def read_text(file: Path) -> str:
+    """The file as UTF-8, with or without a byte order mark."""
+    try:
+        return file.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{file} is not a UTF-8 text file ({error.reason} at byte {error.start})") from error
+
+
+def _not_empty(rows: Rows, file: Path) -> Rows:
+    if not rows:
+        raise ValueError(f"{file} lists no images")
+    return rows

@@ -1,0 +1,119 @@
+"""What a kind of data is given (Spec) and what it gives back (DataSource: named Splits)."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from vitrim.data.transforms import ImageTransform
+
+
+@dataclass(frozen=True)
+class Spec:
+    """A parsed "kind:rest?key=value&key=value"; `str()` writes it again."""
+
+    kind: str
+    rest: str = ""
+    options: Mapping[str, str] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        options = "&".join(f"{key}={value}" for key, value in self.options.items())
+        return self.kind + (f":{self.rest}" if self.rest else "") + (f"?{options}" if options else "")
+
+    def allow(self, *keys: str) -> None:
+        """Refuse options this kind does not have."""
+        for key in self.options:
+            if key not in keys:
+                offer = f"it takes {', '.join(keys)}" if keys else "it takes none"
+                raise ValueError(f"{self.kind} has no option {key!r}; {offer}")
+
+    def integer(self, key: str, default: int) -> int:
+        """The option as an integer, or the default where it is not given."""
+        text = self.options.get(key, str(default))
+        try:
+            return int(text)
+        except ValueError:
+            raise ValueError(f"{self.kind} option {key}={text} is not a whole number") from None
+
+
+class Reader(Protocol):
+    """Opens the image of one name. Must be picklable: loader processes get a copy."""
+
+    def __call__(self, name: str, /, at_least: int | None = None) -> Image.Image: ...
+
+
+class Split(Dataset[tuple[Image.Image, int]]):
+    """`split[i]` is (PIL RGB image, label). `names` says where each image came from: a path, or an index."""
+
+    def __init__(self, read: Reader, names: Sequence[str], labels: Sequence[int]) -> None:
+        if len(names) != len(labels):
+            raise ValueError(f"a split needs one label per image but has {len(names)} images, {len(labels)} labels")
+        self.read = read
+        self.names = tuple(names)
+        self.labels = tuple(labels)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __getitem__(self, index: int) -> tuple[Image.Image, int]:
+        return self.read(self.names[index]), self.labels[index]
+
+    def with_transform(self, transform: Callable[[Image.Image], Tensor]) -> "TransformedSplit":
+        return TransformedSplit(self, transform)
+
+
+class TransformedSplit(Dataset[tuple[Tensor, int]]):
+    """A split whose images go through a transform: `[i]` is (tensor, label), ready for a DataLoader."""
+
+    def __init__(self, split: Split, transform: Callable[[Image.Image], Tensor]) -> None:
+        self.split = split
+        self.transform = transform
+        self.at_least = transform.at_least if isinstance(transform, ImageTransform) else None
+
+    def __len__(self) -> int:
+        return len(self.split)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        image = self.split.read(self.split.names[index], self.at_least)
+        return self.transform(image), self.split.labels[index]
+
+
+@dataclass(frozen=True)
+class DataSource:
+    """An opened data set. `spec` opens the same splits again (a seed that mattered is written into it)."""
+
+    spec: str
+    classes: tuple[str, ...]
+    splits: Mapping[str, Split]
+    notes: tuple[str, ...] = ()         # what a reader of the results should know: how it was split, odd sizes
+
+    def split(self, name: str) -> Split:
+        """`splits[name]`, or a sentence that lists the splits there are."""
+        if name not in self.splits:
+            raise ValueError(f"{self.spec} has no {name!r} split; it has: {', '.join(self.splits)}")
+        return self.splits[name]
+
+
+def with_trainval(splits: Mapping[str, Split]) -> dict[str, Split]:
+    """The splits in their usual order, with "trainval" = train + val wherever both exist and it is not there yet."""
+    found = dict(splits)
+    if "trainval" not in found and "train" in found and "val" in found:
+        train, val = found["train"], found["val"]
+        found["trainval"] = Split(train.read, train.names + val.names, train.labels + val.labels)
+    return {name: found[name] for name in ("train", "val", "trainval", "test") if name in found}
+
+
+
+def describe(data: DataSource) -> str:
+    """A few lines to print: classes, the size of each split, how many images its classes have, notes."""
+    shown = data.classes if len(data.classes) <= 12 else (*data.classes[:10], "...", data.classes[-1])
+    lines = [f"{data.spec}: {len(data.classes)} classes ({', '.join(shown)})"]
+    for name, split in data.splits.items():
+        counts = [0] * len(data.classes)
+        for label in split.labels:
+            counts[label] += 1
+        lines.append(f"  {name:<8} {len(split):>7,} images, {min(counts)} to {max(counts)} per class")
+    return "\n".join([*lines, *(f"  {note}" for note in data.notes)])

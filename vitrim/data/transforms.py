@@ -1,0 +1,116 @@
+"""From a PIL image to the normalised tensor a model expects, for evaluation and for training.
+
+Evaluation: with `preprocess.crop == 1.0` the whole image is resized straight to the model's size (the VTAB protocol);
+below 1.0 the shorter side is resized to size / crop and the centre is cut out, as timm does. Training with "none" and
+"flip" sees images through the same window, so that what is learned is what is tested.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from PIL import Image
+from timm.data.transforms_factory import create_transform
+from torch import Tensor
+from torchvision import transforms
+from torchvision.transforms import InterpolationMode
+
+from vitrim.data.choices import choose
+from vitrim.preprocess import Preprocess
+
+Step = Callable[[Any], Any]
+
+INTERPOLATIONS = {mode.value: mode for mode in InterpolationMode}
+RAND_AUGMENT = "rand-m9-mstd0.5-inc1"           # two operations of magnitude 9 +- 0.5, the DeiT and timm setting
+
+
+@dataclass(frozen=True)
+class ImageTransform:
+    """Any PIL image to a float tensor [channels, height, width]."""
+
+    steps: transforms.Compose
+    at_least: int | None = None                 # how many pixels a side it needs: see read_image
+
+    def __call__(self, image: Image.Image) -> Tensor:
+        tensor: Tensor = self.steps(image if image.mode == "RGB" else image.convert("RGB"))
+        return tensor
+
+
+def eval_transform(preprocess: Preprocess) -> ImageTransform:
+    """The same tensor for the same image, every time."""
+    at_least = _longest(preprocess)
+    return ImageTransform(transforms.Compose([*_window(preprocess), *_to_tensor(preprocess)]), at_least)
+
+
+def train_transform(preprocess: Preprocess, augment: str = "none") -> ImageTransform:
+    """`augment`: none (as in evaluation), flip, crop (random resized crop and flip) or rand (RandAugment on top)."""
+    steps = choose("augmentation", augment, AUGMENTATIONS)(preprocess)
+    at_least = _longest(preprocess) if augment in ("none", "flip") else None        # crops zoom in: need every pixel
+    return ImageTransform(transforms.Compose([*steps, *_to_tensor(preprocess)]), at_least)
+
+
+def _window(preprocess: Preprocess) -> list[Step]:
+    """Resize, and where crop < 1 cut out the centre."""
+    mode = _interpolation(preprocess)
+    if preprocess.crop == 1.0:
+        return [transforms.Resize(list(preprocess.image_size), mode)]
+    steps: list[Step] = create_transform(
+        (3, *preprocess.image_size), interpolation=mode.value, crop_pct=preprocess.crop).transforms
+    return steps[:2]                            # resize and crop; then come to tensor and normalise
+
+
+def _flipped(preprocess: Preprocess) -> list[Step]:
+    return [*_window(preprocess), transforms.RandomHorizontalFlip()]
+
+
+def _random_crop(preprocess: Preprocess) -> list[Step]:
+    crop = transforms.RandomResizedCrop(list(preprocess.image_size), interpolation=_interpolation(preprocess))
+    return [crop, transforms.RandomHorizontalFlip()]
+
+
+def _rand_augment(preprocess: Preprocess) -> list[Step]:
+    mode = _interpolation(preprocess)
+    crop, augment, _ = create_transform(
+        (3, *preprocess.image_size), is_training=True, auto_augment=RAND_AUGMENT, interpolation=mode.value,
+        mean=_per_channel(preprocess.mean, 3), separate=True)
+    return [crop, augment]
+
+
+AUGMENTATIONS: dict[str, Callable[[Preprocess], list[Step]]] = {
+    "none": _window,
+    "flip": _flipped,
+    "crop": _random_crop,
+    "rand": _rand_augment,
+}
+
+
+def _to_tensor(preprocess: Preprocess) -> list[Step]:
+    """0 to 255 becomes 0 to 1, then mean and std. One channel is the luminance of RGB."""
+    if preprocess.channels not in (1, 3):
+        raise ValueError(f"the model takes {preprocess.channels} channels but images have 1 (grey) or 3 (RGB); "
+                         "use a backbone with 1 or 3 input channels")
+    grey: list[Step] = [transforms.Grayscale(1)] if preprocess.channels == 1 else []
+    mean = _per_channel(preprocess.mean, preprocess.channels)
+    std = _per_channel(preprocess.std, preprocess.channels)
+    return [*grey, transforms.ToTensor(), transforms.Normalize(mean, std)]
+
+
+def _per_channel(values: tuple[float, ...], channels: int) -> tuple[float, ...]:
+    """Statistics for each channel; timm keeps those of RGB in the configuration of models made grey, and averages."""
+    if len(values) == channels:
+        return tuple(values)
+    if len(values) == 1 or channels == 1:
+        return (sum(values) / len(values),) * channels
+    raise ValueError(f"mean and std have {len(values)} values for {channels} channels; give one per channel")
+
+
+def _longest(preprocess: Preprocess) -> int:
+    """The longer side of the window before the centre is cut out."""
+    if not 0 < preprocess.crop <= 1:
+        raise ValueError(f"crop is the part of the image that is kept, above 0 and up to 1, but is {preprocess.crop}")
+    return math.floor(max(preprocess.image_size) / preprocess.crop)
+
+
+def _interpolation(preprocess: Preprocess) -> InterpolationMode:
+    return choose("interpolation", preprocess.interpolation, INTERPOLATIONS)
