@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from vitrim.checks import did_you_mean
+from vitrim.support import check_support
 
 BUNDLED = "vitrim_tiny_patch8_96"
 CHECKPOINT_ENDINGS = (".safetensors", ".pth", ".pt", ".bin", ".npz")
@@ -61,14 +62,7 @@ def open_backbone(
     """
     size = None if image_size is None else _pair(image_size)
     if isinstance(backbone, nn.Module):
-        if pretrained or weights is not None:
-            raise ValueError("a module brings its own weights; pretrained and weights go with a model name")
-        if size is not None and size != tuple(backbone.patch_embed.img_size):
-            backbone.set_input_size(img_size=size)
-        name = (getattr(backbone, "pretrained_cfg", None) or {}).get("architecture") or type(
-            backbone
-        ).__name__
-        return backbone, Origin(name, "module", _size_of(backbone))
+        return _given(backbone, pretrained or weights is not None, size)
     if weights is None and backbone.endswith(CHECKPOINT_ENDINGS):
         backbone, weights = name_in_file(backbone), backbone
     if backbone == BUNDLED:
@@ -92,6 +86,16 @@ def open_backbone(
     return vit, Origin(backbone, "random", _size_of(vit), seed=seed)
 
 
+def _given(vit: nn.Module, also_weights: bool, size: tuple[int, int] | None) -> tuple[nn.Module, Origin]:
+    if also_weights:
+        raise ValueError("a module brings its own weights; pretrained and weights go with a model name")
+    check_support(vit)
+    if size is not None and size != _size_of(vit):
+        vit.set_input_size(img_size=size)
+    name = (getattr(vit, "pretrained_cfg", None) or {}).get("architecture") or type(vit).__name__
+    return vit, Origin(name, "module", _size_of(vit))
+
+
 def digest(vit: nn.Module, leaving_out: Collection[str] = ()) -> str:
     """SHA-256 over names, shapes and float32 values of a backbone's weights, without its head and the names
     left out."""
@@ -110,7 +114,7 @@ def bundled_file() -> Path:
 
 
 def name_in_file(file: str) -> str:
-    """The model a checkpoint file is named after, as timm does it: NAME.TAG.safetensors or NAME.safetensors."""
+    """The model a checkpoint file is named after, as timm does: NAME.TAG.safetensors or NAME.safetensors."""
     import timm
 
     stem = Path(file).name.removesuffix(Path(file).suffix)
@@ -136,12 +140,9 @@ def _create(name: str, size: tuple[int, int] | None, **options: Any) -> nn.Modul
 
     if size is not None:
         options["img_size"] = size
-    try:
-        return timm.create_model(name, **options)
-    except TypeError as error:
-        if size is not None and "img_size" in str(error):
-            raise ValueError(f"{name} cannot be built for another image size") from error
-        raise
+    vit = timm.create_model(name, **options)
+    check_support(vit)
+    return vit
 
 
 def _downloaded(name: str, size: tuple[int, int] | None) -> nn.Module:
