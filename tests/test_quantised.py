@@ -1,4 +1,4 @@
-"""Quantised linear layers: levels, gradients and bit order as the released code has them; packing loses nothing."""
+"""Quantised linear layers: levels, gradients and bit order as in the released code; packing loses nothing."""
 
 import pytest
 import torch

@@ -1,14 +1,14 @@
-"""Linear layers whose weights are stored in one to eight bits: FPET's key refinement, 1-bit LoRA and adapters.
+"""Linear layers whose weights are stored in one to eight bits: for FPET's key refinement, LoRA and adapters.
 
 Equations from Jie et al., "Revisiting the Parameter Efficiency of Adapters from the Perspective of Precision
 Redundancy" (arXiv 2307.16867). With m and sd the mean and the unbiased deviation of the whole matrix w:
 
     v = (w - m) / (sd + 1e-5),    q = the level of v,    W = (q + v - sg(v)) sd + m
 
-A float copy trains; the forward pass uses W. sg stops the gradient, so it passes straight through the rounding,
-and also through m and sd. The levels are the medians of the cells they serve under N(0, 1): +-.67449 for one
-bit, +-.37775 and +-1.26572 for two. A tie between two levels takes the lower; the released code takes the value
-half-way, which cannot be packed.
+A float copy trains; the forward pass uses W. sg stops the gradient, so it passes straight through the
+rounding, and through m and sd. The levels are the medians of the cells they serve under N(0, 1): +-.67449
+for one bit, +-.37775 and +-1.26572 for two. A tie between two levels takes the lower; the released code takes
+the value half-way, which cannot be packed.
 """
 
 from functools import cache
@@ -29,8 +29,8 @@ class Packed(NamedTuple):
     """A quantised matrix as it is stored.
 
     Attributes:
-        levels: uint8, level indices in row-major order, 8 / bits to the byte, the first in the least significant
-            bits; unlike the released format, an incomplete last byte is kept, filled with zeros.
+        levels: uint8, level indices in row-major order, 8 / bits to the byte, the first in the least
+            significant bits; unlike the released format, an incomplete last byte is kept, filled with zeros.
         mean, deviation: float32 scalars; a weight is levels[index] * deviation + mean.
     """
 
@@ -80,7 +80,7 @@ class QuantisedLinear(nn.Linear):
 
 
 def fake_quantise(weight: Tensor, levels: Tensor) -> Tensor:
-    """The weight with every entry moved to its level; the gradient passes through rounding, mean and deviation."""
+    """The weight with every entry at its level; gradients pass through rounding, mean and deviation."""
     normed = standardise(weight)
     rounded = levels[level_indices(normed.detach(), levels)]
     return (rounded + (normed - normed.detach())) * weight.std() + weight.mean()
@@ -103,7 +103,7 @@ def dequantise(packed: Packed, bits: int, shape: tuple[int, ...]) -> Tensor:
 
 
 def pack(indices: Tensor, bits: int) -> Tensor:
-    """Level indices in row-major order, 8 / bits to the byte, the first in the lowest bits. -> uint8 [bytes]"""
+    """Level indices in row-major order, 8 / bits to the byte, the first lowest. -> uint8 [bytes]"""
     check_one_of("pack", "bits", bits, BITS)
     flat = indices.flatten()
     rows = F.pad(flat, (0, -len(flat) % (8 // bits))).view(-1, 8 // bits)
@@ -133,12 +133,12 @@ def level_values(bits: int, device: torch.device | str = "cpu") -> Tensor:
 def _k_medians(count: int, steps: int = 500) -> tuple[float, ...]:
     """Medians of their own cells of N(0, 1), by fixed-point steps as in the released code, from equal cells.
 
-    Up to 4 bits the steps converge to float32 precision; with 8 bits the tails still depend on the start (ours).
+    Up to 4 bits the steps converge to float32 precision; with 8 bits the tails depend on the start (ours).
     """
     with torch.device("cpu"):
         levels = torch.special.ndtri((torch.arange(count, dtype=torch.float64) + 0.5) / count)
         for _ in range(steps):
-            below = F.pad(torch.special.ndtr((levels[1:] + levels[:-1]) / 2), (1, 1))  # each cell's lower edge
+            below = F.pad(torch.special.ndtr((levels[1:] + levels[:-1]) / 2), (1, 1))  # lower edges
             below[-1] = 1.0
             levels = torch.special.ndtri((below[1:] + below[:-1]) / 2)
     return tuple(((levels - levels.flip(0)) / 2).tolist())
