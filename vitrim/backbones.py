@@ -79,7 +79,7 @@ def open_backbone(
     if pretrained:
         vit = _downloaded(backbone, size)
         return vit, Origin(backbone, "pretrained", _size_of(vit))
-    seed = int(torch.randint(2**31, ())) if seed is None else seed
+    seed = int(torch.randint(2**31, (), device="cpu")) if seed is None else seed
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         vit = _create(backbone, size)
