@@ -81,7 +81,7 @@ def toy(
     branch would pass."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return wake(FAMILIES[family](**changes).to(dtype)).eval()
+        return wake(FAMILIES[family](**changes).to(dtype), seed).eval()
 
 
 def wake(model: nn.Module, seed: int = 0) -> nn.Module:

@@ -118,9 +118,9 @@ def name_in_file(file: str) -> str:
     import timm
 
     stem = Path(file).name.removesuffix(Path(file).suffix)
-    for name in (stem, stem.split(".")[0]):
-        if timm.is_model(name):
-            return name
+    architecture = stem.split(".")[0]
+    if timm.is_model(architecture):
+        return stem if stem in timm.list_pretrained(f"{architecture}.*") else architecture
     raise ValueError(
         f"cannot tell from the file name {Path(file).name!r} which model it is for; "
         f"give the name and weights={file!r}"
@@ -128,11 +128,17 @@ def name_in_file(file: str) -> str:
 
 
 def _check_name(name: str) -> None:
+    """Refuse unknown and unsupported models before any weights are fetched or made."""
     import timm
 
     if not timm.is_model(name):
         known = [BUNDLED, *timm.list_models("*vit*"), *timm.list_models("*eva*"), *timm.list_models("deit*")]
         raise ValueError(f"no model {name!r} in timm; {did_you_mean(name.split('.')[0], known)}")
+    tagged = timm.list_pretrained(f"{name.split('.')[0]}.*")
+    if "." in name and name not in tagged:
+        raise ValueError(f"timm has no weights {name!r}; {did_you_mean(name, tagged)}")
+    with torch.device("meta"):
+        check_support(timm.create_model(name))
 
 
 def _create(name: str, size: tuple[int, int] | None, **options: Any) -> nn.Module:
@@ -140,9 +146,7 @@ def _create(name: str, size: tuple[int, int] | None, **options: Any) -> nn.Modul
 
     if size is not None:
         options["img_size"] = size
-    vit = timm.create_model(name, **options)
-    check_support(vit)
-    return vit
+    return timm.create_model(name, **options)
 
 
 def _downloaded(name: str, size: tuple[int, int] | None) -> nn.Module:
@@ -166,9 +170,8 @@ def _from_file(name: str, file: Path, size: tuple[int, int] | None) -> nn.Module
             return _create(name, size, pretrained=True, pretrained_cfg_overlay=overlay, **options)
         except Exception as error:  # unpickling, safetensors and key mismatches each raise their own kind
             errors.append(error)
-    raise ValueError(f"the weights in {file.name!r} do not fit {name}: {_first_line(errors[0])}") from errors[
-        0
-    ]
+    first = errors[0]
+    raise ValueError(f"the weights in {file.name!r} do not fit {name}: {_first_line(first)}") from first
 
 
 def _bundled(size: tuple[int, int] | None) -> nn.Module:

@@ -11,7 +11,6 @@ from vitrim.method import Method
 from vitrim.methods import parse_method
 from vitrim.preprocess import Preprocess
 from vitrim.stage import StagedViT
-from vitrim.support import check_support
 from vitrim.tuned_linear import TunedLinear
 
 
@@ -56,7 +55,6 @@ def assemble(
     vit: nn.Module, origin: Origin, methods: tuple[Method, ...], num_classes: int | None
 ) -> StagedViT:
     """Put methods on an opened backbone; `compose` and `load` meet here."""
-    check_support(vit)
     if any(isinstance(module, TunedLinear) for module in vit.modules()):
         raise ValueError(
             "the backbone already carries tuned layers; compose from a fresh timm module or a name"

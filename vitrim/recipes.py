@@ -35,7 +35,7 @@ class Recipe:
 RECIPES: dict[str, Recipe] = {
     "sparse-tuning": Recipe(
         methods=(DenseAdapter(width=8), EViT(keep=0.7, at=(3, 6, 9))),
-        follows="Sparse-Tuning, arXiv 2405.14700, VTAB-1K setting (Table II); trained as DyT, the paper is silent",
+        follows="Sparse-Tuning, arXiv 2405.14700, VTAB-1K setting (Table II), trained as DyT",
         advice="few parameters and a third fewer operations; the default",
         expects={"trained": 279_808, "gmacs_paper": 11.654},
     ),

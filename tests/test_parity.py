@@ -1,0 +1,140 @@
+"""A composition that changes nothing gives exactly what timm gives, on every supported family, by both forward paths."""
+
+from dataclasses import replace
+
+import pytest
+import timm
+import torch
+from timm.models.vision_transformer import VisionTransformer
+from toys import FAMILIES, SIZES, images, toy, wake
+from torch import Tensor, nn
+
+from vitrim import EViT, compose
+from vitrim.stage import StagedViT
+
+TOLERANCE = {torch.float32: 1e-6, torch.float64: 1e-12}
+
+
+def difference(ours: Tensor, reference: Tensor) -> float:
+    return ((ours - reference).abs().max() / reference.abs().max()).item()
+
+
+def keep_all(vit: nn.Module) -> EViT:
+    return EViT(keep=1.0, at=(1, 5), score="class" if vit.cls_token is not None else "received")
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_nothing_attached_or_nothing_removed_is_timm(family: str, dtype: torch.dtype) -> None:
+    vit = toy(family, dtype)
+    batch = images(vit)
+    with torch.no_grad():
+        reference = vit(batch)
+        for methods in ((), (keep_all(vit),)):
+            model = compose(vit, *methods).eval()
+            assert difference(model(batch), reference) <= TOLERANCE[dtype]
+            logits, state = model.run(batch)
+            assert difference(logits, reference) <= TOLERANCE[dtype]
+            assert state.full and torch.equal(state.sizes, torch.ones_like(state.sizes))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_weight_matters_to_the_logits(family: str) -> None:
+    """The parity above would pass a branch that both sides skip: here every backbone weight gets a gradient."""
+    model = compose(toy(family))
+    model.requires_grad_(True)
+    model(images(model)).square().sum().backward()
+    assert [
+        name for name, p in model.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0
+    ] == []
+
+
+@pytest.mark.parametrize("family", ["internvit", "dinov3"])
+def test_dynamic_image_size(family: str) -> None:
+    vit = toy(family)
+    batch = torch.randn(2, 3, 24, 40, dtype=torch.float64)
+    with torch.no_grad():
+        model = compose(vit, keep_all(vit)).eval()
+        assert difference(model(batch), vit(batch)) <= 1e-12
+        assert model.run(batch)[1].grid == (6, 10)
+
+
+@pytest.mark.parametrize("pool", ["avg", "max", "avgmax"])
+def test_pooling_weighs_tokens_by_size(pool: str) -> None:
+    """Duplicating a token and merging it back must not move the pooled features."""
+    model = compose(toy(global_pool=pool))
+    _, state = model.run(images(model))
+    from vitrim.timm_bridge import classify
+
+    halves = [state.tokens, state.tokens[:, -1:]]
+    split_sizes = torch.cat([state.sizes[:, :-1], state.sizes[:, -1:] / 2, state.sizes[:, -1:] / 2], dim=1)
+    position = torch.cat([state.position, state.position[:, -1:]], dim=1)
+    doubled = replace(state, tokens=torch.cat(halves, dim=1), sizes=split_sizes, position=position)
+    assert difference(classify(model.vit, doubled), classify(model.vit, state)) <= 1e-12
+
+
+def test_class_head_path_equals_the_whole_last_block_with_reduction_and_gradients() -> None:
+    model = compose(toy(), EViT(keep=0.5, at=(2, 7, 11)), "LoRA()", "Adapter()", "DenseAdapter(width=4)")
+    wake(model)
+    batch = images(model)
+    short, whole = model(batch), model.run(batch)[0]
+    assert difference(short, whole) <= 1e-12
+    trained = list(model.trained().values())
+    for one, other in zip(
+        torch.autograd.grad(short.square().sum(), trained, allow_unused=True),
+        torch.autograd.grad(whole.square().sum(), trained, allow_unused=True),
+        strict=True,
+    ):
+        assert one is not None and other is not None
+        assert difference(one, other) <= 1e-9
+
+
+@pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "deit_tiny_distilled_patch16_224"])
+def test_timm_models_by_name(name: str) -> None:
+    model = compose(name, image_size=64, num_classes=7)
+    wake(model).eval()
+    with torch.no_grad():
+        batch = images(model)
+        assert difference(model(batch), model.vit(batch)) <= 1e-6
+
+
+REFUSED = {
+    "Beit": lambda: timm.create_model(
+        "beit_base_patch16_224", img_size=32, depth=2, embed_dim=24, num_heads=2
+    ),
+    "post-norm": lambda: timm.create_model(
+        "eva02_tiny_patch14_224", img_size=28, depth=2, use_post_norm=True, scale_mlp=True
+    ),
+    "ResPostBlock": lambda: VisionTransformer(
+        **SIZES, block_fn=timm.models.vision_transformer.ResPostBlock, init_values=0.1
+    ),
+    "parallel": lambda: VisionTransformer(
+        **SIZES, block_fn=timm.models.vision_transformer.ParallelThingsBlock
+    ),
+    "patch_drop": lambda: VisionTransformer(**SIZES, patch_drop_rate=0.5),
+    "DiffAttention": lambda: VisionTransformer(**SIZES, attn_layer="diff"),
+    "ResNet": lambda: timm.create_model("resnet10t"),
+}
+
+
+@pytest.mark.parametrize("part", REFUSED)
+def test_what_cannot_be_run_exactly_is_refused_by_name(part: str) -> None:
+    with pytest.raises(ValueError, match=part):
+        compose(REFUSED[part]())
+
+
+def test_an_unknown_part_of_a_block_is_refused_by_name() -> None:
+    vit = toy()
+    vit.blocks[3].attn.add_module("talking_heads", nn.Linear(2, 2))
+    with pytest.raises(ValueError, match="block 3 has an unknown part in its attention: talking_heads"):
+        compose(vit)
+
+
+@pytest.mark.parametrize(
+    ("shape", "words"),
+    [((3, 32, 32), "batch"), ((1, 1, 32, 32), "3 channels"), ((1, 3, 40, 32), "32x32")],
+)
+def test_images_that_do_not_fit_are_refused(shape: tuple[int, ...], words: str) -> None:
+    model: StagedViT = compose(toy())
+    with pytest.raises(ValueError, match=words):
+        model(torch.zeros(shape, dtype=torch.float64))
