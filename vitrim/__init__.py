@@ -2,6 +2,8 @@
 
 from vitrim.compose import compose as compose
 from vitrim.compose import merge as merge
+from vitrim.costs import Costs as Costs
+from vitrim.costs import costs as costs
 from vitrim.methods import METHODS as METHODS
 from vitrim.methods import REDUCERS as REDUCERS
 from vitrim.methods import TUNERS as TUNERS
