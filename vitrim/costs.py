@@ -2,8 +2,8 @@
 
 One multiply-accumulate counts as one, as in the papers, which call it FLOP; counters that call it two print
 twice these numbers. Convolutions, linear layers and matrix products count one for each multiply-accumulate,
-LayerNorm five for each element; softmax, activations, additions, biases and moving tokens count nothing. These
-are fvcore's rules. Two figures follow them:
+LayerNorm five for each element; softmax, activations, additions, biases and moving tokens count nothing.
+These are fvcore's rules. Two figures follow them:
 
     gmacs        what `model(images)` runs for one image: head, scoring, matching and fusing included, the
                  last block only as far as the head reads it.
@@ -65,7 +65,7 @@ class Costs:
 
 
 def costs(model: StagedViT, image_size: int | tuple[int, int] | None = None) -> Costs:
-    """Count what a composed model costs for one image; `image_size` is the size it was composed for by default.
+    """Count what a composed model costs for one image, by default of the size it was composed for.
 
     Models composed under `torch.device("meta")` take no memory and cost the same:
 
