@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from vitrim.state import at_least_float32
 
@@ -24,6 +25,9 @@ class Attended:
         scale: what the products are multiplied by.
         bias: [B, 1, 1, T] added to the products (log sizes, padding) or None.
         prefix: P.
+        keep: [B, N], zero for padding, whose queries count for nothing; None where there is none.
+        weights: [B, H, T, T], the attention itself where it was not fused (while masks are learned), else
+            None.
     """
 
     queries: Tensor
@@ -32,25 +36,33 @@ class Attended:
     scale: float
     bias: Tensor | None
     prefix: int
+    keep: Tensor | None = None
+    weights: Tensor | None = None
 
     def from_class_token(self) -> Tensor:
         """Attention of the class token to every patch: softmax over all T tokens per head, then the mean over
         heads. [B, N]"""
-        return self._attention(self.queries[:, :, :1]).mean(1)[:, 0, self.prefix :]
+        return self._attention(slice(0, 1)).mean(1)[:, 0, self.prefix :]
 
     def received(self) -> Tensor:
-        """Attention every patch receives, the mean over heads and over all T queries. [B, N]; needs the whole
-        T x T product."""
-        return self._attention(self.queries).mean((1, 2))[:, self.prefix :]
+        """Attention every patch receives, the mean over heads and all T queries but padding; the whole T x T
+        product. [B, N]"""
+        attention = self._attention(slice(None)).mean(1)[:, :, self.prefix :]  # [B, T, N]
+        if self.keep is None or self.weights is not None:
+            return attention.mean(1)
+        asking = functional.pad(self.keep.to(attention.dtype), (self.prefix, 0), value=1.0)  # [B, T]
+        return (asking[:, None] @ attention)[:, 0] / asking.sum(1, keepdim=True)
 
     def patch_keys(self) -> Tensor:
         """Keys of the patches, the mean over heads, before rotation. [B, N, d]"""
         keys = self.plain_keys[:, :, self.prefix :]
         return keys.to(at_least_float32(keys.dtype)).mean(1)
 
-    def _attention(self, queries: Tensor) -> Tensor:
+    def _attention(self, rows: slice) -> Tensor:
         """Softmaxed rows of the attention for some of the queries. [B, H, rows, T]"""
-        precise = at_least_float32(queries.dtype)
+        if self.weights is not None:
+            return self.weights[:, :, rows]
+        queries, precise = self.queries[:, :, rows], at_least_float32(self.queries.dtype)
         with torch.autocast(queries.device.type, enabled=False):
             scores = (queries.to(precise) * self.scale) @ self.keys.to(precise).transpose(-2, -1)
             if self.bias is not None:

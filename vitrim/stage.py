@@ -3,7 +3,7 @@ second."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor, nn
@@ -11,9 +11,15 @@ from torch.utils.checkpoint import checkpoint
 
 from vitrim.attended import Attended
 from vitrim.backbones import Origin
+from vitrim.parts import Branch as Branch
+from vitrim.parts import Reducer as Reducer
+from vitrim.parts import Scheduled as Scheduled
+from vitrim.parts import Selector as Selector
+from vitrim.placing import place
 from vitrim.preprocess import Preprocess
 from vitrim.sites import Site, sites
 from vitrim.state import TokenState
+from vitrim.support import TimmModule
 from vitrim.timm_bridge import (
     Mixing,
     after_attention,
@@ -29,38 +35,6 @@ if TYPE_CHECKING:
     from vitrim.methods import Method
 
 
-class Reducer(nn.Module):
-    """Makes the sequence shorter between attention and MLP. Subclasses define `forward` and `leaving`."""
-
-    # Decides by attention or place alone and only averages tokens: it may run before the output projection.
-    commutes = True
-
-    def forward(self, state: TokenState, attended: Attended) -> TokenState:
-        """The state after the reduction."""
-        raise NotImplementedError
-
-    def leaving(self, entering: int) -> int:
-        """How many patch tokens leave when `entering` enter: a Python integer, known before the image is."""
-        raise NotImplementedError
-
-    def matching_macs(self, prefix: int, entering: int, width: int, head_width: int) -> int:
-        """What papers count for choosing and applying the reduction: P, N, D and d in, multiply-accumulates out.
-
-        Everything that runs inside `forward` (predictors and refiners too) is left to this declaration by
-        `vitrim.costs(...).gmacs_paper`; zero where scores come free with unfused attention. `.gmacs` counts what runs instead.
-        """
-        return 0
-
-
-class Branch(nn.Module):
-    """Computes something beside attention or MLP that is added to their result."""
-
-    def forward(self, state: TokenState, normed: Tensor) -> tuple[Tensor, TokenState]:
-        """From the tokens before the norm (in `state`) and after it, what to add [B, T, D], and the state
-        with the trail."""
-        raise NotImplementedError
-
-
 class Stage(nn.Module):
     """The plug points of one block and its forward pass. The timm block is an argument, so no parameter has
     two names."""
@@ -70,27 +44,36 @@ class Stage(nn.Module):
         self.prompts: nn.Module | None = None  # (state) -> state, before the block
         self.beside_attention = nn.ModuleList()  # Branch each, added to the attention's residual
         self.after_attention = nn.ModuleList()  # (update) -> update, on what attention adds to the stream
+        self.before: Selector | None = None
         self.reducer: Reducer | None = None
         self.beside_mlp = nn.ModuleList()  # Branch each, added to the MLP's residual
         self.after_mlp = nn.ModuleList()  # (update) -> update
+        self.dispatch: nn.Module | None = None  # (block, state) -> (update, state), in place of norm and MLP
         self.proportional = False  # attention adds log(size) to the products with each key
-        self.mixing: Mixing | None = None  # other means than fused attention, while a mask is learned
+        self.mixing: Mixing | None = None  # in training, other means than fused attention: masks are learned
 
     def forward(
-        self, block: nn.Module, state: TokenState, rotary: Tensor | None, rows: int | None
+        self, block: TimmModule, state: TokenState, rotary: Tensor | None, rows: int | None
     ) -> TokenState:
         """Run one timm block with what is plugged in; with `rows`, only for the first `rows` tokens (last
         block)."""
+        learns = self.dispatch is not None or (self.reducer is not None and self.reducer.has_penalty)
+        if (self.training and learns) or any(branch.reads_all for branch in self.beside_mlp):
+            rows = None
         if self.prompts is not None:
             state = self.prompts(state)
+        if self.before is not None:
+            state = self.before(state)
         normed = block.norm1(state.tokens)  # [B, T, D]
-        mixed, attended = attend(block.attn, normed, state, rotary, self.proportional, rows, self.mixing)
+        mixing = self.mixing if self.training else None
+        mixed, attended = attend(block.attn, normed, state, rotary, self.proportional, rows, mixing)
         if rows is not None:
             state, normed = state.first(rows), normed[:, :rows]
         reducer = self.reducer if rows is None else None  # nobody reads patches after the last attention
         early = (
             reducer is not None
             and reducer.commutes
+            and state.history is None  # restoring adds what blocks changed to the tokens before a reduction
             and not self.after_attention
             and not self.beside_attention
         )
@@ -100,8 +83,12 @@ class Stage(nn.Module):
         state = self._add(state, normed, update, self.after_attention, self.beside_attention)
         if reducer is not None and not early:
             state = reducer(state, attended)
-        normed = block.norm2(state.tokens)  # [B, P+M, D]
-        update = after_mlp(block, block.mlp(normed))
+        if self.dispatch is not None:
+            update, state = self.dispatch(block, state)
+            normed = block.norm2(state.tokens) if any(b.reads_norm for b in self.beside_mlp) else update
+        else:
+            normed = block.norm2(state.tokens)  # [B, P+M, D]
+            update = after_mlp(block, block.mlp(normed))
         return self._add(state, normed, update, self.after_mlp, self.beside_mlp)
 
     def _add(
@@ -134,6 +121,7 @@ class StagedViT(nn.Module):
     Attributes:
         vit: the timm model; its parameters keep timm's names under `vit.`.
         stages: one `Stage` for each of its blocks.
+        shared: by method name, what several blocks read and only one place may own (FacT's factors).
         methods: what was attached, in order; `repr` of each is what is saved.
         preprocess: image size, mean, standard deviation and interpolation the backbone expects.
         classes: names of the classes, None until trained or set.
@@ -141,10 +129,10 @@ class StagedViT(nn.Module):
         base_names: names of the backbone's own weights in the state dict.
     """
 
-    def __init__(self, vit: nn.Module, preprocess: Preprocess, origin: Origin) -> None:
+    def __init__(self, vit: TimmModule, preprocess: Preprocess, origin: Origin) -> None:
         super().__init__()
-        self.vit = vit
-        self.stages = nn.ModuleList(Stage() for _ in vit.blocks)
+        self.vit: TimmModule = vit
+        self.stages = cast("Sequence[Stage]", nn.ModuleList(Stage() for _ in vit.blocks))
         self.methods: tuple[Method, ...] = ()
         self.preprocess = preprocess
         self.classes: tuple[str, ...] | None = None
@@ -157,19 +145,26 @@ class StagedViT(nn.Module):
         head reads."""
         return self.forward_with_penalty(images)[0]
 
-    def forward_with_penalty(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Logits, and what learned reducers add to the loss (None where nothing does)."""
-        state = self._advance(images, rows_read_by_head(self.vit))
+    def forward_with_penalty(self, images: Tensor, complete: bool = False) -> tuple[Tensor, Tensor | None]:
+        """Logits, and what learned reducers and dispatchers add to the loss (None where nothing does).
+
+        `complete` runs every MLP on every token, whatever a dispatcher would skip.
+        """
+        state = self._advance(images, rows_read_by_head(self.vit), complete)
         return classify(self.vit, state), state.penalty
 
-    def run(self, images: Tensor) -> tuple[Tensor, TokenState]:
-        """Logits and the whole state after the last block, before the final norm."""
-        state = self._advance(images, None)
+    def run(self, images: Tensor, history: bool = False) -> tuple[Tensor, TokenState]:
+        """Logits and the whole state after the last block, before the final norm; with `history`, what every
+        reduction did is kept for `vitrim.restore`."""
+        state = self._advance(images, None, history=history)
         return classify(self.vit, state), state
 
-    def _advance(self, images: Tensor, rows: int | None) -> TokenState:
+    def _advance(
+        self, images: Tensor, rows: int | None, complete: bool = False, history: bool = False
+    ) -> TokenState:
         embedded = embed(self.vit, images)
         state = TokenState.start(embedded.tokens, self.vit.num_prefix_tokens, embedded.grid)
+        state = replace(state, complete=complete, history=() if history else None)
         last = len(self.stages) - 1
         for index, (stage, block) in enumerate(zip(self.stages, self.vit.blocks, strict=True)):
             arguments = (block, state, embedded.rotary[index], rows if index == last else None)
@@ -178,6 +173,13 @@ class StagedViT(nn.Module):
             else:
                 state = stage(*arguments)
         return state.without_prompts(self.vit.num_prefix_tokens) if rows is None else state
+
+    def set_progress(self, epoch: float) -> None:
+        """Tell every part with a schedule how many epochs of training are done; a training loop calls this at
+        the start of each epoch."""
+        for module in self.modules():
+            if isinstance(module, Scheduled):
+                module.follow(epoch)
 
     def set_gradient_checkpointing(self, on: bool = True) -> None:
         """Recompute each block in the backward pass instead of keeping its activations."""
@@ -206,12 +208,15 @@ class StagedViT(nn.Module):
         """Outputs of the head, 0 for a backbone without one."""
         return self.vit.num_classes
 
-    def reduce_at(self, at: Sequence[int], reducers: Sequence[Reducer], by: "Method") -> None:
-        """Put one reducer on each of the blocks `at`, refusing blocks that do not exist or have one."""
-        for index, reducer in zip(self.check_blocks(at, by), reducers, strict=True):
-            if self.stages[index].reducer is not None:
-                raise ValueError(f"{by}: block {index} already has a reducer; one per block")
-            self.stages[index].reducer = reducer
+    def reduce_at(self, at: Sequence[int], parts: Sequence[Reducer | Selector], by: "Method") -> None:
+        """Put one reducer on each of the blocks `at`; see `vitrim.placing` for what is refused."""
+        place(self, at, parts, by)
+
+    @property
+    def patch_count(self) -> int:
+        """N0, the patches of an image of the size the backbone was built for."""
+        rows, columns = self.vit.patch_embed.grid_size
+        return rows * columns
 
     def check_blocks(self, at: Sequence[int], by: "Method") -> tuple[int, ...]:
         """The block indices, refused in a sentence when the backbone has no such block."""

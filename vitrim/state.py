@@ -31,6 +31,11 @@ class TokenState:
         keep: [B, N] soft or hard keep mask while a pruner learns, or padding where images keep different
             counts; usually None.
         penalty: a scalar that learned reducers add to the training loss; usually None.
+        dispatched: for every block with a dispatcher, [B, N] which of the patches it had then passed its MLP.
+        complete: dispatchers let everything pass.
+        spent: what the blocks so far cost, while a reducer learns to meet a budget; usually None.
+        history: what every reduction did, in order, for `vitrim.restore`; None unless `run(images,
+            history=True)`.
     """
 
     tokens: Tensor
@@ -42,6 +47,10 @@ class TokenState:
     trail: tuple[Tensor, ...] = ()
     keep: Tensor | None = None
     penalty: Tensor | None = None
+    spent: Tensor | None = None
+    history: "tuple[Reduction, ...] | None" = None
+    dispatched: tuple[Tensor, ...] = ()
+    complete: bool = False
 
     @staticmethod
     def start(tokens: Tensor, prefix: int, grid: tuple[int, ...]) -> "TokenState":
@@ -63,7 +72,7 @@ class TokenState:
     @property
     def full(self) -> bool:
         """Whether every patch of the original grid is still a token of its own, in grid order."""
-        return self.count == math.prod(self.grid)
+        return self.count == math.prod(self.grid) and self.keep is None
 
     def first(self, rows: int) -> "TokenState":
         """Only the first `rows` tokens, all of them prefix: what the last block needs when the head reads
@@ -88,6 +97,19 @@ class TokenState:
             for tokens in (self.tokens, *self.trail)
         ]
         return replace(self, tokens=own[0], trail=tuple(own[1:]), prefix=prefix)
+
+
+@dataclass(frozen=True)
+class Reduction:
+    """One reduction as it happened: patch tokens `before` [B, N, D] and `after` [B, M, D] it, the new place
+    of each (`slots`
+    [B, N], -1 for dropped), and which of the new ones are tokens rather than padding (`keep` [B, M], None
+    where all are)."""
+
+    before: Tensor
+    after: Tensor
+    slots: Tensor
+    keep: Tensor | None
 
 
 @dataclass(frozen=True)
@@ -127,7 +149,7 @@ def regroup(state: TokenState, grouping: Grouping) -> TokenState:
     sizes = _regroup_sizes(state.sizes, grouping)  # [B, M]
     weights = _share_of_slot(state.sizes, sizes, grouping)  # [B, N] or None
     source = torch.where(state.source < 0, -1, grouping.slots.gather(1, state.source.clamp(min=0)))  # [B, N0]
-    return replace(
+    reduced = replace(
         state,
         tokens=_regroup_rows(state.tokens, state.prefix, grouping, weights),
         trail=tuple(_regroup_rows(earlier, state.prefix, grouping, weights) for earlier in state.trail),
@@ -136,6 +158,15 @@ def regroup(state: TokenState, grouping: Grouping) -> TokenState:
         source=source,
         keep=None if state.keep is None else state.keep.gather(1, grouping.lead),
     )
+    return remember(state, reduced, grouping.slots)
+
+
+def remember(before: TokenState, after: TokenState, slots: Tensor) -> TokenState:
+    """Add the step from `before` to `after` to the history, where one is kept."""
+    if before.history is None:
+        return after
+    patches = before.tokens[:, before.prefix :], after.tokens[:, after.prefix :]
+    return replace(after, history=(*before.history, Reduction(*patches, slots, after.keep)))
 
 
 def take_rows(tokens: Tensor, index: Tensor) -> Tensor:

@@ -12,16 +12,17 @@ import torch
 from timm.layers import apply_rot_embed_cat
 from timm.models.deit import VisionTransformerDistilled
 from timm.models.eva import Eva
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from vitrim.attended import Attended
 from vitrim.state import TokenState
+from vitrim.support import TimmModule
 from vitrim.tuned_linear import linear_rows
 
 # Attention by other means than the fused kernel, while masks are learned: (queries, keys, values, scale,
-# bias, state) -> [B, H, T, d]
-Mixing = Callable[[Tensor, Tensor, Tensor, float, Tensor | None, TokenState], Tensor]
+# bias, state) -> what the tokens receive [B, H, T, d] and the attention itself [B, H, T, T]
+Mixing = Callable[[Tensor, Tensor, Tensor, float, Tensor | None, TokenState], tuple[Tensor, Tensor]]
 
 
 class Embedded(NamedTuple):
@@ -33,7 +34,7 @@ class Embedded(NamedTuple):
     rotary: list[Tensor | None]  # [N, 2d] or [H, N, 2d] each
 
 
-def embed(vit: nn.Module, images: Tensor) -> Embedded:
+def embed(vit: TimmModule, images: Tensor) -> Embedded:
     """Patches, position embedding, prefix tokens and pre-norm, exactly as timm's `forward_features`
     begins."""
     check_images(vit, images)
@@ -49,7 +50,7 @@ def embed(vit: nn.Module, images: Tensor) -> Embedded:
     return Embedded(tokens, tuple(grid), tables)
 
 
-def check_images(vit: nn.Module, images: Tensor) -> None:
+def check_images(vit: TimmModule, images: Tensor) -> None:
     """Refuse a batch the patch embedding cannot take, in words of images instead of tensors."""
     if images.ndim != 4:
         raise ValueError(
@@ -69,7 +70,7 @@ def check_images(vit: nn.Module, images: Tensor) -> None:
 
 
 def attend(
-    attention: nn.Module,
+    attention: TimmModule,
     normed: Tensor,
     state: TokenState,
     rotary: Tensor | None = None,
@@ -92,7 +93,8 @@ def attend(
         half = bool(getattr(attention, "rotate_half", False))  # absent before timm 1.0.20
         queries = _rotate(queries, table, state.prefix, half, values) if rows is None else queries
         keys = _rotate(keys, table, state.prefix, half, values)
-    bias = attention_bias(state, proportional)
+    bias = attention_bias(state, proportional, padded=mixing is None)
+    weights = None
     if mixing is None:
         dropout = attention.attn_drop.p if attention.training else 0.0
         mask = None if bias is None else bias.to(queries.dtype)
@@ -100,40 +102,41 @@ def attend(
             queries, keys, values, attn_mask=mask, dropout_p=dropout
         )  # [B, H, T, d]
     else:
-        mixed = mixing(queries, keys, values, attention.scale, bias, state)
+        mixed, weights = mixing(queries, keys, values, attention.scale, bias, state)
     mixed = attention.norm(mixed.transpose(1, 2).flatten(2))
     gate = getattr(attention, "gate", None)
     if gate is not None:
         mixed = mixed * gate(normed if rows is None else normed[:, :rows]).sigmoid()
-    return mixed, Attended(queries, keys, plain_keys, attention.scale, bias, state.prefix)
+    seen = Attended(queries, keys, plain_keys, attention.scale, bias, state.prefix, state.keep, weights)
+    return mixed, seen
 
 
-def attention_bias(state: TokenState, proportional: bool) -> Tensor | None:
+def attention_bias(state: TokenState, proportional: bool, padded: bool = True) -> Tensor | None:
     """What is added to every product with a key: log sizes, and minus infinity for padding. [B, 1, 1, T] or
     None."""
     bias = state.sizes.log() if proportional else None
-    if state.keep is not None:
-        padded = torch.zeros_like(state.sizes).masked_fill(state.keep == 0, -torch.inf)
-        bias = padded if bias is None else bias + padded
+    if state.keep is not None and padded:
+        absent = torch.zeros_like(state.sizes).masked_fill(state.keep == 0, -torch.inf)
+        bias = absent if bias is None else bias + absent
     return None if bias is None else F.pad(bias, (state.prefix, 0))[:, None, None]
 
 
-def project_attention(attention: nn.Module, mixed: Tensor) -> Tensor:
+def project_attention(attention: TimmModule, mixed: Tensor) -> Tensor:
     """The attention's output projection."""
     return attention.proj_drop(attention.proj(mixed))
 
 
-def after_attention(block: nn.Module, update: Tensor) -> Tensor:
+def after_attention(block: TimmModule, update: Tensor) -> Tensor:
     """LayerScale and drop path of the attention's residual, under either of timm's names."""
     return _residual(block, update, "1")
 
 
-def after_mlp(block: nn.Module, update: Tensor) -> Tensor:
+def after_mlp(block: TimmModule, update: Tensor) -> Tensor:
     """LayerScale and drop path of the MLP's residual."""
     return _residual(block, update, "2")
 
 
-def _residual(block: nn.Module, update: Tensor, half: str) -> Tensor:
+def _residual(block: TimmModule, update: Tensor, half: str) -> Tensor:
     gamma = getattr(block, f"gamma_{half}", None)  # EvaBlock keeps LayerScale as a bare parameter
     if gamma is not None:
         update = gamma * update
@@ -143,7 +146,7 @@ def _residual(block: nn.Module, update: Tensor, half: str) -> Tensor:
     return getattr(block, f"drop_path{half}")(update)
 
 
-def _project(attention: nn.Module, normed: Tensor, rows: int | None) -> tuple[Tensor, Tensor, Tensor]:
+def _project(attention: TimmModule, normed: Tensor, rows: int | None) -> tuple[Tensor, Tensor, Tensor]:
     """Queries (of the first `rows` tokens), keys and values, [B, H, T, d] each, from a fused or a split
     projection."""
     asking = normed if rows is None else normed[:, :rows]
@@ -172,7 +175,7 @@ def _heads(tokens: Tensor, heads: int) -> Tensor:
     return tokens.unflatten(-1, (heads, -1)).transpose(1, 2)  # [B, T, H*d] -> [B, H, T, d]
 
 
-def _separate_bias(attention: nn.Module) -> Tensor | None:
+def _separate_bias(attention: TimmModule) -> Tensor | None:
     """EVA keeps query and value bias apart from a bias-free qkv layer (and reads `qkv.weight` directly)."""
     if getattr(attention, "q_bias", None) is None:
         return None
@@ -193,7 +196,7 @@ def _rotate(tokens: Tensor, table: Tensor, prefix: int, half: bool, like: Tensor
     return torch.cat([tokens[:, :, :prefix], turned], dim=2).type_as(like)
 
 
-def rows_read_by_head(vit: nn.Module) -> int | None:
+def rows_read_by_head(vit: TimmModule) -> int | None:
     """How many prefix tokens the head reads, None if it reads the patches: class token 1, distilled pair
     2."""
     if isinstance(vit, VisionTransformerDistilled):
@@ -201,7 +204,7 @@ def rows_read_by_head(vit: nn.Module) -> int | None:
     return 1 if vit.attn_pool is None and vit.global_pool == "token" else None
 
 
-def classify(vit: nn.Module, state: TokenState) -> Tensor:
+def classify(vit: TimmModule, state: TokenState) -> Tensor:
     """Final norm, pooling that weighs every token by its size, and head: timm's `forward_head` for reduced
     sequences."""
     tokens = vit.norm(state.tokens)
@@ -211,7 +214,7 @@ def classify(vit: nn.Module, state: TokenState) -> Tensor:
     return vit.head(vit.head_drop(vit.fc_norm(pool(vit, tokens, state))))
 
 
-def pool(vit: nn.Module, tokens: Tensor, state: TokenState) -> Tensor:
+def pool(vit: TimmModule, tokens: Tensor, state: TokenState) -> Tensor:
     """Class token, size-weighted average, maximum, or attention pool with log sizes as bias. [B, T, D] -> [B,
     D]"""
     include_prefix = bool(getattr(vit, "pool_include_prefix", False)) or (
@@ -219,13 +222,11 @@ def pool(vit: nn.Module, tokens: Tensor, state: TokenState) -> Tensor:
     )
     if vit.attn_pool is None and vit.global_pool == "token":
         return tokens[:, 0]
-    reduced = not state.full or state.keep is not None
-    weights = state.sizes if state.keep is None else state.sizes * state.keep  # [B, N]
-    weights = F.pad(weights, (state.prefix, 0), value=1.0)  # [B, T]; a prefix token counts as one
+    reduced, weights = not state.full, _pool_weights(state)  # [B, T]
     if not include_prefix:
         tokens, weights = tokens[:, state.prefix :], weights[:, state.prefix :]
     if vit.attn_pool is not None:
-        mask = weights.log()[:, None, None].to(tokens.dtype) if reduced else None
+        mask = _log_sizes(weights)[:, None, None].to(tokens.dtype) if reduced else None
         return vit.attn_pool(tokens, attn_mask=mask)
     if not vit.global_pool:
         return tokens
@@ -233,3 +234,36 @@ def pool(vit: nn.Module, tokens: Tensor, state: TokenState) -> Tensor:
     mean = (tokens * share).sum(1) if reduced else tokens.mean(1)
     largest = tokens.masked_fill(weights[..., None] == 0, -torch.inf).amax(1) if reduced else tokens.amax(1)
     return {"avg": mean, "max": largest, "avgmax": (mean + largest) / 2}[vit.global_pool]
+
+
+def _pool_weights(state: TokenState) -> Tensor:
+    """How much every token counts when tokens are pooled: patches by size, a prefix token as one. [B, T]"""
+    weights = state.sizes if state.keep is None else state.sizes * state.keep
+    return F.pad(weights, (state.prefix, 0), value=1.0)
+
+
+def _log_sizes(weights: Tensor) -> Tensor:
+    """Their logarithm; minus infinity, without a gradient, where a token is masked out."""
+    return weights.clamp(min=torch.finfo(weights.dtype).tiny).log().masked_fill(weights == 0, -torch.inf)
+
+
+def pool_attention(vit: TimmModule, state: TokenState) -> Tensor:
+    """What an attention pool would give each patch if these were the last tokens, the mean over its heads.
+    [B, N]
+
+    Final norm, the pool's own query and key maps and the log-size bias, as `pool` applies them at the end.
+    """
+    with_prefix = isinstance(vit, Eva)
+    tokens, weights = vit.norm(state.tokens), _pool_weights(state)
+    if not with_prefix:
+        tokens, weights = tokens[:, state.prefix :], weights[:, state.prefix :]
+    latent, width = vit.attn_pool, vit.attn_pool.kv.out_features // 2
+    queries = latent.q_norm(_heads(latent.q(latent.latent), latent.num_heads))  # [1, H, L, d]
+    keys = latent.k_norm(
+        _heads(linear_rows(latent.kv, tokens, slice(0, width)), latent.num_heads)
+    )  # [B, H, T, d]
+    precise = weights.dtype
+    with torch.autocast(tokens.device.type, enabled=False):
+        scores = (queries.to(precise) * latent.scale) @ keys.to(precise).transpose(-2, -1)  # [B, H, L, T]
+        scores = (scores + _log_sizes(weights)[:, None, None]).softmax(-1).mean((1, 2))
+    return scores[:, state.prefix :] if with_prefix else scores

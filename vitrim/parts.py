@@ -1,0 +1,78 @@
+"""What methods plug into a block: reducers and selectors make the sequence shorter, branches add to it."""
+
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+from torch import Tensor, nn
+
+from vitrim.attended import Attended
+from vitrim.state import TokenState
+
+if TYPE_CHECKING:
+    from vitrim.method import Method
+
+
+class Selector(nn.Module):
+    """Makes shorter what enters a block, before its attention. Subclasses define `forward` and `leaving`."""
+
+    by: "Method"  # whose part this is; set when it is placed
+
+    def forward(self, state: TokenState) -> TokenState:
+        """The state that enters the block."""
+        raise NotImplementedError
+
+    def leaving(self, entering: int, start: int) -> int:
+        """How many of `entering` patch tokens are left, of `start` that the image had."""
+        raise NotImplementedError
+
+
+class Reducer(nn.Module):
+    """Makes the sequence shorter between attention and MLP. Subclasses define `forward` and `leaving`."""
+
+    by: "Method"  # whose part this is; set when it is placed
+    needs_grid = False  # works only while every patch is still a token of its own
+    reads_masks = (
+        False  # respects `keep`: may stand behind reducers that mask tokens instead of removing them
+    )
+    static = True  # how many tokens leave does not depend on the image
+    has_penalty = False  # adds to the loss: runs in the last block too while training
+    # Decides by attention or place alone and only averages tokens: it may run before the output projection.
+    commutes = True
+
+    def forward(self, state: TokenState, attended: Attended) -> TokenState:
+        """The state after the reduction."""
+        raise NotImplementedError
+
+    def leaving(self, entering: int) -> int:
+        """How many patch tokens leave when `entering` enter: a Python integer, known before the image is."""
+        raise NotImplementedError
+
+    def matching_macs(self, prefix: int, entering: int, width: int, head_width: int) -> int:  # noqa: ARG002
+        """What papers count for choosing and applying the reduction: P, N, D and d in, multiply-accumulates
+        out.
+
+        Everything that runs inside `forward` (predictors and refiners too) is left to this declaration by
+        `vitrim.costs(...).gmacs_paper`; zero where scores come free with unfused attention. `.gmacs` counts
+        what runs instead.
+        """
+        return 0
+
+
+@runtime_checkable
+class Scheduled(Protocol):
+    """A part whose behaviour in training changes with the epochs."""
+
+    def follow(self, epoch: float) -> None:
+        """Be what the schedule says after `epoch` epochs of training."""
+
+
+class Branch(nn.Module):
+    """Computes something beside attention or MLP that is added to their result."""
+
+    reads_norm = False  # whether `forward` reads `normed`
+    reads_all = False  # whether what it adds to one token depends on the others
+    needs_grid = False  # whether it refuses patch tokens that are not the whole grid
+
+    def forward(self, state: TokenState, normed: Tensor) -> tuple[Tensor, TokenState]:
+        """From the tokens before the norm (in `state`) and after it, what to add [B, T, D], and the state
+        with the trail."""
+        raise NotImplementedError
