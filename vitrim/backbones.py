@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from vitrim.checks import did_you_mean
-from vitrim.support import check_support
+from vitrim.support import TimmModule, check_support
 
 BUNDLED = "vitrim_tiny_patch8_96"
 CHECKPOINT_ENDINGS = (".safetensors", ".pth", ".pt", ".bin", ".npz")
@@ -86,7 +86,7 @@ def open_backbone(
     return vit, Origin(backbone, "random", _size_of(vit), seed=seed)
 
 
-def _given(vit: nn.Module, also_weights: bool, size: tuple[int, int] | None) -> tuple[nn.Module, Origin]:
+def _given(vit: TimmModule, also_weights: bool, size: tuple[int, int] | None) -> tuple[nn.Module, Origin]:
     if also_weights:
         raise ValueError("a module brings its own weights; pretrained and weights go with a model name")
     check_support(vit)
@@ -96,7 +96,7 @@ def _given(vit: nn.Module, also_weights: bool, size: tuple[int, int] | None) -> 
     return vit, Origin(name, "module", _size_of(vit))
 
 
-def digest(vit: nn.Module, leaving_out: Collection[str] = ()) -> str:
+def digest(vit: TimmModule, leaving_out: Collection[str] = ()) -> str:
     """SHA-256 over names, shapes and float32 values of a backbone's weights, without its head and the names
     left out."""
     running = hashlib.sha256()
@@ -195,7 +195,7 @@ def _pair(size: int | tuple[int, int]) -> tuple[int, int]:
     return pair[0], pair[1]
 
 
-def _size_of(vit: nn.Module) -> tuple[int, int]:
+def _size_of(vit: TimmModule) -> tuple[int, int]:
     height, width = vit.patch_embed.img_size
     return int(height), int(width)
 

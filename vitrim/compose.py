@@ -10,8 +10,10 @@ from vitrim.checks import check_positive
 from vitrim.method import Method
 from vitrim.methods import parse_method
 from vitrim.preprocess import Preprocess
+from vitrim.rules import check_composition
 from vitrim.stage import StagedViT
-from vitrim.tuned_linear import TunedLinear
+from vitrim.support import TimmModule
+from vitrim.tuned_linear import Tuned
 
 
 def compose(
@@ -52,10 +54,10 @@ def compose(
 
 
 def assemble(
-    vit: nn.Module, origin: Origin, methods: tuple[Method, ...], num_classes: int | None
+    vit: TimmModule, origin: Origin, methods: tuple[Method, ...], num_classes: int | None
 ) -> StagedViT:
     """Put methods on an opened backbone; `compose` and `load` meet here."""
-    if any(isinstance(module, TunedLinear) for module in vit.modules()):
+    if any(isinstance(module, Tuned) for module in vit.modules()):
         raise ValueError(
             "the backbone already carries tuned layers; compose from a fresh timm module or a name"
         )
@@ -68,24 +70,35 @@ def assemble(
         head.requires_grad_(True)
     for method in methods:
         method.attach(model)
+    check_composition(model, methods)
     model.methods = methods
     return model
 
 
 def merge(model: StagedViT) -> StagedViT:
-    """A copy whose foldable layers (LoRA, SSF, ...) are plain layers again: same logits, no cost. Reducers
-    and branches stay."""
+    """A copy whose foldable layers (LoRA, SSF, ...) are plain frozen layers again: same logits, no cost.
+
+    Reducers and branches stay. A layer without a bias gets one where a shift is folded into it.
+    """
     merged = copy.deepcopy(model)
     for parent in list(merged.modules()):
         for name, child in list(parent.named_children()):
-            if isinstance(child, TunedLinear):
+            if isinstance(child, Tuned):
                 setattr(parent, name, child.merged().train(child.training))
+    for method in model.methods:
+        if method.folds and type(method).__name__ in merged.shared:
+            del merged.shared[type(method).__name__]
+    for name, parameter in merged.named_parameters():
+        if name in model.base_names:
+            parameter.requires_grad_(False)
+    for head in _classifiers(merged.vit):
+        head.requires_grad_(True)
     merged.methods = tuple(method for method in model.methods if not method.folds)
     merged.base_names = frozenset(f"vit.{name}" for name in merged.vit.state_dict())
     merged.origin = Origin(model.origin.name, "merged", model.origin.image_size)
     return merged
 
 
-def _classifiers(vit: nn.Module) -> tuple[nn.Module, ...]:
+def _classifiers(vit: TimmModule) -> tuple[nn.Module, ...]:
     head = vit.get_classifier()
     return tuple(head) if isinstance(head, tuple) else (head,)

@@ -4,7 +4,7 @@ commonest silent error."""
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from torch import nn
+from vitrim.support import TimmModule
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Preprocess:
     channels: int = 3
 
     @staticmethod
-    def of(vit: nn.Module) -> "Preprocess":
+    def of(vit: TimmModule) -> "Preprocess":
         """Read from the model's pretrained configuration; ImageNet's plain 0.5 where it has none (as timm's
         ViTs do)."""
         config = getattr(vit, "pretrained_cfg", None) or {}

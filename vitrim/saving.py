@@ -20,6 +20,7 @@ from vitrim.compose import assemble
 from vitrim.methods import parse_method
 from vitrim.preprocess import Preprocess
 from vitrim.stage import StagedViT
+from vitrim.support import TimmModule
 
 FORMAT = 1
 
@@ -190,7 +191,7 @@ def _find_backbone(
     )
 
 
-def _check_digest(vit: nn.Module, about: dict[str, Any], tensors: dict[str, Tensor], path: Path) -> None:
+def _check_digest(vit: TimmModule, about: dict[str, Any], tensors: dict[str, Tensor], path: Path) -> None:
     trained = {name.removeprefix("vit.") for name in tensors}
     if digest(vit, trained) != about["backbone"]["digest"]:
         raise ValueError(

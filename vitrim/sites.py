@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 from torch import nn
 
+from vitrim.support import TimmModule
+
 LINEAR_ROLES = ("query", "key", "value", "attention_out", "mlp_in", "mlp_out")
 ROLES = (*LINEAR_ROLES, "norm", "patch")
 
@@ -37,6 +39,17 @@ class Site:
         layer = getattr(self.owner, self.name)
         return layer
 
+    @property
+    def bias(self) -> nn.Parameter | None:
+        """What is added to the layer's outputs in this role, all roles of a fused qkv together; None without one.
+
+        EVA keeps query and value biases apart from a bias-free qkv, one for each role.
+        """
+        apart = {"query": "q_bias", "key": "k_bias", "value": "v_bias"}
+        kept = getattr(self.owner, apart[self.role], None) if self.role in apart else None
+        bias = getattr(self.layer, "bias", None) if kept is None else kept
+        return bias if isinstance(bias, nn.Parameter) else None  # timm's key bias is a buffer of zeros
+
     def put(self, layer: nn.Module) -> None:
         """Put another layer in its place."""
         setattr(self.owner, self.name, layer)
@@ -45,20 +58,19 @@ class Site:
         return self.role if self.block is None else f"{self.role} of block {self.block}"
 
 
-def sites(vit: nn.Module) -> Iterator[Site]:
+def sites(vit: TimmModule) -> Iterator[Site]:
     """Every site of a backbone, from the image to the head."""
     yield Site(None, "patch", vit.patch_embed, "proj", slice(0, vit.embed_dim))
+    yield from _norms(None, vit, "norm_pre")
     for index, block in enumerate(vit.blocks):
         yield _whole(index, "norm", block, "norm1")
         yield from _attention_sites(index, block.attn)
         yield _whole(index, "norm", block, "norm2")
         yield from _mlp_sites(index, block.mlp)
-    for name in ("norm", "fc_norm"):
-        if not isinstance(getattr(vit, name), nn.Identity):
-            yield _whole(None, "norm", vit, name)
+    yield from _norms(None, vit, "norm", "fc_norm")
 
 
-def _attention_sites(index: int, attention: nn.Module) -> Iterator[Site]:
+def _attention_sites(index: int, attention: TimmModule) -> Iterator[Site]:
     if getattr(attention, "qkv", None) is None:
         for role, name in (("query", "q_proj"), ("key", "k_proj"), ("value", "v_proj")):
             yield _whole(index, role, attention, name)
@@ -66,14 +78,22 @@ def _attention_sites(index: int, attention: nn.Module) -> Iterator[Site]:
         width = attention.qkv.out_features // 3
         for i, role in enumerate(("query", "key", "value")):
             yield Site(index, role, attention, "qkv", slice(i * width, (i + 1) * width))
+    yield from _norms(index, attention, "q_norm", "k_norm", "norm")
     yield _whole(index, "attention_out", attention, "proj")
 
 
-def _mlp_sites(index: int, mlp: nn.Module) -> Iterator[Site]:
+def _mlp_sites(index: int, mlp: TimmModule) -> Iterator[Site]:
     for name in ("fc1", "fc1_g", "fc1_x"):  # SwiGLU has two input layers
         if hasattr(mlp, name):
             yield _whole(index, "mlp_in", mlp, name)
+    yield from _norms(index, mlp, "norm")
     yield _whole(index, "mlp_out", mlp, "fc2")
+
+
+def _norms(index: int | None, owner: TimmModule, *names: str) -> Iterator[Site]:
+    for name in names:
+        if not isinstance(getattr(owner, name, None), nn.Identity | None):
+            yield _whole(index, "norm", owner, name)
 
 
 def _whole(index: int | None, role: str, owner: nn.Module, name: str) -> Site:

@@ -5,6 +5,8 @@ alternative, ignoring it, is how LayerScale was lost on DINOv2 and DINOv3 was si
 earlier token reducers.
 """
 
+from typing import Any
+
 from timm.layers import AttentionPoolLatent, Mlp, SwiGLU
 from timm.layers.attention import Attention
 from timm.layers.mlp import GluMlp
@@ -17,6 +19,9 @@ try:  # timm's newer attention with rotary tables, used by the Perception Encode
     from timm.layers.attention import AttentionRope
 except ImportError:  # timm 1.0.20 keeps it elsewhere
     from timm.models.eva import AttentionRope  # type: ignore[attr-defined, no-redef]
+
+# timm's modules carry no types: every part is looked at here before anything relies on it.
+TimmModule = Any
 
 MODELS = (VisionTransformer, VisionTransformerDistilled, Eva)
 BLOCKS = (Block, EvaBlock)
@@ -55,7 +60,7 @@ SUPPORTED = (
 )
 
 
-def check_support(vit: nn.Module) -> None:
+def check_support(vit: TimmModule) -> None:
     """Raise ValueError, naming the part, unless every part of the timm model is one that vitrim executes."""
     if type(vit) not in MODELS:
         raise _refusal("model", vit)
@@ -69,7 +74,7 @@ def check_support(vit: nn.Module) -> None:
         _check_block(block, f"block {index}")
 
 
-def _check_block(block: nn.Module, where: str) -> None:
+def _check_block(block: TimmModule, where: str) -> None:
     if type(block) not in BLOCKS:
         raise _refusal(where, block)
     if type(block.attn) not in ATTENTIONS:

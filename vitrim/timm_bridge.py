@@ -38,11 +38,8 @@ def embed(vit: TimmModule, images: Tensor) -> Embedded:
     """Patches, position embedding, prefix tokens and pre-norm, exactly as timm's `forward_features`
     begins."""
     check_images(vit, images)
-    rotary = None
-    if isinstance(vit, Eva):
-        tokens, rotary = vit._pos_embed(vit.patch_embed(images))
-    else:
-        tokens = vit._pos_embed(vit.patch_embed(images))
+    embedded = vit._pos_embed(vit.patch_embed(images))
+    tokens, rotary = embedded if isinstance(vit, Eva) else (embedded, None)
     tokens = vit.norm_pre(tokens)
     grid = vit.patch_embed.dynamic_feat_size(tuple(images.shape[-2:]))
     mixed = rotary is not None and vit.rope_mixed  # one table for each block
