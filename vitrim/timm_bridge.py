@@ -42,9 +42,9 @@ def embed(vit: TimmModule, images: Tensor) -> Embedded:
     tokens, rotary = embedded if isinstance(vit, Eva) else (embedded, None)
     tokens = vit.norm_pre(tokens)
     grid = vit.patch_embed.dynamic_feat_size(tuple(images.shape[-2:]))
-    mixed = rotary is not None and vit.rope_mixed  # one table for each block
-    tables = [rotary[i] if mixed else rotary for i in range(len(vit.blocks))]
-    return Embedded(tokens, tuple(grid), tables)
+    if rotary is not None and vit.rope_mixed:
+        return Embedded(tokens, tuple(grid), list(rotary))  # a table of its own for each block
+    return Embedded(tokens, tuple(grid), [rotary] * len(vit.blocks))
 
 
 def check_images(vit: TimmModule, images: Tensor) -> None:
