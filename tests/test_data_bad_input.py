@@ -42,7 +42,7 @@ VTAB = {
     "svhn": {"train800.txt": b"0.png 3\nlabel-missing\n"},
     "dtd": {"train800.txt": b"0.png -1\n"},
     "cifar": {"test.txt": b"0.png 3.0\n"},
-    "dmlab": {"val200.txt": b"0.png 1\nimages/test/000007.png 1\n"},
+    "dmlab": {"val200.txt": b"0.png 1\nimages/7.png 1\n"},
     "kitti": {"val200.txt": b"\n"},
     "resisc45": {"val200.txt": b"\xff\xfe\x00\x80 1"},
     "caltech101": {},
@@ -63,14 +63,15 @@ BAD_SPECS = {                           # HERE is the folder made above
     "digits?size=8": "digits has no option 'size'; it takes none",
     "folder:": "folder needs a path: write folder:PATH",
     "folder:HERE/nowhere": "there is no folder HERE/nowhere",
-    "folder:HERE/file.txt": "HERE/file.txt is a file, not a folder",
+    "folder:nowhere/at/all": "there is no folder HERE/nowhere/at/all",
+    "folder:HERE/file.txt": "HERE/file.txt is a file, not a folder; give the folder of the class folders",
     "folder:HERE/nothing": "HERE/nothing has no class folders; put the images of each class into a folder",
-    "folder:HERE/flat": "has no class folders, only 2 images;",
+    "folder:HERE/flat": "has no class folders, only images (2);",
     "folder:HERE/few": "splitting HERE/few takes at least 3 images per class, too few in: bee (2)",
     "folder:HERE/hole": "class folders without images in HERE/hole: bee; fill them or remove them",
     "folder:HERE/none": "there are no images in the class folders of HERE/none; known endings are .avif",
     "folder:HERE/one": "HERE/one has one class only, ant; a classifier needs at least two",
-    "folder:HERE/new": "HERE/new/test has classes that HERE/new/train does not have: cow",
+    "folder:HERE/new": "HERE/new/test has classes that HERE/new/train has not: cow",
     "folder:HERE/lonely": "has train/ but neither val/ nor test/; add one of them, or give HERE/lonely/train",
     "folder:HERE/headless": "HERE/headless has test/ but no train/ folder",
     "folder:HERE/twice": "HERE/twice has both val/ and valid/; keep one of them",
@@ -78,7 +79,7 @@ BAD_SPECS = {                           # HERE is the folder made above
     "folder:HERE/good?sed=1": "folder has no option 'sed'; it takes seed",
     "folder:HERE/good?seed=1&seed=2": "gives 'seed' twice",
     "folder:HERE/good?seed=": "'seed=' is not key=value",
-    "folder:HERE/split?seed=1": "comes split into train, val, so a seed has no effect; leave it out",
+    "folder:HERE/split?seed=1": "comes split into train, val: a seed has no effect, leave it out",
     "vtab": "vtab needs a task: write vtab:TASK with one of cifar, caltech101",
     "vtab:eurosatt": "no VTAB task 'eurosatt'; did you mean eurosat?",
     "vtab:dsprites_ori": "no folder dsprites_ori in HERE, HERE/vtab-1k or HERE/vtab",
@@ -86,11 +87,11 @@ BAD_SPECS = {                           # HERE is the folder made above
     "vtab:svhn": "HERE/vtab/svhn/train800.txt, line 2: 'label-missing' is not a path, a space and a label",
     "vtab:dtd": "HERE/vtab/dtd/train800.txt, line 1: '0.png -1' is not a path, a space and a label",
     "vtab:cifar": "HERE/vtab/cifar/test.txt, line 1: '0.png 3.0' is not a path, a space and a label",
-    "vtab:dmlab": "HERE/vtab/dmlab/val200.txt, line 2: there is no file HERE/vtab/dmlab/images/test/000007.png",
+    "vtab:dmlab": "HERE/vtab/dmlab/val200.txt, line 2: there is no file HERE/vtab/dmlab/images/7.png",
     "vtab:kitti": "HERE/vtab/kitti/val200.txt lists no images",
     "vtab:resisc45": "HERE/vtab/resisc45/val200.txt is not a UTF-8 text file",
     "vtab:caltech101": "HERE/vtab/caltech101 has none of the lists train800.txt, val200.txt",
-    "vtab:patch_camelyon": "classes.txt has 1 lines, 1 of them different, but patch_camelyon has 2 classes",
+    "vtab:patch_camelyon": "classes.txt names 1 different classes on 1 lines, but patch_camelyon has 2",
     "vtab:clevr_dist": "HERE/vtab/clevr_dist/test.json, entry 1: {} is not {\"file name\": label}",
     "vtab:clevr_count": "HERE/vtab/clevr_count/test.json is not a list of",
     "vtab:sun397": "HERE/vtab/sun397/test.json, line 1: not valid JSON",
@@ -107,19 +108,19 @@ def test_bad_spec(place, spec):
 
 
 def test_vtab_without_a_root_or_with_a_wrong_one(place):
-    with pytest.raises(ValueError, match="vtab:eurosat needs a root: the folder that your copy of VTAB-1k is in"):
+    with pytest.raises(ValueError, match="vtab:eurosat needs a root: the folder that your copy of VTAB-1k"):
         open_data("vtab:eurosat")
-    with pytest.raises(FileNotFoundError, match="the root .*nowhere is not a folder"):
+    with pytest.raises(FileNotFoundError, match=r"the root .*nowhere is not a folder"):
         open_data("vtab:eurosat", root=place / "nowhere")
 
 
 @pytest.mark.parametrize("change, sentence", [
     ({"augment": "flipp"}, "no augmentation 'flipp'; did you mean flip? there are: none, flip, crop, rand"),
     ({"interpolation": "cubic"}, "no interpolation 'cubic'; did you mean bicubic?"),
-    ({"channels": 4}, "the model takes 4 channels but images have 1 (grey) or 3 (RGB)"),
+    ({"channels": 4}, "the model takes 4 channels but images have 1 or 3; use a backbone"),
     ({"mean": (0.1, 0.2)}, "mean and std have 2 values for 3 channels"),
-    ({"crop": 0.0}, "crop is the part of the image that is kept, above 0 and up to 1, but is 0.0"),
-    ({"crop": 1.5}, "above 0 and up to 1, but is 1.5"),
+    ({"crop": 0.0}, "crop must be above 0 and at most 1, the share kept, but is 0.0"),
+    ({"crop": 1.5}, "above 0 and at most 1, the share kept, but is 1.5"),
 ])
 def test_bad_preprocessing(change, sentence):
     settings = {"image_size": (32, 32), "mean": PLAIN.mean, "std": PLAIN.std, **change}

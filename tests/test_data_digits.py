@@ -53,4 +53,5 @@ def test_iterating_ends():
 def test_describe_shows_sizes_and_classes():
     text = describe(open_data("digits"))
     assert "digits: 10 classes (0, 1, 2" in text
+    assert "train        800 images, 80 per class" in text
     assert "test" in text and "797 images, 74 to 83 per class" in text

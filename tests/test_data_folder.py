@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from vitrim.data import open_data
+from vitrim.data.splitting import split_70_10_20
 
 
 def fill(folder, count, start=0) -> None:
@@ -69,8 +70,9 @@ def test_a_split_folder_is_taken_as_it_is(tmp_path, train, val):
     assert data.spec == f"folder:{tmp_path}" and data.classes == ("ant", "cat")
     assert {name: len(split) for name, split in data.splits.items()} == {
         "train": 7, "val": 5, "trainval": 12, "test": 3}
-    assert contents(data)["test"] == [(str(tmp_path / "test/ant/000.png"), 0), (str(tmp_path / "test/ant/001.png"), 0),
-                                      (str(tmp_path / "test/cat/000.png"), 1)]
+    test = [(str(tmp_path / "test" / name), label) for name, label in (
+        ("ant/000.png", 0), ("ant/001.png", 0), ("cat/000.png", 1))]
+    assert contents(data)["test"] == test
 
 
 def test_a_class_may_be_missing_from_test(tmp_path):
@@ -118,6 +120,16 @@ def test_a_question_mark_may_be_part_of_the_path(flowers):
     odd = flowers.rename(flowers.parent / "which?")
     assert open_data(f"folder:{odd}").spec == f"folder:{odd}?seed=0"
     assert open_data(f"folder:{odd}?seed=4").spec == f"folder:{odd}?seed=4"
+
+
+@pytest.mark.parametrize("count", [*range(3, 40), 1000])
+def test_every_size_of_class_is_split_whole_and_without_overlap(count):
+    names = [f"{index}.png" for index in range(count)]
+    parts = split_70_10_20(names, seed=1)
+    assert sorted(parts["train"] + parts["val"] + parts["test"]) == sorted(names)
+    assert min(map(len, parts.values())) >= 1 and len(parts["train"]) >= count // 2 - 1
+    assert abs(len(parts["test"]) - count / 5) <= 0.5 and abs(len(parts["val"]) - count / 10) <= 0.7
+    assert split_70_10_20(names[::-1], seed=1) == parts
 
 
 def test_data_source_is_picklable(flowers):

@@ -1,4 +1,4 @@
-"""Reading images: every way of storing the same picture gives the same RGB, and a bad file gives one sentence."""
+"""Reading images: every way of storing a picture gives the same RGB, and a bad file gives one sentence."""
 
 import numpy
 import pytest
@@ -42,8 +42,9 @@ def test_transparent_palette_entry_becomes_white(tmp_path):
     assert image.getpixel((3, 2)) == WHITE and image.getpixel((0, 0)) == RED
 
 
-@pytest.mark.parametrize("ending, mode", [("jpg", "CMYK"), ("tif", "CMYK"), ("tif", "I;16"), ("pgm", "I"), ("jpg", "L"),
-                                          ("gif", "P"), ("webp", "RGBA"), ("bmp", "RGB")])
+@pytest.mark.parametrize("ending, mode", [
+    ("jpg", "CMYK"), ("jpg", "L"), ("tif", "CMYK"), ("tif", "I;16"), ("pgm", "I"), ("gif", "P"),
+    ("webp", "RGBA"), ("bmp", "RGB")])
 def test_other_formats_keep_light_and_dark(tmp_path, ending, mode):
     if mode.startswith("I"):
         levels = numpy.full((20, 40), 60_000, numpy.uint16)
@@ -59,17 +60,24 @@ def test_other_formats_keep_light_and_dark(tmp_path, ending, mode):
     numpy.testing.assert_allclose(image.getpixel((35, 10)), 20, atol=6)
 
 
+STORED_TURNED = {                       # orientation -> how a camera held that way stores the scene
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_90,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_270,
+}
+
+
 @pytest.mark.parametrize("ending", ["jpg", "png", "tif", "webp"])
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_exif_orientation_is_applied(tmp_path, ending, orientation):
-    store = {1: [], 2: [Image.Transpose.FLIP_LEFT_RIGHT], 3: [Image.Transpose.ROTATE_180],
-             4: [Image.Transpose.FLIP_TOP_BOTTOM], 5: [Image.Transpose.TRANSPOSE], 6: [Image.Transpose.ROTATE_90],
-             7: [Image.Transpose.TRANSVERSE], 8: [Image.Transpose.ROTATE_270]}[orientation]
     scene = halves(RED, (0, 0, 255))
-    scene.paste((0, 255, 0), (0, 0, 16, 8))                     # one corner, so that no two orientations look alike
-    stored = scene
-    for turn in store:
-        stored = stored.transpose(turn)
+    scene.paste((0, 255, 0), (0, 0, 16, 8))                     # one corner: no two orientations look alike
+    turn = STORED_TURNED.get(orientation)
+    stored = scene if turn is None else scene.transpose(turn)
     exif = Image.Exif()
     exif[0x0112] = orientation
     stored.save(tmp_path / f"a.{ending}", exif=exif)
@@ -91,7 +99,7 @@ def test_large_jpeg_is_decoded_smaller_but_never_below_what_is_needed(tmp_path):
     scene.save(tmp_path / "a.jpg", exif=exif)
     scene.save(tmp_path / "a.png")
     image = read_image(tmp_path / "a.jpg", at_least=224)
-    assert image.size == (500, 800)                             # half, and turned; a quarter would be below 448
+    assert image.size == (500, 800)                             # half, turned; a quarter is below 448
     numpy.testing.assert_allclose(image.getpixel((250, 100)), RED, atol=8)
     assert read_image(tmp_path / "a.jpg", at_least=600).size == (1000, 1600)
     assert read_image(tmp_path / "a.png", at_least=224).size == (1600, 1000)
@@ -131,7 +139,7 @@ def test_float_images_are_refused_rather_than_guessed(tmp_path):
 
 
 def test_missing_file_and_folder(tmp_path):
-    with pytest.raises(FileNotFoundError, match="there is no image .*nothing.png"):
+    with pytest.raises(FileNotFoundError, match=r"there is no image .*nothing\.png"):
         read_image(tmp_path / "nothing.png")
     with pytest.raises(ImageError, match="is a folder, not an image"):
         read_image(tmp_path)

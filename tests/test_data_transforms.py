@@ -83,7 +83,8 @@ def test_grey_models_get_one_channel_of_luminance(augment):
 def test_three_statistics_are_averaged_for_a_grey_model():
     grey = replace(IMAGENET, channels=1)
     black = eval_transform(grey)(Image.new("RGB", (9, 9)))
-    numpy.testing.assert_allclose(black.numpy(), -numpy.mean(IMAGENET.mean) / numpy.mean(IMAGENET.std), rtol=1e-5)
+    expected = -numpy.mean(IMAGENET.mean) / numpy.mean(IMAGENET.std)
+    numpy.testing.assert_allclose(black.numpy(), expected, rtol=1e-5)
 
 
 def test_an_image_that_is_not_rgb_is_made_rgb():

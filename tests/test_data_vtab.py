@@ -54,7 +54,8 @@ def test_hyphenated_names_and_the_task_folder_itself_as_root(tmp_path):
 def test_images_come_from_the_path_in_the_list(tmp_path):
     folder = noah(tmp_path / "svhn")
     (folder / "images" / "test" / "000003.png").rename(folder / "my picture.png")
-    (folder / "test.txt").write_text("\ufeffimages/test/000001.png 1\n\nmy picture.png\t3\n", encoding="utf-8")
+    lines = "\ufeffimages/test/000001.png 1\n\nmy picture.png\t3\n"
+    (folder / "test.txt").write_text(lines, encoding="utf-8")
     test = open_data("vtab:svhn", root=tmp_path).split("test")
     assert test.labels == (1, 3) and test.names[1] == str(folder / "my picture.png")
     assert test[1][0].getpixel((0, 0)) == (3, 0, 0)
@@ -87,7 +88,7 @@ def test_synqt_json_lists(tmp_path):
     assert data.split("trainval").names[0] == str(folder / "images" / "b.png")
 
 
-@pytest.mark.skipif(not os.environ.get("VITRIM_DATA"), reason="VITRIM_DATA does not name the folder of real data")
+@pytest.mark.skipif(not os.environ.get("VITRIM_DATA"), reason="VITRIM_DATA names no folder of real data")
 @pytest.mark.parametrize("task", ["eurosat", "dsprites_loc", "dsprites_ori"])
 def test_real_copies(task):
     data = open_data(f"vtab:{task}", root=os.environ["VITRIM_DATA"])

@@ -1,13 +1,12 @@
 """digits: 1,797 handwritten digits that come with scikit-learn. Real data, no download: the default.
 
-8x8 grey images of 16 levels (Alpaydin and Kaynak, UCI 1998), given as 8x8 RGB; the transform enlarges them. The split
-has VTAB-1k's sizes and is always the same: per class 80 train, 20 val, the rest test, so 800 / 200 / 797, chosen by
-`shuffled` with seed 0. The `seed` of a run does not move it, as it does not move the split of a published data set.
+8x8 grey images of 16 levels (Alpaydin and Kaynak, UCI 1998), given as 8x8 RGB; the transform enlarges them.
+The split has VTAB-1k's sizes and never changes: of each class 80 train, 20 val, the rest test, so 800 / 200 /
+797, chosen by `shuffled` with seed 0. No `seed` moves it, as none moves that of a published data set.
 """
 
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 from PIL import Image
@@ -19,7 +18,7 @@ LEVELS = 16                             # pixel values are 0 to 16
 TRAIN, VAL = 80, 20                     # images per class
 
 
-def open_digits(spec: Spec, root: Path | None = None, seed: int = 0) -> DataSource:
+def open_digits(spec: Spec) -> DataSource:
     spec.allow()
     if spec.rest:
         raise ValueError(f"digits takes nothing after the colon but was given {spec.rest!r}; write digits")
@@ -33,17 +32,18 @@ def open_digits(spec: Spec, root: Path | None = None, seed: int = 0) -> DataSour
         chosen["test"] += order[TRAIN + VAL:]
     splits = {}
     for split, indices in chosen.items():
-        indices.sort()                  # back to the order of the data set: classes come mixed, not one after another
+        indices.sort()                  # back to the order of the bundle, where the classes are mixed
         splits[split] = Split(Digits(), [str(i) for i in indices], [targets[i] for i in indices])
     classes = tuple(str(digit) for digit in range(10))
-    return DataSource("digits", classes, with_trainval(splits), ("stratified split, the same for every seed",))
+    note = "stratified split, the same for every seed"
+    return DataSource("digits", classes, with_trainval(splits), (note,))
 
 
 @dataclass(frozen=True)
 class Digits:
     """Reads image number `name`. Holds no pixels, so loader processes are sent nothing and load their own."""
 
-    def __call__(self, name: str, at_least: int | None = None) -> Image.Image:
+    def __call__(self, name: str, _at_least: int | None = None) -> Image.Image:
         levels = _bundle().images[int(name)]                    # [8, 8], floats 0 to 16
         return Image.fromarray((levels * (255 / LEVELS)).round().astype("uint8")).convert("RGB")
 

@@ -1,11 +1,11 @@
 """folder:PATH: images sorted into one folder per class, the layout everybody has.
 
-Either PATH has train/ and at least one of val/ (also valid/, validation/) and test/, each with class folders, and these
-splits are taken as they are; or PATH has class folders, and every class is split 70 / 10 / 20 into train, val and test.
-The second kind follows `seed`, which the spec then carries: folder:PATH?seed=3.
+Either PATH has train/ and at least one of val/ (also valid/, validation/) and test/, each with class folders,
+and these splits are taken as they are; or PATH has class folders, and every class is split 70 / 10 / 20 into
+train, val and test. The second kind follows `seed`, which the spec then carries: folder:PATH?seed=3.
 
-Classes are numbered by sorted name, from train/. A class folder may hold folders of its own. Hidden files, files that
-are not images and images outside any class folder are left alone.
+Classes are numbered by sorted name, from train/. A class folder may hold folders of its own. Hidden files,
+files that are not images and images outside any class folder are left alone.
 """
 
 import os
@@ -22,21 +22,22 @@ NOT_DATA = "__MACOSX"                   # left behind by zip files made on a Mac
 Classes = dict[str, list[str]]          # class name -> paths relative to the folder of classes, with "/"
 
 
-def open_folder(spec: Spec, root: Path | None = None, seed: int = 0) -> DataSource:
+def open_folder(spec: Spec) -> DataSource:
     spec.allow("seed")
     if not spec.rest:
         raise ValueError("folder needs a path: write folder:PATH")
     path = Path(spec.rest).expanduser()
-    path = path if root is None else root / path
+    path = path if spec.root is None else spec.root / path
     if not path.exists():
-        raise FileNotFoundError(f"there is no folder {path}")
+        place = "" if path.is_absolute() else f" in {Path.cwd()}"
+        raise FileNotFoundError(f"there is no folder {path}{place}")
     if not path.is_dir():
-        raise NotADirectoryError(f"{path} is a file, not a folder; folder:PATH takes the folder of the class folders")
+        raise NotADirectoryError(f"{path} is a file, not a folder; give the folder of the class folders")
     layout = _split_layout(path)
     if layout is None:
-        return _split_by_us(spec, path, spec.integer("seed", seed))
+        return _split_by_us(spec, path, spec.integer("seed", spec.seed))
     if spec.options:
-        raise ValueError(f"{path} comes split into {', '.join(layout)}, so a seed has no effect; leave it out")
+        raise ValueError(f"{path} comes split into {', '.join(layout)}: a seed has no effect, leave it out")
     return _split_by_user(spec, layout)
 
 
@@ -62,7 +63,7 @@ def _split_by_user(spec: Spec, layout: Mapping[str, Path]) -> DataSource:
     for split, part in found.items():
         new = [name for name in part if name not in classes]
         if new:
-            raise ValueError(f"{layout[split]} has classes that {layout['train']} does not have: {_some(new)}")
+            raise ValueError(f"{layout[split]} has classes that {layout['train']} has not: {_some(new)}")
     splits = {split: _split(layout[split], part, classes) for split, part in found.items()}
     return DataSource(str(spec), classes, with_trainval(splits))
 
@@ -84,7 +85,7 @@ def _split_layout(path: Path) -> dict[str, Path] | None:
         if split is not None:
             layout[split] = folder
     if not layout or (len(layout) < len(folders) and not any(_folders(folder) for folder in layout.values())):
-        return None                     # "train" beside "bus" and "tram", with images right inside, is a class
+        return None                     # "train" beside "bus" and "tram", images right inside, is a class
     if "train" not in layout:
         raise ValueError(f"{path} has {next(iter(layout.values())).name}/ but no train/ folder")
     if len(layout) == 1:
@@ -98,9 +99,11 @@ def _class_folders(path: Path) -> Classes:
     folders = _folders(path)
     if not folders:
         images = sum(entry.suffix.lower() in EXTENSIONS for entry in path.iterdir())
-        raise ValueError(f"{path} has no class folders" + (f", only {images} images" if images else "")
+        raise ValueError(f"{path} has no class folders" + (f", only images ({images})" if images else "")
                          + "; put the images of each class into a folder named after the class")
-    found = {folder.name: [file.relative_to(path).as_posix() for file in _images(folder)] for folder in folders}
+    found: Classes = {}
+    for folder in folders:
+        found[folder.name] = [file.relative_to(path).as_posix() for file in _images(folder)]
     empty = [name for name, files in found.items() if not files]
     if len(empty) == len(found):
         raise ValueError(f"there are no images in the class folders of {path}; "
@@ -119,16 +122,16 @@ def _folders(path: Path) -> list[Path]:
 
 def _images(folder: Path) -> Iterator[Path]:
     """All image files below a folder, through links, but never twice through the same folder."""
-    seen: set[str] = set()
+    seen: set[Path] = set()
     for parent, folders, files in os.walk(folder, onerror=_raise, followlinks=True):
-        real = os.path.realpath(parent)
+        real = Path(parent).resolve()
         if real in seen:                # a link that leads back up
             folders.clear()
             continue
         seen.add(real)
         folders[:] = sorted(name for name in folders if not _ignored(name))
         for name in files:
-            if not _ignored(name) and os.path.splitext(name)[1].lower() in EXTENSIONS:
+            if not _ignored(name) and Path(name).suffix.lower() in EXTENSIONS:
                 yield Path(parent, name)
 
 

@@ -1,8 +1,8 @@
 """Reading one image file as upright 8-bit RGB, however it was saved, or saying in one sentence why not.
 
-Transparent pixels become white, 16-bit grey is scaled to 8 bits (Pillow alone would clip it to white), the EXIF
-orientation of cameras and phones is applied, CMYK, grey and palette images are converted. Pillow's limit against
-decompression bombs stays on.
+Transparent pixels become white, 16-bit grey is scaled to 8 bits (Pillow alone would clip it to white), the
+EXIF orientation of cameras and phones is applied, CMYK, grey and palette images are converted. Pillow's limit
+against decompression bombs stays on.
 """
 
 from pathlib import Path
@@ -32,8 +32,8 @@ class ImageError(ValueError):
 def read_image(path: str | Path, at_least: int | None = None) -> Image.Image:
     """The image as upright RGB.
 
-    `at_least` says how many pixels a side the caller needs: a JPEG of four times that or more is then decoded at a
-    half, a quarter or an eighth, never below twice what is needed, which is several times faster.
+    `at_least` says how many pixels a side the caller needs: a JPEG of four times that or more is then decoded
+    at a half, a quarter or an eighth, never below twice what is needed, which is several times faster.
     """
     path = Path(path)
     try:
@@ -44,7 +44,7 @@ def read_image(path: str | Path, at_least: int | None = None) -> Image.Image:
             turn = UPRIGHT.get(_orientation(image))     # after load(), which turns TIFF files itself
     except FileNotFoundError as error:
         raise FileNotFoundError(f"there is no image {path}") from error
-    except Exception as error:                                  # decoders raise anything, struct.error included
+    except Exception as error:                          # decoders raise anything, struct.error included
         raise ImageError(_what_is_wrong(path, error)) from error
     rgb = _to_rgb(image, path)
     return rgb if turn is None else rgb.transpose(turn)
@@ -67,7 +67,7 @@ def _what_is_wrong(path: Path, error: Exception) -> str:
 def _orientation(image: Image.Image) -> int:
     try:
         return int(image.getexif().get(ExifTags.Base.Orientation, 1))
-    except Exception:       # noqa: BLE001  broken EXIF beside sound pixels: take them as stored
+    except Exception:                                   # broken EXIF beside sound pixels: take them as stored
         return 1
 
 
@@ -80,14 +80,15 @@ def _to_rgb(image: Image.Image, path: Path) -> Image.Image:
             image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
         return image.convert("RGB")
     except ValueError as error:
-        raise ImageError(f"{path} has colour mode {image.mode}, which cannot be made RGB; save it as RGB") from error
+        raise ImageError(f"{path} has colour mode {image.mode}, which has no way to RGB; "
+                         "save it as RGB") from error
 
 
 def _eight_bit(image: Image.Image, path: Path) -> Image.Image:
     """Grey of more than 8 bits. 0 to 65,535 becomes 0 to 255; formats without a fixed range are refused."""
     # Pillow holds 16-bit PNG and PGM either as I;16 or as 32-bit I, depending on its version.
     if not (image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM"))):
-        raise ImageError(f"{path} stores 32-bit grey (mode {image.mode}), whose black and white are not known; "
+        raise ImageError(f"{path} stores 32-bit grey (mode {image.mode}), whose range is not known; "
                          "save it with 8 or 16 bits")
     levels = numpy.asarray(image).astype(numpy.uint32)          # [H, W]
     return Image.fromarray(((levels * 255 + 32767) // 65535).astype(numpy.uint8))

@@ -1,7 +1,8 @@
-"""What a kind of data is given (Spec) and what it gives back (DataSource: named Splits)."""
+"""What a kind of data is asked for (Spec) and what it gives back (DataSource: named Splits)."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Protocol
 
 from PIL import Image
@@ -13,11 +14,13 @@ from vitrim.data.transforms import ImageTransform
 
 @dataclass(frozen=True)
 class Spec:
-    """A parsed "kind:rest?key=value&key=value"; `str()` writes it again."""
+    """A parsed "kind:rest?key=value&key=value", which `str()` writes again, and what came beside it."""
 
     kind: str
     rest: str = ""
     options: Mapping[str, str] = field(default_factory=dict)
+    root: Path | None = None            # where the files are, or what a relative path starts from
+    seed: int = 0                       # for data that has to be split
 
     def __str__(self) -> str:
         options = "&".join(f"{key}={value}" for key, value in self.options.items())
@@ -42,7 +45,7 @@ class Spec:
 class Reader(Protocol):
     """Opens the image of one name. Must be picklable: loader processes get a copy."""
 
-    def __call__(self, name: str, /, at_least: int | None = None) -> Image.Image: ...
+    def __call__(self, name: str, at_least: int | None = None, /) -> Image.Image: ...
 
 
 class Split(Dataset[tuple[Image.Image, int]]):
@@ -50,7 +53,8 @@ class Split(Dataset[tuple[Image.Image, int]]):
 
     def __init__(self, read: Reader, names: Sequence[str], labels: Sequence[int]) -> None:
         if len(names) != len(labels):
-            raise ValueError(f"a split needs one label per image but has {len(names)} images, {len(labels)} labels")
+            raise ValueError(f"a split needs one label per image but has {len(names)} images, "
+                             f"{len(labels)} labels")
         self.read = read
         self.names = tuple(names)
         self.labels = tuple(labels)
@@ -88,7 +92,7 @@ class DataSource:
     spec: str
     classes: tuple[str, ...]
     splits: Mapping[str, Split]
-    notes: tuple[str, ...] = ()         # what a reader of the results should know: how it was split, odd sizes
+    notes: tuple[str, ...] = ()         # what a reader of results should know: how it was split, odd sizes
 
     def split(self, name: str) -> Split:
         """`splits[name]`, or a sentence that lists the splits there are."""
@@ -98,7 +102,7 @@ class DataSource:
 
 
 def with_trainval(splits: Mapping[str, Split]) -> dict[str, Split]:
-    """The splits in their usual order, with "trainval" = train + val wherever both exist and it is not there yet."""
+    """The splits in their usual order, with "trainval" = train + val where it is not there yet."""
     found = dict(splits)
     if "trainval" not in found and "train" in found and "val" in found:
         train, val = found["train"], found["val"]
@@ -115,5 +119,6 @@ def describe(data: DataSource) -> str:
         counts = [0] * len(data.classes)
         for label in split.labels:
             counts[label] += 1
-        lines.append(f"  {name:<8} {len(split):>7,} images, {min(counts)} to {max(counts)} per class")
+        spread = f"{min(counts)}" if min(counts) == max(counts) else f"{min(counts)} to {max(counts)}"
+        lines.append(f"  {name:<8} {len(split):>7,} images, {spread} per class")
     return "\n".join([*lines, *(f"  {note}" for note in data.notes)])

@@ -1,6 +1,7 @@
 """The spec string: "kind:rest?key=value", and the table that says who opens which kind."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from vitrim.data.choices import choose
@@ -9,26 +10,24 @@ from vitrim.data.folder import open_folder
 from vitrim.data.source import DataSource, Spec
 from vitrim.data.vtab import open_vtab
 
-Opener = Callable[[Spec, Path | None, int], DataSource]        # spec, root, seed
-
-KINDS: dict[str, Opener] = {
-    "digits": open_digits,      # digits                  8x8 handwritten digits, bundled with scikit-learn
-    "folder": open_folder,      # folder:PATH             one folder per class, with or without train/ val/ test/
-    "vtab": open_vtab,          # vtab:TASK and a root    VTAB-1k as image files and lists
+KINDS: dict[str, Callable[[Spec], DataSource]] = {
+    "digits": open_digits,    # digits                8x8 handwritten digits, bundled with scikit-learn
+    "folder": open_folder,    # folder:PATH           one folder per class, with or without train/ val/ test/
+    "vtab": open_vtab,        # vtab:TASK and a root  VTAB-1k as image files and lists
 }
 
 
 def open_data(spec: str, root: str | Path | None = None, seed: int = 0) -> DataSource:
     """Open a data set by its spec.
 
-    `root` is where the files of kinds such as vtab are, and what a relative folder path starts from. `seed` decides
-    the split of data that comes without one, unless the spec names a seed itself.
+    `root` is where the files of kinds such as vtab are, and what a relative folder path starts from. `seed`
+    decides the split of data that comes without one, unless the spec names a seed itself.
     """
     parsed = parse_spec(spec)
     if parsed.kind not in KINDS and Path(spec).expanduser().is_dir():
         raise ValueError(f"{spec!r} is a folder; write folder:{spec} to use it as data")
     opener = choose("kind of data", parsed.kind, KINDS)
-    return opener(parsed, None if root is None else Path(root).expanduser(), seed)
+    return opener(replace(parsed, root=None if root is None else Path(root).expanduser(), seed=seed))
 
 
 def parse_spec(text: str) -> Spec:
@@ -38,7 +37,7 @@ def parse_spec(text: str) -> Spec:
         body, tail = text.strip(), ""
     kind, _, rest = body.partition(":")
     if not kind:
-        raise ValueError(f"data spec {text!r} names no kind; write kind:rest, for example folder:PATH, or digits")
+        raise ValueError(f"data spec {text!r} names no kind; write kind:rest, for example folder:PATH")
     options: dict[str, str] = {}
     for pair in filter(None, tail.split("&")):
         key, equals, value = pair.partition("=")

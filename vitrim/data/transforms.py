@@ -1,8 +1,8 @@
 """From a PIL image to the normalised tensor a model expects, for evaluation and for training.
 
-Evaluation: with `preprocess.crop == 1.0` the whole image is resized straight to the model's size (the VTAB protocol);
-below 1.0 the shorter side is resized to size / crop and the centre is cut out, as timm does. Training with "none" and
-"flip" sees images through the same window, so that what is learned is what is tested.
+Evaluation: with `preprocess.crop == 1.0` the whole image is resized straight to the model's size (the VTAB
+protocol); below 1.0 the shorter side is resized to size / crop and the centre is cut out, as timm does.
+Training with "none" and "flip" sees images through the same window: what is learned is what is tested.
 """
 
 import math
@@ -22,7 +22,7 @@ from vitrim.preprocess import Preprocess
 Step = Callable[[Any], Any]
 
 INTERPOLATIONS = {mode.value: mode for mode in InterpolationMode}
-RAND_AUGMENT = "rand-m9-mstd0.5-inc1"           # two operations of magnitude 9 +- 0.5, the DeiT and timm setting
+RAND_AUGMENT = "rand-m9-mstd0.5-inc1"           # two operations of magnitude 9 +- 0.5, as DeiT
 
 
 @dataclass(frozen=True)
@@ -44,9 +44,9 @@ def eval_transform(preprocess: Preprocess) -> ImageTransform:
 
 
 def train_transform(preprocess: Preprocess, augment: str = "none") -> ImageTransform:
-    """`augment`: none (as in evaluation), flip, crop (random resized crop and flip) or rand (RandAugment on top)."""
+    """`augment`: none (as in evaluation), flip, crop (random resized crop, flip), rand (and RandAugment)."""
     steps = choose("augmentation", augment, AUGMENTATIONS)(preprocess)
-    at_least = _longest(preprocess) if augment in ("none", "flip") else None        # crops zoom in: need every pixel
+    at_least = _longest(preprocess) if augment in ("none", "flip") else None    # crops zoom in
     return ImageTransform(transforms.Compose([*steps, *_to_tensor(preprocess)]), at_least)
 
 
@@ -88,7 +88,7 @@ AUGMENTATIONS: dict[str, Callable[[Preprocess], list[Step]]] = {
 def _to_tensor(preprocess: Preprocess) -> list[Step]:
     """0 to 255 becomes 0 to 1, then mean and std. One channel is the luminance of RGB."""
     if preprocess.channels not in (1, 3):
-        raise ValueError(f"the model takes {preprocess.channels} channels but images have 1 (grey) or 3 (RGB); "
+        raise ValueError(f"the model takes {preprocess.channels} channels but images have 1 or 3; "
                          "use a backbone with 1 or 3 input channels")
     grey: list[Step] = [transforms.Grayscale(1)] if preprocess.channels == 1 else []
     mean = _per_channel(preprocess.mean, preprocess.channels)
@@ -97,7 +97,7 @@ def _to_tensor(preprocess: Preprocess) -> list[Step]:
 
 
 def _per_channel(values: tuple[float, ...], channels: int) -> tuple[float, ...]:
-    """Statistics for each channel; timm keeps those of RGB in the configuration of models made grey, and averages."""
+    """One value per channel. timm keeps the three of RGB with models made grey; they are averaged."""
     if len(values) == channels:
         return tuple(values)
     if len(values) == 1 or channels == 1:
@@ -108,7 +108,7 @@ def _per_channel(values: tuple[float, ...], channels: int) -> tuple[float, ...]:
 def _longest(preprocess: Preprocess) -> int:
     """The longer side of the window before the centre is cut out."""
     if not 0 < preprocess.crop <= 1:
-        raise ValueError(f"crop is the part of the image that is kept, above 0 and up to 1, but is {preprocess.crop}")
+        raise ValueError(f"crop must be above 0 and at most 1, the share kept, but is {preprocess.crop}")
     return math.floor(max(preprocess.image_size) / preprocess.crop)
 
 

@@ -1,9 +1,9 @@
 """vtab:TASK with a root: the 19 tasks of VTAB-1k as image files and lists (the NOAH layout).
 
-    <root>/vtab-1k/<task>/train800.txt  val200.txt  train800val200.txt  test.txt      lines "images/...jpg LABEL"
+    <root>/vtab-1k/<task>/train800.txt  val200.txt  train800val200.txt  test.txt   lines "images/...jpg LABEL"
 
-Used by NOAH, SSF, RepAdapter, FPET and others. SynQT's JSON lists are read as well. Protocol of the papers: train on
-"trainval", report "test"; search settings with "train" and "val".
+Used by NOAH, SSF, RepAdapter, FPET and others. SynQT's JSON lists are read as well. Protocol of the papers:
+train on "trainval" and report "test"; search settings with "train" and "val".
 """
 
 from pathlib import Path
@@ -19,17 +19,17 @@ SIZES = {"train": 800, "val": 200, "trainval": 1000}
 PLACES = ("", "vtab-1k", "vtab", "vtab-1k-png")         # where below the root the task folders may be
 
 
-def open_vtab(spec: Spec, root: Path | None = None, seed: int = 0) -> DataSource:
+def open_vtab(spec: Spec) -> DataSource:
     spec.allow()
     if not spec.rest:
         raise ValueError(f"vtab needs a task: write vtab:TASK with one of {', '.join(TASKS)}")
     task = choose("VTAB task", spec.rest.lower().replace("-", "_"), NAMES)
-    if root is None:
+    if spec.root is None:
         raise ValueError(f"vtab:{task.name} needs a root: the folder that your copy of VTAB-1k is in")
-    folder = _find(task, root)
+    folder = _find(task, spec.root)
     rows = {split: _read(path) for split in LISTS if (path := _list_file(folder, split)) is not None}
-    for split, part in rows.items():
-        _check(task, folder, split, part)
+    for part in rows.values():
+        _check(task, folder, part)
     splits = {split: Split(read_image, [str(folder / row.path) for row in part], [row.label for row in part])
               for split, part in rows.items()}
     notes = [f"VTAB-1k task, group {task.group}"]
@@ -42,9 +42,9 @@ def open_vtab(spec: Spec, root: Path | None = None, seed: int = 0) -> DataSource
 
 
 def _find(task: Task, root: Path) -> Path:
-    """The task's folder: below the root, in one of the usual places under one of its names, or the root itself."""
+    """The task's folder: below the root, in a usual place under one of its names, or the root itself."""
     if not root.is_dir():
-        raise FileNotFoundError(f"the root {root} is not a folder; give the folder that your copy of VTAB-1k is in")
+        raise FileNotFoundError(f"the root {root} is not a folder; give the one your copy of VTAB-1k is in")
     names = (task.name, *task.aliases)
     folders = [root / place / name for place in PLACES for name in names]
     if root.name in names:
@@ -56,7 +56,8 @@ def _find(task: Task, root: Path) -> Path:
     if without_lists:
         raise FileNotFoundError(f"{without_lists[0]} has none of the lists train800.txt, val200.txt, "
                                 "train800val200.txt, test.txt")
-    raise FileNotFoundError(f"no folder {' or '.join(names)} in {root}, {root / 'vtab-1k'} or {root / 'vtab'}")
+    raise FileNotFoundError(f"no folder {' or '.join(names)} in {root}, {root / 'vtab-1k'} or "
+                            f"{root / 'vtab'}; give the root that has it")
 
 
 def _list_file(folder: Path, split: str) -> Path | None:
@@ -71,7 +72,7 @@ def _read(path: Path) -> Rows:
     return read_json_list(path, "images") if path.suffix == ".json" else read_text_list(path)
 
 
-def _check(task: Task, folder: Path, split: str, rows: Rows) -> None:
+def _check(task: Task, folder: Path, rows: Rows) -> None:
     for row in rows:
         if row.label >= task.classes:
             raise ValueError(f"{row.where}: label {row.label}, but {task.name} has {task.classes} classes, "
@@ -86,6 +87,6 @@ def _classes(task: Task, folder: Path) -> tuple[str, ...]:
         return tuple(str(number) for number in range(task.classes))
     names = tuple(line.strip() for line in read_text(path).splitlines() if line.strip())
     if len(names) != task.classes or len(set(names)) != len(names):
-        raise ValueError(f"{path} has {len(names)} lines, {len(set(names))} of them different, "
-                         f"but {task.name} has {task.classes} classes; one name a line, in label order")
+        raise ValueError(f"{path} names {len(set(names))} different classes on {len(names)} lines, but "
+                         f"{task.name} has {task.classes}; write one name a line, in label order")
     return names

@@ -1,4 +1,4 @@
-"""The 19 tasks of VTAB-1k: class counts and test sizes are those of the published task, never counted from files.
+"""The 19 tasks of VTAB-1k: class counts and test sizes are the published ones, never counted from files.
 
 A training list of 1,000 images may miss whole classes, so it cannot tell how many there are.
 """
