@@ -193,6 +193,13 @@ def _rotate(tokens: Tensor, table: Tensor, prefix: int, half: bool, like: Tensor
     return torch.cat([tokens[:, :, :prefix], turned], dim=2).type_as(like)
 
 
+def head_width(attention: TimmModule) -> int:
+    """d, the width of one attention head's keys."""
+    fused = getattr(attention, "qkv", None)
+    width = attention.k_proj.out_features if fused is None else fused.out_features // 3
+    return width // attention.num_heads
+
+
 def rows_read_by_head(vit: TimmModule) -> int | None:
     """How many prefix tokens the head reads, None if it reads the patches: class token 1, distilled pair
     2."""
@@ -219,7 +226,8 @@ def pool(vit: TimmModule, tokens: Tensor, state: TokenState) -> Tensor:
     )
     if vit.attn_pool is None and vit.global_pool == "token":
         return tokens[:, 0]
-    reduced, weights = not state.full, _pool_weights(state)  # [B, T]
+    reduced = not state.full or state.keep is not None
+    weights = _pool_weights(state)  # [B, T]
     if not include_prefix:
         tokens, weights = tokens[:, state.prefix :], weights[:, state.prefix :]
     if vit.attn_pool is not None:

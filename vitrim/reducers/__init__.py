@@ -1,6 +1,9 @@
 """Token reducers: one file each. A new one is one file here and one row in this table."""
 
 from vitrim.method import Method
+from vitrim.reducers.bipartite import Bipartite as Bipartite
 from vitrim.reducers.evit import EViT as EViT
+from vitrim.reducers.pooling import Pool as Pool
+from vitrim.reducers.tome import ToMe as ToMe
 
-REDUCERS: dict[str, type[Method]] = {method.__name__: method for method in (EViT,)}
+REDUCERS: dict[str, type[Method]] = {method.__name__: method for method in (EViT, Pool, ToMe, Bipartite)}
