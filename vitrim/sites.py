@@ -41,7 +41,7 @@ class Site:
 
     @property
     def bias(self) -> nn.Parameter | None:
-        """What is added to the layer's outputs in this role, all roles of a fused qkv together; None without one.
+        """What is added to the layer's outputs in this role, all roles of a fused qkv together, or None.
 
         EVA keeps query and value biases apart from a bias-free qkv, one for each role.
         """

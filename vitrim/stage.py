@@ -57,7 +57,8 @@ class Stage(nn.Module):
     ) -> TokenState:
         """Run one timm block with what is plugged in; with `rows`, only for the first `rows` tokens (last
         block)."""
-        learns = self.dispatch is not None or (self.reducer is not None and self.reducer.has_penalty)
+        dispatches = self.dispatch is not None and not state.complete
+        learns = dispatches or (self.reducer is not None and self.reducer.has_penalty)
         if (self.training and learns) or any(branch.reads_all for branch in self.beside_mlp):
             rows = None
         if self.prompts is not None:
@@ -133,6 +134,7 @@ class StagedViT(nn.Module):
         super().__init__()
         self.vit: TimmModule = vit
         self.stages = cast("Sequence[Stage]", nn.ModuleList(Stage() for _ in vit.blocks))
+        self.shared = nn.ModuleDict()
         self.methods: tuple[Method, ...] = ()
         self.preprocess = preprocess
         self.classes: tuple[str, ...] | None = None

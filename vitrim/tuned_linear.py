@@ -1,19 +1,36 @@
-"""Linear layers that carry something that trains: the base class of LoRA, SSF and the like.
+"""Layers that carry something that trains, in place of a backbone's own: LoRA, SSF, FacT and the like.
 
-A tuned layer **is** an `nn.Linear` that shares the base layer's parameters, so the keys of the state dict do
-not move, counters still see a linear layer, and `merged()` gives back a plain one.
+A tuned linear layer **is** an `nn.Linear` that shares the base layer's parameters, so the keys of the
+state dict do not move, counters still see a linear layer, and `merged()` gives back a plain one. Tuned
+norms and convolutions (`tuners/ssf.py`) are built the same way.
 """
 
+from collections.abc import Mapping
+
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vitrim.method import Method
+from vitrim.sites import Site
 
-class TunedLinear(nn.Linear):
-    """A linear layer in place of `base`, with the same parameters under the same names. Subclasses add what
-    trains."""
 
-    def __init__(self, base: nn.Linear) -> None:
+class Tuned(nn.Module):
+    """Marks a layer that a tuner, `by`, has put in place of a backbone's own. One such tuner per layer."""
+
+    by: str
+
+    def merged(self) -> nn.Module:
+        """A plain layer that computes the same."""
+        raise TypeError(f"{type(self).__name__} cannot be folded into a plain layer")
+
+
+class TunedLinear(nn.Linear, Tuned):
+    """A linear layer in place of `base`, with its parameters and their names. Subclasses add what trains."""
+
+    def __init__(self, base: nn.Linear, by: Method) -> None:
         nn.Module.__init__(self)
+        self.by = type(by).__name__
         self.in_features, self.out_features = base.in_features, base.out_features
         self.weight, self.bias = base.weight, base.bias
         self.train(base.training)
@@ -27,9 +44,71 @@ class TunedLinear(nn.Linear):
         raise TypeError(f"{type(self).__name__} cannot be folded into a plain linear layer")
 
 
+class Term(nn.Module):
+    """Something that trains and is added to the outputs `rows` of a linear layer."""
+
+    def __init__(self, rows: slice) -> None:
+        super().__init__()
+        self.rows = rows
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """What is added: [..., in] -> [..., rows]."""
+        raise NotImplementedError
+
+    def delta(self) -> Tensor:
+        """The same as a matrix [rows, in], for folding."""
+        raise NotImplementedError
+
+
+class SummedLinear(TunedLinear):
+    """A linear layer with trained terms on some of its output rows: W x + b + sum of terms."""
+
+    def __init__(self, base: nn.Linear, terms: Mapping[str, Term], by: Method) -> None:
+        super().__init__(base, by)
+        self.terms = nn.ModuleDict(terms)  # by role
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        outputs = F.linear(inputs, self.weight, self.bias)
+        for term in self.terms.values():
+            outputs = _add_to_rows(outputs, term(inputs), term.rows)
+        return outputs
+
+    def part(self, inputs: Tensor, rows: slice) -> Tensor:
+        outputs = F.linear(inputs, self.weight[rows], None if self.bias is None else self.bias[rows])
+        for term in self.terms.values():
+            start, stop = max(term.rows.start, rows.start), min(term.rows.stop, rows.stop)
+            if start < stop:
+                added = term(inputs)[..., start - term.rows.start : stop - term.rows.start]
+                outputs = _add_to_rows(outputs, added, slice(start - rows.start, stop - rows.start))
+        return outputs
+
+    def merged(self) -> nn.Linear:
+        weight = self.weight.detach().clone()
+        for term in self.terms.values():
+            weight[term.rows] += term.delta().detach()
+        return plain_linear(weight, self.bias)
+
+
+def own_layer(site: Site, by: Method) -> nn.Module:
+    """The backbone's own frozen layer at a site; refused where another tuner has changed it already."""
+    layer = site.layer
+    if isinstance(layer, Tuned):
+        raise ValueError(f"{by}: {site} already carries {layer.by}; one tuner per layer")
+    if layer.weight.requires_grad:
+        raise ValueError(f"{by}: the weight of {site} already trains; one tuner per layer")
+    return layer
+
+
+def own_linear(site: Site, by: Method) -> nn.Linear:
+    """The same for a linear layer; anything else is refused."""
+    layer = own_layer(site, by)
+    if not isinstance(layer, nn.Linear):
+        raise ValueError(f"{by}: {site} is a {type(layer).__name__}, not a linear layer")
+    return layer
+
+
 def linear_rows(layer: nn.Linear, inputs: Tensor, rows: slice) -> Tensor:
-    """The outputs `rows` of a linear layer, computing no others where the layer is plain: [..., in] -> [...,
-    rows]."""
+    """The outputs `rows` of a linear layer, and no others where the layer can: [..., in] -> [..., rows]."""
     if isinstance(layer, TunedLinear):
         return layer.part(inputs, rows)
     return F.linear(inputs, layer.weight[rows], None if layer.bias is None else layer.bias[rows])
@@ -38,7 +117,22 @@ def linear_rows(layer: nn.Linear, inputs: Tensor, rows: slice) -> Tensor:
 def plain_linear(weight: Tensor, bias: Tensor | None) -> nn.Linear:
     """A plain frozen `nn.Linear` holding these values."""
     layer = nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None, device="meta")
-    layer.weight = nn.Parameter(weight.detach(), requires_grad=False)
+    layer.weight = frozen(weight)
     if bias is not None:
-        layer.bias = nn.Parameter(bias.detach(), requires_grad=False)
+        layer.bias = frozen(bias)
     return layer
+
+
+def frozen(value: Tensor) -> nn.Parameter:
+    """A parameter that does not train."""
+    return nn.Parameter(value.detach(), requires_grad=False)
+
+
+def _add_to_rows(outputs: Tensor, added: Tensor, rows: slice) -> Tensor:
+    """Add to a slice of the last dimension: in place without gradients, else padded; measured fastest."""
+    if added.shape[-1] == outputs.shape[-1]:
+        return outputs + added
+    if torch.is_grad_enabled():
+        return outputs + F.pad(added, (rows.start, outputs.shape[-1] - rows.stop))
+    outputs[..., rows] += added
+    return outputs

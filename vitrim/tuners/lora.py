@@ -1,123 +1,136 @@
 """LoRA: a trainable low-rank term beside chosen linear layers, folded into them for inference."""
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from vitrim.checks import check_one_of, check_positive, check_probability, is_number
 from vitrim.method import Method, option, settle
-from vitrim.sites import LINEAR_ROLES
-from vitrim.tuned_linear import TunedLinear, plain_linear
+from vitrim.quantised import BITS, QuantisedLinear, start_quiet
+from vitrim.sites import LINEAR_ROLES, Site
+from vitrim.tuned_linear import SummedLinear, Term, own_linear
 
 if TYPE_CHECKING:
     from vitrim.stage import StagedViT
 
+ATTENTION_INPUTS = ("query", "key", "value")
+
 
 @dataclass(frozen=True, repr=False)
 class LoRA(Method):
-    """Low-rank adaptation (arXiv 2106.09685; FPET eq. 1): W x -> W x + scale * B A x, with A [rank, D] and B [D, rank].
+    """Low-rank adaptation (arXiv 2106.09685; FPET eq. 1): W x -> W x + scale * B A x.
 
-    One A and one B for each role of each block, without biases; A starts like a linear layer (Kaiming uniform), B at zero, so the
-    model starts unchanged. Dropout stands between A and B, as in the released FPET and PETL-ViT code. 4 L D rank parameters with
-    the default roles (ViT-B/16, rank 8: 294,912). Folds exactly: W + scale * B A.
+    A is [rank, in] and B [out, rank].
+
+    One A and one B for each role of each block, without biases; A starts like a linear layer (Kaiming
+    uniform), B at zero, so the model starts unchanged. 4 L D rank parameters with the default roles
+    (ViT-B/16, rank 8: 294,912). Folds exactly: W + scale * B A.
+
+    The released FPET and PETL-ViT code puts dropout between A and B, as here; loralib and PEFT drop
+    inputs instead. NOAH's code has one A for query, key and value (`shared=True` with those roles: the
+    same count) and starts both A and B at random, which this library does not. With `bits` (Bi-LoRA,
+    arXiv 2307.16867) A and B are rounded to that many bits at every step; B then starts normal with
+    deviation 1e-3, so the start is nearly unchanged only.
 
     Attributes:
-        rank: width of the bottleneck.
-        scale: factor of the added term; LoRA's alpha / rank is the same number.
+        rank: width of the bottleneck, or one for each block; 0 leaves a block out.
+        scale: factor of the added term.
         roles: which layers, any of query, key, value, attention_out, mlp_in, mlp_out.
         dropout: between A and B, while training.
-        bits: stored precision of A and B; None keeps floats.
+        alpha: gives the factor as alpha / rank instead, the way of the original code; leave `scale` at 1.
+        shared: one A for query, key and value, on backbones that compute them in one layer.
+        bits: stored precision of A and B, 1, 2, 4 or 8; None keeps floats.
     """
 
     folds: ClassVar[bool] = True
 
-    rank: int = 8
+    rank: int | tuple[int, ...] = 8
     scale: float = 1.0
     roles: tuple[str, ...] = ("query", "value")
     dropout: float = option(0.0)
+    alpha: float | None = option(None)
+    shared: bool = option(False)
     bits: int | None = option(None)
 
     def __post_init__(self) -> None:
-        check_positive("LoRA", "rank", self.rank)
-        if not is_number(self.scale):
+        self._check_rank()
+        if not is_number(self.scale) or not math.isfinite(self.scale):
             raise ValueError(f"LoRA: scale must be a number, got {self.scale!r}")
+        if self.alpha is not None and (not is_number(self.alpha) or self.scale != 1):
+            raise ValueError(f"LoRA: give scale or a number alpha, got {self.scale!r} and {self.alpha!r}")
         settle(self, "roles", (self.roles,) if isinstance(self.roles, str) else tuple(self.roles))
         if not self.roles:
             raise ValueError(f"LoRA: roles is empty; name at least one of {', '.join(LINEAR_ROLES)}")
         for role in self.roles:
             check_one_of("LoRA", "roles", role, LINEAR_ROLES)
         check_probability("LoRA", "dropout", self.dropout)
+        if self.shared and not set(ATTENTION_INPUTS) <= set(self.roles):
+            raise ValueError(f"LoRA: shared=True needs the roles query, key and value, got {self.roles!r}")
+        if self.bits is not None:
+            check_one_of("LoRA", "bits", self.bits, BITS)
+
+    def _check_rank(self) -> None:
+        if isinstance(self.rank, int):
+            check_positive("LoRA", "rank", self.rank)
+            return
+        settle(self, "rank", tuple(self.rank))
+        if not any(self.rank):
+            raise ValueError(f"LoRA: rank must be above 0 in at least one block, got {self.rank!r}")
+        for rank in self.rank:
+            if rank != 0:
+                check_positive("LoRA", "rank", rank)
 
     def attach(self, model: "StagedViT") -> None:
-        mine: set[LoRALinear] = set()  # a fused qkv is one layer and up to three sites
+        ranks = (self.rank,) * model.depth if isinstance(self.rank, int) else self.rank
+        if len(ranks) != model.depth:
+            raise ValueError(f"{self}: {len(ranks)} ranks for {model.depth} blocks; give one each")
+        layers: dict[tuple[nn.Module, str], list[Site]] = {}  # a fused qkv is one layer and up to three sites
         for site in model.sites():
-            if site.role not in self.roles:
-                continue
-            layer = site.layer
-            if not isinstance(layer, nn.Linear) or (isinstance(layer, TunedLinear) and layer not in mine):
-                raise ValueError(f"{self}: {site} already carries {type(layer).__name__}; one tuner per layer")
-            if not isinstance(layer, LoRALinear):
-                layer = LoRALinear(layer)
-                site.put(layer)
-                mine.add(layer)
-            layer.terms[site.role] = LowRank(layer, site.rows, self)
+            if site.block is not None and site.role in self.roles and ranks[site.block]:
+                layers.setdefault((site.owner, site.name), []).append(site)
+        for found in layers.values():
+            first = found[0]
+            base = own_linear(first, self)
+            first.put(SummedLinear(base, self._terms(base, found, ranks[first.block or 0]), self))
+
+    def _terms(self, base: nn.Linear, sites: list[Site], rank: int) -> dict[str, Term]:
+        if self.shared and sites[0].role in ATTENTION_INPUTS:
+            if len(sites) != 3:
+                raise ValueError(f"{self}: query, key and value are separate layers here and share no A")
+            return {"shared": LowRank(base, slice(0, base.out_features), rank, self)}
+        return {site.role: LowRank(base, site.rows, rank, self) for site in sites}
 
 
-class LowRank(nn.Module):
+class LowRank(Term):
     """scale * B A x for some output rows of a layer."""
 
-    def __init__(self, base: nn.Linear, rows: slice, settings: LoRA) -> None:
-        super().__init__()
-        where = {"device": base.weight.device, "dtype": base.weight.dtype}
-        self.down = nn.Linear(base.in_features, settings.rank, bias=False, **where)
-        self.up = nn.Linear(settings.rank, rows.stop - rows.start, bias=False, **where)
-        nn.init.zeros_(self.up.weight)
+    def __init__(self, base: nn.Linear, rows: slice, rank: int, settings: LoRA) -> None:
+        super().__init__(rows)
+        self.down = _linear(base.in_features, rank, settings.bits, like=base.weight)
+        self.up = _linear(rank, rows.stop - rows.start, settings.bits, like=base.weight)
+        if settings.bits is None:
+            nn.init.zeros_(self.up.weight)
+        else:
+            start_quiet(self.up)
         self.dropout = nn.Dropout(settings.dropout)
-        self.rows, self.scale = rows, settings.scale
+        self.scale = settings.scale if settings.alpha is None else settings.alpha / rank
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """[..., in] -> [..., rows]"""
         added = self.up(self.dropout(self.down(inputs)))
         return added if self.scale == 1 else added * self.scale
 
-
-class LoRALinear(TunedLinear):
-    """A linear layer with low-rank terms on some of its output rows."""
-
-    def __init__(self, base: nn.Linear) -> None:
-        super().__init__(base)
-        self.terms = nn.ModuleDict()  # by role
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        outputs = F.linear(inputs, self.weight, self.bias)
-        for term in self.terms.values():
-            outputs = _add_to_rows(outputs, term(inputs), term.rows)
-        return outputs
-
-    def part(self, inputs: Tensor, rows: slice) -> Tensor:
-        outputs = F.linear(inputs, self.weight[rows], None if self.bias is None else self.bias[rows])
-        for term in self.terms.values():
-            start, stop = max(term.rows.start, rows.start), min(term.rows.stop, rows.stop)
-            if start < stop:
-                added = term(inputs)[..., start - term.rows.start : stop - term.rows.start]
-                outputs = _add_to_rows(outputs, added, slice(start - rows.start, stop - rows.start))
-        return outputs
-
-    def merged(self) -> nn.Linear:
-        weight = self.weight.detach().clone()
-        for term in self.terms.values():
-            weight[term.rows] += term.scale * (term.up.weight @ term.down.weight).detach()
-        return plain_linear(weight, self.bias)
+    def delta(self) -> Tensor:
+        return self.scale * (weight_in_use(self.up) @ weight_in_use(self.down))
 
 
-def _add_to_rows(outputs: Tensor, added: Tensor, rows: slice) -> Tensor:
-    """Add to a slice of the last dimension. In place where no gradient is recorded, padded where one is: both measured fastest."""
-    if added.shape[-1] == outputs.shape[-1]:
-        return outputs + added
-    if torch.is_grad_enabled():
-        return outputs + F.pad(added, (rows.start, outputs.shape[-1] - rows.stop))
-    outputs[..., rows] += added
-    return outputs
+def weight_in_use(layer: nn.Linear) -> Tensor:
+    """The weight a layer computes with, rounded where it is quantised."""
+    return layer.rounded_weight() if isinstance(layer, QuantisedLinear) else layer.weight
+
+
+def _linear(inputs: int, outputs: int, bits: int | None, like: Tensor) -> nn.Linear:
+    if bits is None:
+        return nn.Linear(inputs, outputs, bias=False, device=like.device, dtype=like.dtype)
+    return QuantisedLinear(inputs, outputs, bits, device=like.device, dtype=like.dtype)
