@@ -64,6 +64,11 @@ def check_images(vit: TimmModule, images: Tensor) -> None:
             f"the backbone was built for images of {rows}x{columns} pixels, got {height}x{width}; "
             f"resize the images or compose(..., image_size=({height}, {width}))"
         )
+    patch = vit.patch_embed.patch_size
+    if not vit.patch_embed.dynamic_img_pad and (height % patch[0] or width % patch[1]):
+        raise ValueError(
+            f"image sides must be a multiple of the {patch[0]}x{patch[1]} patch, got {height}x{width}"
+        )
 
 
 def attend(
