@@ -2,6 +2,7 @@
 obvious, what to do."""
 
 import difflib
+import math
 from collections.abc import Collection, Iterable
 from typing import Any
 
@@ -29,6 +30,12 @@ def check_positive(owner: str, name: str, value: Any) -> None:
     """Refuse anything but a whole number of at least 1."""
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
         raise ValueError(f"{owner}: {name} must be a whole number of at least 1, got {value!r}")
+
+
+def check_number(owner: str, name: str, value: Any) -> None:
+    """Refuse anything but a finite number."""
+    if not is_number(value) or not math.isfinite(value):
+        raise ValueError(f"{owner}: {name} must be a number, got {value!r}")
 
 
 def is_number(value: Any) -> bool:

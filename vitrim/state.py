@@ -33,6 +33,7 @@ class TokenState:
         penalty: a scalar that learned reducers add to the training loss; usually None.
         dispatched: for every block with a dispatcher, [B, N] which of the patches it had then passed its MLP.
         complete: dispatchers let everything pass.
+        moved: some reduction has taken place, even one that left as many tokens.
         spent: what the blocks so far cost, while a reducer learns to meet a budget; usually None.
         history: what every reduction did, in order, for `vitrim.restore`; None unless `run(images,
             history=True)`.
@@ -51,6 +52,7 @@ class TokenState:
     history: "tuple[Reduction, ...] | None" = None
     dispatched: tuple[Tensor, ...] = ()
     complete: bool = False
+    moved: bool = False
 
     @staticmethod
     def start(tokens: Tensor, prefix: int, grid: tuple[int, ...]) -> "TokenState":
@@ -72,7 +74,7 @@ class TokenState:
     @property
     def full(self) -> bool:
         """Whether every patch of the original grid is still a token of its own, in grid order."""
-        return self.count == math.prod(self.grid) and self.keep is None
+        return not self.moved
 
     def first(self, rows: int) -> "TokenState":
         """Only the first `rows` tokens, all of them prefix: what the last block needs when the head reads
@@ -151,6 +153,7 @@ def regroup(state: TokenState, grouping: Grouping) -> TokenState:
     source = torch.where(state.source < 0, -1, grouping.slots.gather(1, state.source.clamp(min=0)))  # [B, N0]
     reduced = replace(
         state,
+        moved=True,
         tokens=_regroup_rows(state.tokens, state.prefix, grouping, weights),
         trail=tuple(_regroup_rows(earlier, state.prefix, grouping, weights) for earlier in state.trail),
         sizes=sizes,

@@ -1,0 +1,70 @@
+"""Several adapters in one place, mixed for each image (DyT's MoE adapter)."""
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from vitrim.parts import Branch
+from vitrim.state import TokenState
+
+if TYPE_CHECKING:
+    from vitrim.tuners.dyt import DyT
+
+
+class Experts(Branch):
+    """N bottlenecks beside the MLP and a router; alpha = softmax(router(mean of the tokens)), one share for
+    each image.
+
+    "weights": one adapter with the weights and biases sum_e alpha_e W_e. "outputs": sum_e alpha_e
+    adapter_e(x), N times the work. The mean weighs every token by its size.
+    """
+
+    reads_all = True
+
+    def __init__(self, width: int, settings: "DyT", like: Tensor) -> None:
+        super().__init__()
+        count, hidden = settings.experts, settings.width
+        where: dict[str, Any] = {"device": like.device, "dtype": like.dtype}
+        self.down = nn.Parameter(torch.empty(count, hidden, width, **where))  # [E, r, D]
+        self.down_bias = nn.Parameter(torch.zeros(count, hidden, **where))
+        self.up = nn.Parameter(torch.zeros(count, width, hidden, **where))  # [E, D, r]
+        self.up_bias = nn.Parameter(torch.zeros(count, width, **where))
+        self.router = nn.Linear(width, count, **where)
+        self.dropout = nn.Dropout(settings.dropout)
+        self.scale, self.mix = settings.scale, settings.mix
+        for matrix in self.down:
+            nn.init.kaiming_uniform_(matrix, a=math.sqrt(5))
+        nn.init.trunc_normal_(self.router.weight, std=0.02)
+        nn.init.zeros_(self.router.bias)
+
+    def forward(self, state: TokenState, normed: Tensor) -> tuple[Tensor, TokenState]:
+        shares = self.shares(state)
+        added = (
+            self._mix_weights(state.tokens, shares)
+            if self.mix == "weights"
+            else self._mix_outputs(state.tokens, shares)
+        )
+        return added * self.scale, state
+
+    def shares(self, state: TokenState) -> Tensor:
+        """alpha, [B, E]"""
+        weights = F.pad(state.sizes, (state.prefix, 0), value=1.0)  # [B, T]
+        weights = (weights / weights.sum(1, keepdim=True)).to(state.tokens.dtype)
+        mean = (weights[:, None] @ state.tokens).squeeze(1)  # [B, D]
+        return self.router(mean).softmax(-1)
+
+    def _mix_weights(self, tokens: Tensor, shares: Tensor) -> Tensor:
+        down, up = (
+            torch.einsum("be,erd->bdr", shares, self.down),
+            torch.einsum("be,edr->brd", shares, self.up),
+        )
+        hidden = torch.relu(tokens @ down + (shares @ self.down_bias)[:, None])  # [B, T, r]
+        return self.dropout(hidden) @ up + (shares @ self.up_bias)[:, None]
+
+    def _mix_outputs(self, tokens: Tensor, shares: Tensor) -> Tensor:
+        hidden = torch.relu(torch.einsum("btd,erd->betr", tokens, self.down) + self.down_bias[:, None])
+        outputs = torch.einsum("betr,edr->betd", self.dropout(hidden), self.up) + self.up_bias[:, None]
+        return torch.einsum("be,betd->btd", shares, outputs)

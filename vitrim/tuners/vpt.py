@@ -1,0 +1,87 @@
+"""VPT: trainable prompt tokens in the sequence."""
+
+import math
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from vitrim.checks import check_positive, check_probability
+from vitrim.method import Method, option
+from vitrim.state import TokenState
+
+if TYPE_CHECKING:
+    from vitrim.stage import StagedViT
+
+
+@dataclass(frozen=True, repr=False)
+class VPT(Method):
+    """Visual prompt tuning (arXiv 2203.12119): p trainable tokens P_i among the prefix tokens.
+
+        shallow  Z_0 = [prefix, dropout(P_0), patches]
+        deep     Z_i = [prefix_i, dropout(P_i), patches_i];  block i throws away what became of P_{i-1}
+
+    Prompts enter after position embedding, stand behind the backbone's own prefix and have no place: rotary
+    tables skip them, reducers never touch them, and they leave before the final norm, so that no head pools
+    them. They start uniform within sqrt(6 / (c s^2 + D)), c s^2 being the values in one patch (ViT-B/16:
+    0.0625), so the model does not start unchanged. D p parameters, deep L D p (ViT-B/16, p = 8: 73,728). Does
+    not fold.
+
+    As in the released code, whose optional projection from narrower prompts is not offered; the release keeps
+    the backbone's own dropout off by keeping it in evaluation mode, here a backbone made without dropout has
+    none.
+
+    Attributes:
+        prompts: p, how many.
+        deep: fresh prompts for every block, or only before the first.
+        dropout: on the prompts, while training (the release: 0.1 deep, 0 shallow).
+    """
+
+    prompts: int = 8
+    deep: bool = True
+    dropout: float = option(0.0)
+
+    def __post_init__(self) -> None:
+        check_positive("VPT", "prompts", self.prompts)
+        if not isinstance(self.deep, bool):
+            raise ValueError(f"VPT: deep must be True or False, got {self.deep!r}")
+        check_probability("VPT", "dropout", self.dropout)
+
+    def attach(self, model: "StagedViT") -> None:
+        for index, stage in enumerate(model.stages):
+            if stage.prompts is not None:
+                raise ValueError(f"{self}: the model already has prompts; raise their number instead")
+            if self.deep or index == 0:
+                stage.prompts = Prompts(model.vit.patch_embed.proj, self, replacing=index > 0)
+
+
+class Prompts(nn.Module):
+    """The prompts of one block: put in, or put in place of the last block's."""
+
+    def __init__(self, patch: nn.Conv2d, settings: VPT, replacing: bool) -> None:
+        super().__init__()
+        weight = patch.weight  # [D, c, s, s]
+        bound = math.sqrt(6 / (weight[0].numel() + weight.shape[0]))
+        start = torch.empty(settings.prompts, weight.shape[0], device=weight.device, dtype=weight.dtype)
+        self.prompts = nn.Parameter(nn.init.uniform_(start, -bound, bound))  # [p, D]
+        self.dropout = nn.Dropout(settings.dropout)
+        self.replacing = replacing
+
+    def forward(self, state: TokenState) -> TokenState:
+        """[B, P+N, D] -> [B, P+p+N, D], or the same length where prompts are replaced."""
+        own = state.prefix - len(self.prompts) if self.replacing else state.prefix
+        prompts = self.dropout(self.prompts.expand(len(state.tokens), -1, -1))  # [B, p, D]
+        return replace(
+            state,
+            tokens=_insert(state.tokens, prompts, own, state.prefix),
+            trail=tuple(
+                _insert(earlier, torch.zeros_like(prompts), own, state.prefix) for earlier in state.trail
+            ),
+            prefix=own + len(self.prompts),
+        )
+
+
+def _insert(tokens: Tensor, prompts: Tensor, start: int, stop: int) -> Tensor:
+    """`prompts` in place of the tokens start..stop-1."""
+    return torch.cat([tokens[:, :start], prompts.to(tokens.dtype), tokens[:, stop:]], dim=1)
