@@ -9,17 +9,25 @@ from vitrim.methods import REDUCERS as REDUCERS
 from vitrim.methods import TUNERS as TUNERS
 from vitrim.methods import parse_method as parse_method
 from vitrim.reducers import Bipartite as Bipartite
+from vitrim.reducers import DynamicViT as DynamicViT
 from vitrim.reducers import EViT as EViT
 from vitrim.reducers import Pool as Pool
 from vitrim.reducers import ToMe as ToMe
 from vitrim.saving import load as load
 from vitrim.saving import save as save
 from vitrim.state import TokenState as TokenState
+from vitrim.tuners import SSF as SSF
 from vitrim.tuners import VPT as VPT
 from vitrim.tuners import Adapter as Adapter
+from vitrim.tuners import BitFit as BitFit
 from vitrim.tuners import Convpass as Convpass
 from vitrim.tuners import DenseAdapter as DenseAdapter
 from vitrim.tuners import DyT as DyT
+from vitrim.tuners import FacT as FacT
+from vitrim.tuners import Full as Full
+from vitrim.tuners import LayerNormTuning as LayerNormTuning
+from vitrim.tuners import Linear as Linear
 from vitrim.tuners import LoRA as LoRA
+from vitrim.tuners import RepAdapter as RepAdapter
 
 __version__ = "0.1.0"

@@ -46,7 +46,7 @@ class Reducer(nn.Module):
         """How many patch tokens leave when `entering` enter: a Python integer, known before the image is."""
         raise NotImplementedError
 
-    def matching_macs(self, prefix: int, entering: int, width: int, head_width: int) -> int:  # noqa: ARG002
+    def matching_macs(self, prefix: int, entering: int, width: int, head_width: int) -> int:
         """What papers count for choosing and applying the reduction: P, N, D and d in, multiply-accumulates
         out.
 

@@ -67,7 +67,7 @@ def mix_from(model: "StagedViT", first: int, mixing: "Mixing", by: "Method") -> 
     for index, stage in enumerate(model.stages):
         if stage.mixing is not None:
             raise ValueError(
-                f"{by}: block {index} already attends through learned masks; one method of that kind per model"
+                f"{by}: block {index} already attends through learned masks; one such method per model"
             )
     for stage in list(model.stages)[first:]:
         stage.mixing = mixing

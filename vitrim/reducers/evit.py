@@ -5,13 +5,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from vitrim.attended import Attended
-from vitrim.checks import block_indices, check_one_of, check_share
+from vitrim.checks import block_indices, check_one_of, check_share, is_number
 from vitrim.method import Method, option, settle
-from vitrim.stage import Reducer
+from vitrim.parts import Reducer
 from vitrim.state import Grouping, TokenState, regroup
+from vitrim.timm_bridge import pool_attention
 
 if TYPE_CHECKING:
     from vitrim.stage import StagedViT
@@ -21,23 +22,37 @@ ROUND = {"ceil": math.ceil, "floor": math.floor}
 
 @dataclass(frozen=True, repr=False)
 class EViT(Method):
-    """Keep the most attended patch tokens in a few blocks and fuse the others (arXiv 2202.07800; Sparse-Tuning eq. 6-8).
+    """Keep the most attended patch tokens in a few blocks and fuse the others (arXiv 2202.07800;
+    Sparse-Tuning eq. 6-8).
 
-    With a the class token's attention to the N patches (softmax over all tokens per head, then the mean over heads):
+    With a the class token's attention to the N patches (softmax over all tokens per head, then the mean over
+    heads):
 
         K = ceil(keep N),  I = the K largest a,  x <- [prefix, x_I, sum_{j not in I} w_j x_j]
 
-    Kept tokens stand in descending order of attention, the fused token last; at the next stage it competes like any other.
-    On a 14x14 grid, keep=0.7 at blocks 3, 6, 9 (the 4th, 7th and 10th layer) leaves 197 -> 140 -> 100 -> 72 tokens.
+    Kept tokens stand in descending order of attention, the fused token last; at the next stage it competes
+    like any other. On a 14x14 grid, keep=0.7 at blocks 3, 6, 9 (the 4th, 7th and 10th layer) leaves 197 ->
+    140 -> 100 -> 72 tokens.
+
+    TR-PTS selects tokens the same way, in blocks of its choice: `EViT(keep=0.95, at=..., rounding="floor")`
+    (its section 3.3; scores are the head mean of the scaled softmax over all tokens, as here, where its eq. 8
+    leaves that open).
 
     Attributes:
         keep: share of the patch tokens each of the blocks keeps, above 0 and at most 1; 1 changes nothing.
-        at: indices of the blocks that reduce, counted from 0.
-        fuse: what becomes of the others. "mean" (the papers): one token with w_j = a_j / sum of a over the others. "sum" (the
-            released EViT and Sparse-Tuning code): w_j = a_j, not normalised. "argmax": the best of them. "drop": nothing.
-        score: "class" ranks by the class token's attention; "received" by the attention a token receives from all tokens,
-            for backbones without a class token.
-        rounding: "ceil" (EViT) or "floor" (TR-PTS) of keep N.
+        at: indices of the blocks that reduce, counted from 0. fuse: what becomes of the others. "mean" (the
+        papers): one token with w_j = a_j / sum of a over the others. "sum"
+            (the released EViT and Sparse-Tuning code): w_j = a_j, not normalised. "argmax": the best of them.
+            "drop": nothing.
+        score: what a is. "class": attention of the class token. "received": attention a token receives,
+        averaged over all
+            tokens, for backbones without a class token. "pool": what the backbone's attention pool (SigLIP,
+            Perception Encoder) would give the tokens if they were the last ones.
+        rounding: "ceil" (EViT) or "floor" (TR-PTS) of keep N. warmup: (start, epochs) of the released
+        training schedule: everything is kept until epoch `start`, then the share
+            falls from 1 to `keep` along a half cosine over `epochs`. Only training follows it, told by
+            `set_progress`; evaluation always runs `keep`, where the release evaluates at the share training
+            has reached. None: no schedule.
     """
 
     keep: float = 0.7
@@ -45,31 +60,69 @@ class EViT(Method):
     fuse: str = option("mean")
     score: str = option("class")
     rounding: str = option("ceil")
+    warmup: tuple[float, float] | None = option(None)
 
     def __post_init__(self) -> None:
         check_share("EViT", "keep", self.keep)
         settle(self, "at", block_indices("EViT", self.at))
         check_one_of("EViT", "fuse", self.fuse, ("mean", "sum", "argmax", "drop"))
-        check_one_of("EViT", "score", self.score, ("class", "received"))
+        check_one_of("EViT", "score", self.score, ("class", "received", "pool"))
         check_one_of("EViT", "rounding", self.rounding, tuple(ROUND))
+        if self.warmup is not None:
+            check_warmup(self.warmup)
+            settle(self, "warmup", tuple(self.warmup))
 
     def attach(self, model: "StagedViT") -> None:
+        other = "'received'" if model.vit.attn_pool is None else "'pool' or 'received'"
         if self.score == "class" and model.vit.cls_token is None:
-            raise ValueError(f"{self}: the backbone has no class token to rank by; use score='received'")
-        model.reduce_at(self.at, [KeepAttended(self) for _ in self.at], by=self)
+            raise ValueError(f"{self}: the backbone has no class token to rank by; use score={other}")
+        if self.score == "pool" and model.vit.attn_pool is None:
+            raise ValueError(
+                f"{self}: the backbone has no attention pool to rank by; use 'class' or 'received'"
+            )
+        model.reduce_at(self.at, [KeepAttended(self, model.vit) for _ in self.at], by=self)
+
+
+def check_warmup(value: object) -> None:
+    """Refuse anything but (start, epochs), both numbers of at least 0."""
+    pair = tuple(value) if isinstance(value, tuple | list) else ()
+    if len(pair) != 2 or not all(is_number(number) and number >= 0 for number in pair):
+        raise ValueError(f"EViT: warmup must be (start, epochs), both at least 0, got {value!r}")
+
+
+def share_at(epoch: float, keep: float, warmup: tuple[float, float]) -> float:
+    """The share of tokens kept after `epoch` epochs: 1 until `start`, then half a cosine down to `keep`."""
+    start, epochs = warmup
+    if epoch < start:
+        return 1.0
+    if epoch >= start + epochs:
+        return keep
+    return keep + (1 - keep) * (1 + math.cos(math.pi * (epoch - start) / epochs)) / 2
 
 
 class KeepAttended(Reducer):
     """One block's EViT step."""
 
-    def __init__(self, settings: EViT) -> None:
+    reads_masks = True  # masked tokens receive no attention, so they rank last
+
+    def __init__(self, settings: EViT, vit: nn.Module) -> None:
         super().__init__()
         self.settings = settings
-        self.commutes = settings.fuse != "sum"  # weights that do not sum to one would scale the projection's bias
+        # A sum of weights below one would scale the projection's bias; a pool reads finished tokens
+        self.commutes = settings.fuse != "sum" and settings.score != "pool"
+        self.share = settings.keep  # in training
+        self._backbone = (vit,)  # in a tuple: no second name for its weights
+        self.follow(0)
+
+    def follow(self, epoch: float) -> None:
+        """Set the share that training keeps from now on."""
+        if self.settings.warmup is not None:
+            self.share = share_at(epoch, self.settings.keep, self.settings.warmup)
 
     def kept(self, entering: int) -> int:
         """K, at least one token."""
-        return max(1, ROUND[self.settings.rounding](self.settings.keep * entering))
+        share = self.share if self.training else self.settings.keep
+        return max(1, ROUND[self.settings.rounding](share * entering))
 
     def leaving(self, entering: int) -> int:
         kept = self.kept(entering)
@@ -79,13 +132,26 @@ class KeepAttended(Reducer):
         kept = self.kept(state.count)
         if kept >= state.count:
             return state
-        scores = attended.from_class_token() if self.settings.score == "class" else attended.received()  # [B, N]
-        return regroup(state, keep_best(scores, kept, self.settings.fuse))
+        return regroup(state, keep_best(self.scores(state, attended), kept, self.settings.fuse))
+
+    def scores(self, state: TokenState, attended: Attended) -> Tensor:
+        """How much attention each patch gets, from whom the settings say. [B, N]"""
+        if self.settings.score == "class":
+            return attended.from_class_token()
+        return (
+            attended.received()
+            if self.settings.score == "received"
+            else pool_attention(self._backbone[0], state)
+        )
 
 
 def keep_best(scores: Tensor, kept: int, fuse: str) -> Grouping:
-    """The reduction that keeps the `kept` best of [B, N] scores in descending order and fuses or drops the others."""
-    lead = scores.topk(kept + (fuse != "drop"), dim=1).indices  # [B, K] or [B, K+1], the best loser leads the fused token
+    """The reduction that keeps the `kept` best of [B, N] scores in descending order and fuses or drops the
+    others.
+    """
+    lead = scores.topk(
+        kept + (fuse != "drop"), dim=1
+    ).indices  # [B, K] or [B, K+1], the best loser leads the fused token
     best = lead[:, :kept]  # [B, K]
     fused = fuse in ("mean", "sum")
     slots = torch.full_like(scores, kept if fused else -1, dtype=torch.long)  # [B, N]
@@ -93,7 +159,9 @@ def keep_best(scores: Tensor, kept: int, fuse: str) -> Grouping:
     slots = slots.scatter(1, placed, torch.arange(placed.shape[1], device=scores.device).expand_as(placed))
     if not fused:
         return Grouping(slots, lead)
-    weights = scores.clamp(min=torch.finfo(scores.dtype).tiny).scatter(1, best, 0.0)  # never all zero, so no 0 / 0
+    weights = scores.clamp(min=torch.finfo(scores.dtype).tiny).scatter(
+        1, best, 0.0
+    )  # never all zero, so no 0 / 0
     if fuse == "mean":
         weights = weights / weights.sum(1, keepdim=True)
     return Grouping(slots, lead, fuse=weights)

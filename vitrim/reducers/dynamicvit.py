@@ -1,0 +1,157 @@
+"""DynamicViT: small predictors learn which tokens enter a block; the others are masked in training and
+dropped afterwards.
+"""
+
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from vitrim.checks import block_indices, check_number, check_share
+from vitrim.method import Method, option, settle
+from vitrim.parts import Selector
+from vitrim.placing import mix_from
+from vitrim.reducers.evit import keep_best
+from vitrim.reducers.masked import MaskedMixing, gumbel_noise, sample_keep
+from vitrim.state import TokenState, at_least_float32, regroup
+
+if TYPE_CHECKING:
+    from vitrim.stage import StagedViT
+
+MIXING = MaskedMixing(epsilon=1e-6, itself=True)
+
+
+@dataclass(frozen=True, repr=False)
+class DynamicViT(Method):
+    """Drop the patch tokens that learned predictors find dispensable (arXiv 2106.02034).
+
+    Stage k = 1, 2, ... sits before block `at[k]` and scores the patches x that enter it, the prefix excluded:
+
+        h = GELU(W LN x),  p = softmax(MLP[h_first half, mean of the kept tokens' h_second half]),  rho_k =
+        keep^k
+
+    In training no token leaves. A stage draws d = hard Gumbel-softmax(log p)[keep] times the decision before
+    it, with straight-through gradients; every later block attends to a patch as far as it is kept (a dropped
+    one still to itself), and the loss gains ratio_weight * mean over stages of mean over images of (kept
+    share - rho_k)^2. In inference the int(N0 rho_k) best stay, in descending order; nothing is fused. For the
+    same kept tokens both forms agree.
+
+    A predictor has 961,730 parameters at D = 768. Its LayerNorm has epsilon 1e-5 and the masked softmax 1e-6,
+    in float32 or better (the release: float32 always). N0 is the current image's grid and the number of
+    stages the model's, where the release assumes 196 and divides by the length of its loss's own default
+    list. The release trains the whole backbone and distils it from the untouched one; here predictors, tuners
+    and head train, and `distillation_loss` is there to add.
+
+    Attributes:
+        keep: share of the tokens each stage leaves of the stage before, above 0 and at most 1. at: indices of
+        the blocks before which tokens are dropped, counted from 0. ratio_weight: weight of the ratio loss
+        (the release: 2, for DeiT-B 5).
+    """
+
+    keep: float = 0.7
+    at: tuple[int, ...] = (3, 6, 9)
+    ratio_weight: float = option(2.0)
+
+    def __post_init__(self) -> None:
+        check_share("DynamicViT", "keep", self.keep)
+        settle(self, "at", block_indices("DynamicViT", self.at))
+        check_number("DynamicViT", "ratio_weight", self.ratio_weight)
+
+    def attach(self, model: "StagedViT") -> None:
+        if model.width % 4:
+            raise ValueError(f"{self}: predictors quarter the width, which {model.width} does not allow")
+        like = model.vit.blocks[0].norm1.weight
+        parts = [DropUnlikely(self, k, Predictor(model.width, like)) for k in range(len(self.at))]
+        model.reduce_at(self.at, parts, by=self)
+        mix_from(model, self.at[0], MIXING, by=self)
+
+
+class Predictor(nn.Module):
+    """Log-probabilities of (keep, drop) for every patch."""
+
+    def __init__(self, width: int, like: Tensor) -> None:
+        super().__init__()
+        where = {"device": like.device, "dtype": like.dtype}
+        self.norm = nn.LayerNorm(width, eps=1e-5, **where)
+        self.hidden = nn.Linear(width, width, **where)
+        sizes = (width, width // 2, width // 4, 2)
+        self.score = nn.ModuleList(nn.Linear(a, b, **where) for a, b in pairwise(sizes))
+
+    def forward(self, patches: Tensor, kept: Tensor) -> Tensor:
+        """From patches [B, N, D] and the decision before [B, N], log-probabilities [B, N, 2] in float32 or
+        better.
+        """
+        own, shared = F.gelu(self.hidden(self.norm(patches))).chunk(2, dim=-1)  # [B, N, D/2] each
+        weight = (kept / kept.sum(1, keepdim=True).clamp(min=0.5))[..., None].to(
+            shared.dtype
+        )  # all dropped: zeros
+        mean = (shared * weight).sum(1, keepdim=True)
+        x = torch.cat([own, mean.expand_as(own)], dim=-1)  # [B, N, D]
+        x = self.score[2](F.gelu(self.score[1](F.gelu(self.score[0](x)))))
+        return x.to(at_least_float32(x.dtype)).log_softmax(-1)
+
+
+class DropUnlikely(Selector):
+    """One stage: predictor, decision, and the loss that holds the decision to its ratio."""
+
+    def __init__(self, settings: DynamicViT, stage: int, predictor: Predictor) -> None:
+        super().__init__()
+        self.settings, self.predictor = settings, predictor
+        self.ratio = settings.keep ** (stage + 1)
+        self.noise = gumbel_noise  # a function of the log-probabilities; tests put a reproducible one here
+
+    def leaving(self, entering: int, start: int) -> int:
+        return min(entering, max(1, int(start * self.ratio)))
+
+    def forward(self, state: TokenState) -> TokenState:
+        before = torch.ones_like(state.sizes) if state.keep is None else state.keep  # [B, N]
+        log_probability = self.predictor(state.tokens[:, state.prefix :], before)  # [B, N, 2]
+        if self.training:
+            return self.mask(state, before, log_probability)
+        kept = self.leaving(state.count, state.source.shape[1])
+        if kept == state.count:
+            return state
+        ranked = log_probability[..., 0].masked_fill(before == 0, -torch.inf)  # padding goes first
+        return regroup(state, keep_best(ranked, kept, "drop"))
+
+    def mask(self, state: TokenState, before: Tensor, log_probability: Tensor) -> TokenState:
+        """Training: the decision in `keep`, its distance from the ratio in `penalty`."""
+        decision = sample_keep(log_probability, self.noise(log_probability)) * before
+        share = decision.sum(1) / state.source.shape[1]  # of N0
+        stages = len(self.settings.at)
+        penalty = self.settings.ratio_weight * ((share - self.ratio) ** 2).mean() / stages
+        return replace(
+            state, keep=decision, penalty=penalty if state.penalty is None else state.penalty + penalty
+        )
+
+
+class Distillation(NamedTuple):
+    """The two parts of DynamicViT's distillation, unweighted."""
+
+    logits: Tensor
+    tokens: Tensor
+
+
+def distillation_loss(
+    logits: Tensor, features: Tensor, kept: Tensor, teacher_logits: Tensor, teacher_features: Tensor
+) -> Distillation:
+    """What DynamicViT adds to the loss to stay near the untouched backbone, each part times 0.5 in the
+    release.
+
+    logits = KL(student || teacher) of the classes, summed over classes and averaged over images; tokens =
+    mean squared difference of the patch tokens that are still kept.
+
+    Args:
+        logits: [B, classes] of the model in training mode: `logits, state = model.run(images)`. features: its
+        patch tokens after the final norm, [B, N, D]: `model.vit.norm(state.tokens)[:, state.prefix:]`. kept:
+        the last decision, [B, N]: `state.keep`. teacher_logits, teacher_features: the same of the frozen
+        backbone: `vit.forward_features(images)` and its head.
+    """
+    student, teacher = F.log_softmax(logits, -1), F.log_softmax(teacher_logits, -1)
+    classes = F.kl_div(student, teacher, reduction="batchmean", log_target=True)
+    still = (kept.detach() > 0.5).to(features.dtype)  # [B, N]
+    distance = ((features - teacher_features) ** 2).mean(-1)  # [B, N]
+    return Distillation(classes, (distance * still).sum() / still.sum().clamp(min=1))
