@@ -1,0 +1,77 @@
+"""A seventh reducer in one file: keep the patches whose tokens have the largest norm.
+
+Run it with `python examples/own_reducer.py`. Inside vitrim it would be this file under `vitrim/reducers/` and
+one row in the table there; outside, the row is the last line before `main`. Everything else then works with
+it: text notation, composition with any tuner, saving and loading, costs, pictures of what was kept.
+"""
+
+from dataclasses import dataclass
+
+import torch
+
+import vitrim
+from vitrim.attended import Attended
+from vitrim.checks import block_indices, check_share
+from vitrim.method import Method, settle
+from vitrim.parts import Reducer
+from vitrim.stage import StagedViT
+from vitrim.state import Grouping, TokenState, regroup
+
+
+@dataclass(frozen=True, repr=False)
+class KeepLargest(Method):
+    """Keep the share `keep` of the patch tokens with the largest L2 norm in the blocks `at`; drop the
+    others.
+    """
+
+    keep: float = 0.5
+    at: tuple[int, ...] = (6,)
+
+    def __post_init__(self) -> None:
+        check_share("KeepLargest", "keep", self.keep)
+        settle(self, "at", block_indices("KeepLargest", self.at))
+
+    def attach(self, model: StagedViT) -> None:
+        model.reduce_at(self.at, [LargestNorm(self.keep) for _ in self.at], by=self)
+
+
+class LargestNorm(Reducer):
+    """One block's step."""
+
+    commutes = False  # it looks at the tokens after attention, so it cannot run before the output projection
+
+    def __init__(self, keep: float) -> None:
+        super().__init__()
+        self.keep = keep
+
+    def leaving(self, entering: int) -> int:
+        return max(1, round(self.keep * entering))
+
+    def forward(self, state: TokenState, attended: Attended) -> TokenState:
+        norms = state.tokens[:, state.prefix :].norm(dim=-1)  # [B, N]
+        lead = norms.topk(self.leaving(state.count), dim=1).indices  # [B, M]
+        slots = torch.full_like(state.position, -1)  # [B, N], -1: dropped
+        places = torch.arange(lead.shape[1], device=lead.device).expand_as(lead)
+        return regroup(state, Grouping(slots.scatter(1, lead, places), lead))
+
+
+vitrim.METHODS["KeepLargest"] = KeepLargest
+
+
+def main() -> None:
+    """Compose it with LoRA and dense adapters on the bundled backbone and say what that costs."""
+    model = vitrim.compose(
+        "vitrim_tiny_patch8_96", "KeepLargest(keep=0.5, at=(4, 8))", "LoRA(rank=4)", num_classes=10
+    )
+    plain = vitrim.compose("vitrim_tiny_patch8_96", num_classes=10)
+    logits, state = model.run(torch.randn(2, 3, 96, 96))
+    print(*model.methods, sep=", ")
+    print(f"logits {tuple(logits.shape)}; tokens leaving each block: {vitrim.costs(model).tokens}")
+    print(f"{vitrim.costs(model).gmacs:.3f} GMACs, plain {vitrim.costs(plain).gmacs:.3f}")
+    print(
+        f"patches kept of the first image: {(state.source[0] >= 0).sum().item()} of {state.source.shape[1]}"
+    )
+
+
+if __name__ == "__main__":
+    main()
