@@ -1,0 +1,47 @@
+"""Norm tuning: only the gains and offsets of the norms train, in place."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from vitrim.checks import check_one_of
+from vitrim.method import Method, option, settle
+from vitrim.tuned_linear import own_layer
+
+if TYPE_CHECKING:
+    from vitrim.stage import StagedViT
+
+PARTS = ("weight", "bias")
+
+
+@dataclass(frozen=True, repr=False)
+class LayerNormTuning(Method):
+    """Every norm's gain and offset train from their pre-trained values.
+
+    2 D (2 L + 1) parameters (ViT-B/16: 38,400).
+    The `lntune` baseline of the V-PETL benchmark. Norms of queries, keys and hidden activations and
+    before the first block are included where a backbone has them.
+
+    Attributes:
+        parts: "weight" (gains), "bias" (offsets) or both.
+    """
+
+    folds: ClassVar[bool] = True
+
+    parts: tuple[str, ...] = option(PARTS)
+
+    def __post_init__(self) -> None:
+        settle(self, "parts", (self.parts,) if isinstance(self.parts, str) else tuple(self.parts))
+        if not self.parts:
+            raise ValueError(f"LayerNormTuning: parts is empty; name at least one of {', '.join(PARTS)}")
+        for part in self.parts:
+            check_one_of("LayerNormTuning", "parts", part, PARTS)
+
+    def attach(self, model: "StagedViT") -> None:
+        for site in model.sites():
+            if site.role != "norm":
+                continue
+            layer = own_layer(site, self)
+            for part in self.parts:
+                parameter = getattr(layer, part, None)  # root-mean-square norms have no offset
+                if parameter is not None:
+                    parameter.requires_grad_(True)
