@@ -1,4 +1,4 @@
-"""One file rebuilds the model without outside knowledge, or says in a sentence what is missing; nothing is ever half-written."""
+"""One file rebuilds the model without outside knowledge, or says what is missing; nothing is half-written."""
 
 import json
 from pathlib import Path
@@ -155,7 +155,7 @@ def test_a_failed_write_leaves_the_old_file(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("os.fsync", full)
-    with pytest.raises(OSError, match="No space left on device.*unchanged"):
+    with pytest.raises(OSError, match=r"No space left on device.*unchanged"):
         save(named, tmp_path / "m.safetensors")
     assert (tmp_path / "m.safetensors").read_bytes() == before
     assert [file.name for file in tmp_path.iterdir()] == ["m.safetensors"]

@@ -137,8 +137,19 @@ def _check_name(name: str) -> None:
     tagged = timm.list_pretrained(f"{name.split('.')[0]}.*")
     if "." in name and name not in tagged:
         raise ValueError(f"timm has no weights {name!r}; {did_you_mean(name, tagged)}")
-    with torch.device("meta"):
-        check_support(timm.create_model(name))
+    check_support(_without_weights(name))
+
+
+def _without_weights(name: str) -> nn.Module:
+    """The named model's structure on the meta device."""
+    import timm
+
+    try:
+        with torch.device("meta"):
+            return timm.create_model(name)
+    except RuntimeError:  # older timm reads values of tensors, which have none there
+        with torch.device("cpu"):
+            return timm.create_model(name).to("meta")
 
 
 def _create(name: str, size: tuple[int, int] | None, **options: Any) -> nn.Module:
