@@ -44,7 +44,9 @@ def test_cosine_rises_to_lr_and_falls_to_min_lr() -> None:
 
 
 def test_release_schedule_is_the_one_the_papers_ran() -> None:
-    training = Training(schedule="release")  # the figures are those of the released scripts, 100 epochs at 1e-3
+    training = Training(
+        schedule="release"
+    )  # the figures are those of the released scripts, 100 epochs at 1e-3
     rates = [training.learning_rate(epoch) for epoch in (0, 1, 2, 3, 10, 11, 99)]
     assert rates == pytest.approx([1e-6, 1e-6, 1.009e-4, 2.008e-4, 9.001e-4, 9.758e-4, 1.098e-5], rel=1e-3)
 

@@ -1,7 +1,8 @@
 """Batches whose content depends on the seed and the epoch alone.
 
-The order of an epoch and the random changes of every image are drawn anew from (seed, epoch, image). So a resumed run
-sees what the uninterrupted one would have seen, and the number of reading processes changes nothing.
+The order of an epoch and the random changes of every image are drawn anew from (seed, epoch, image). So a
+resumed run sees what the uninterrupted one would have seen, and the number of reading processes changes
+nothing.
 """
 
 from __future__ import annotations
@@ -66,7 +67,12 @@ class TrainingBatches:
     """The loader of the training images; `start(epoch)` decides order and augmentation."""
 
     def __init__(
-        self, images: Dataset[tuple[Tensor, int]], batch_size: int, seed: int, workers: int | None, drop_last: bool
+        self,
+        images: Dataset[tuple[Tensor, int]],
+        batch_size: int,
+        seed: int,
+        workers: int | None,
+        drop_last: bool,
     ) -> None:
         self.images = RepeatableImages(images, seed)
         self.order = EpochOrder(len(self.images), seed)
@@ -92,12 +98,17 @@ class TrainingBatches:
 def ordered_batches(images: Dataset[tuple[Tensor, int]], batch_size: int, workers: int | None) -> Batches:
     """The loader of images to measure on: in order, all of them."""
     return DataLoader(
-        images, batch_size=batch_size, num_workers=reading_processes(workers), pin_memory=torch.cuda.is_available()
+        images,
+        batch_size=batch_size,
+        num_workers=reading_processes(workers),
+        pin_memory=torch.cuda.is_available(),
     )
 
 
 def reading_processes(workers: int | None) -> int:
-    """Processes that read images. On a small CPU machine they would only compete with the model for the cores."""
+    """Processes that read images. On a small CPU machine they would only compete with the model for the
+    cores.
+    """
     if workers is not None:
         return workers
     return min(8, cpu_count()) if torch.cuda.is_available() or cpu_count() > 4 else 0
@@ -105,18 +116,28 @@ def reading_processes(workers: int | None) -> int:
 
 def training_batches(model: StagedViT, source: DataSource, training: Training) -> TrainingBatches:
     """The training images of a data source, as a model and the settings want them."""
-    images = source.split(training.train_split).with_transform(train_transform(model.preprocess, training.augment))
+    images = source.split(training.train_split).with_transform(
+        train_transform(model.preprocess, training.augment)
+    )
     return TrainingBatches(images, training.batch_size, training.seed, training.workers, training.drop_last)
 
 
 def validation_batches(model: StagedViT, source: DataSource, training: Training) -> Batches | None:
-    """The images to validate on after every epoch; None where there are none, or where they are trained on."""
+    """The images to validate on after every epoch; None where there are none, or where they are trained
+    on.
+    """
     if "val" in source.splits and training.train_split == "train":
         images = source.split("val").with_transform(eval_transform(model.preprocess))
         return ordered_batches(images, training.batch_size, training.workers)
     if training.select == "best-val":
-        why = "has no val split" if "val" not in source.splits else f"is trained on with its {training.train_split} split"
-        raise ValueError(f"select='best-val' needs validation images, but {source.spec} {why}; use select='last'")
+        why = (
+            "has no val split"
+            if "val" not in source.splits
+            else f"is trained on with its {training.train_split} split"
+        )
+        raise ValueError(
+            f"select='best-val' needs validation images, but {source.spec} {why}; use select='last'"
+        )
     return None
 
 

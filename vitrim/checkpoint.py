@@ -1,4 +1,6 @@
-"""State between two epochs: what trains, the optimiser's memory, the best epoch so far. Written whole, read back exactly."""
+"""State between two epochs: what trains, the optimiser's memory, the best epoch so far. Written whole, read
+back exactly.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,9 @@ def keep_epoch(
     folder: RunFolder, model: StagedViT, optimizer: torch.optim.Optimizer, accelerator: Accelerator,
     row: Mapping[str, Any], best: Best, training: Training,
 ) -> Best:  # fmt: skip
-    """Write down a finished epoch. The order matters: the checkpoint comes last, and only it makes the epoch count."""
+    """Write down a finished epoch. The order matters: the checkpoint comes last, and only it makes the epoch
+    count.
+    """
     epoch = row["epoch"]
     better = training.select == "best-val" and row["val_top1"] > best.get("score", -1.0)
     best = {"epoch": epoch, "score": row["val_top1"]} if better else best

@@ -16,7 +16,7 @@ def start_accelerator(precision: str = "no", accumulate: int = 1, cpu: bool = Fa
 
     if precision == "fp16" and (cpu or not torch.cuda.is_available()):
         raise ValueError("precision='fp16' needs a GPU; use 'bf16' or 'no' on the CPU")
-    # Accelerate keeps its settings for the whole process; without this a second run could not choose another precision.
+    # Accelerate keeps its settings for the whole process: a second run could not choose another precision.
     AcceleratorState._reset_state(reset_partial_state=not torch.distributed.is_initialized())
     return Accelerator(mixed_precision=precision, gradient_accumulation_steps=accumulate, cpu=cpu)
 

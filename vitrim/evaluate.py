@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -48,7 +47,9 @@ def evaluate(
     precision: str = "no",
     cpu: bool = False,
 ) -> Metrics:
-    """Measure a model, a saved model file or a run folder on one split of `data` (a run's own data if not given)."""
+    """Measure a model, a saved model file or a run folder on one split of `data` (a run's own data if not
+    given).
+    """
     if data is None:
         if isinstance(model, StagedViT):
             raise ValueError("a model in memory has no data of its own; give data, for example data='digits'")
@@ -104,9 +105,9 @@ def check_same_classes(model: StagedViT, source: DataSource) -> None:
             "choose the data the model was trained for"
         )
     if model.classes is not None and tuple(model.classes) != tuple(source.classes):
-        pairs: Sequence[tuple[str, str]] = list(zip(model.classes, source.classes, strict=True))
-        index = next(i for i, (ours, theirs) in enumerate(pairs) if ours != theirs)
+        pairs = zip(model.classes, source.classes, strict=True)
+        ours, theirs = next((ours, theirs) for ours, theirs in pairs if ours != theirs)
         raise ValueError(
-            f"class {index} is {pairs[index][0]!r} for the model but {pairs[index][1]!r} in {source.spec}; "
+            f"the model knows the class {ours!r} where {source.spec} has {theirs!r}; "
             "choose the data the model was trained for"
         )

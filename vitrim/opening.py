@@ -17,7 +17,9 @@ def open_model(run: str | Path, device: str = "cpu") -> StagedViT:
     if path.is_dir():
         folder = RunFolder.open(path)
         if not folder.model_file.is_file():
-            raise FileNotFoundError(f"{run} has no model yet: its training has not finished; continue it with resume")
+            raise FileNotFoundError(
+                f"{run} has no model yet: its training has not finished; continue it with resume"
+            )
         weights = folder.record()["settings"]["weights"]
         return load(folder.model_file, weights=weights, device=device).eval()
     if not path.exists():
@@ -29,6 +31,8 @@ def data_of_run(run: str | Path, root: str | Path | None) -> tuple[str, str | Pa
     """The data a run was trained on: its spec, and the root given or recorded."""
     path = Path(run)
     if not path.is_dir():
-        raise ValueError(f"the model file {run} does not say what to measure on; give data, for example digits")
+        raise ValueError(
+            f"the model file {run} does not say what to measure on; give data, for example digits"
+        )
     settings: dict[str, Any] = RunFolder.open(path).record()["settings"]
     return settings["data"], settings["root"] if root is None else root

@@ -1,7 +1,8 @@
 """What a run is made of: backbone, data, methods and training settings, settled before anything is loaded.
 
-`settle` fills in what was not asked for from the recipe and the defaults; `resume_plan` takes a stored plan and refuses
-whatever was asked for differently. The stored form is plain JSON, so a run folder says by itself what was run.
+`settle` fills in what was not asked for from the recipe and the defaults; `resume_plan` takes a stored plan
+and refuses whatever was asked for differently. The stored form is plain JSON, so a run folder says by itself
+what was run.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from vitrim.checks import did_you_mean
 from vitrim.training import Training
 
 if TYPE_CHECKING:
-    from vitrim.methods import Method
+    from vitrim.method import Method
+    from vitrim.stage import StagedViT
 
 DEFAULT_MODEL = "vitrim_tiny_patch8_96"
 DEFAULT_DATA = "digits"
@@ -104,7 +106,7 @@ def settle(asked: Asked) -> Plan:
     """Fill in what was not asked for."""
     if asked.recipe is not None and asked.methods is not None:
         raise ValueError(
-            f"recipe {asked.recipe!r} brings its own methods, so methods cannot be given as well; choose one of the two"
+            f"recipe {asked.recipe!r} brings its own methods, so methods cannot be given as well; choose one"
         )
     settings = asked.settings()
     training = Training()
@@ -122,6 +124,21 @@ def settle(asked: Asked) -> Plan:
         "recipe": None,
     }
     return Plan(**{**defaults, **settings}, training=training.changed(asked.training_changes()))
+
+
+def compose_asked(asked: Asked, num_classes: int | None = None) -> StagedViT:
+    """The model asked for, to look at rather than to train."""
+    from vitrim.compose import compose
+
+    plan = settle(asked)
+    return compose(
+        plan.model,
+        *plan.methods,
+        num_classes=num_classes,
+        pretrained=plan.pretrained,
+        image_size=plan.image_size,
+        weights=plan.weights,
+    )
 
 
 def resume_plan(stored: Plan, asked: Asked) -> Plan:

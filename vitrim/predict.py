@@ -71,7 +71,9 @@ def list_pictures(images: str | Path | Sequence[str | Path]) -> list[Path]:
         if path.is_dir():
             inside = sorted(entry for entry in path.iterdir() if entry.suffix.lower() in PICTURES)
             if not inside:
-                raise FileNotFoundError(f"the folder {path} holds no pictures ({', '.join(sorted(PICTURES))})")
+                raise FileNotFoundError(
+                    f"the folder {path} holds no pictures ({', '.join(sorted(PICTURES))})"
+                )
             paths += inside
         elif path.is_file():
             paths.append(path)

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from vitrim.compose import compose, merge
 from vitrim.costs import costs
 from vitrim.data import DataSource
 from vitrim.evaluate import Metrics
@@ -40,19 +41,23 @@ def start_record(plan: Plan, source: DataSource, model: StagedViT) -> dict[str, 
 
 
 def cost_record(model: StagedViT) -> dict[str, Any]:
-    """Parameters, multiply-adds and tokens of a model."""
-    found = costs(model)
+    """Parameters, multiply-adds and tokens of a model, beside those of its backbone alone."""
+    found, plain = costs(model), costs(compose(merge(model).vit))
     return {
         "gmacs": found.gmacs,
         "gmacs_paper": found.gmacs_paper,
         "trained_parameters": found.trained,
         "total_parameters": found.total,
         "tokens": list(found.tokens),
+        "plain": {"gmacs": plain.gmacs, "gmacs_paper": plain.gmacs_paper, "total_parameters": plain.total},
     }
 
 
 def finish_record(
-    record: Mapping[str, Any], results: Mapping[str, Any], history: Sequence[Mapping[str, Any]], model_file: Path
+    record: Mapping[str, Any],
+    results: Mapping[str, Any],
+    history: Sequence[Mapping[str, Any]],
+    model_file: Path,
 ) -> dict[str, Any]:
     """The record of a run that came to its end."""
     return {

@@ -1,8 +1,8 @@
 """The folder a run lives in: run.json, history.jsonl, checkpoints/, model.safetensors.
 
-Every file is either whole or absent, whenever the process is killed: files are written beside their place, flushed to
-the disk and moved there in one step. History lines are appended before the checkpoint that ends the same epoch, so a
-resumed run cuts the history back to its checkpoint and goes on.
+Every file is either whole or absent, whenever the process is killed: files are written beside their place,
+flushed to the disk and moved there in one step. History lines are appended before the checkpoint that ends
+the same epoch, so a resumed run cuts the history back to its checkpoint and goes on.
 """
 
 from __future__ import annotations
@@ -54,7 +54,9 @@ class RunFolder:
         """An existing run folder."""
         folder = cls(path)
         if not folder.record_file.is_file():
-            raise FileNotFoundError(f"{path} is not a run folder: it has no run.json; give the folder of a vitrim run")
+            raise FileNotFoundError(
+                f"{path} is not a run folder: it has no run.json; give the folder of a vitrim run"
+            )
         return folder
 
     def clear_leftovers(self) -> None:
@@ -62,8 +64,6 @@ class RunFolder:
         for place in (self.path, self.checkpoints):
             for entry in filter(leftover, place.glob(".*.*")):
                 entry.unlink(missing_ok=True)
-
-    # run.json ---------------------------------------------------------------------------------------------------------
 
     def record(self) -> dict[str, Any]:
         try:
@@ -76,8 +76,6 @@ class RunFolder:
 
     def write_record(self, record: Mapping[str, Any]) -> None:
         write_whole(self.record_file, (json.dumps(record, indent=2) + "\n").encode())
-
-    # history.jsonl ----------------------------------------------------------------------------------------------------
 
     def history(self) -> list[dict[str, Any]]:
         """One row per finished epoch; a line cut off by a kill is left out."""
@@ -92,7 +90,7 @@ class RunFolder:
         return rows
 
     def append_history(self, row: Mapping[str, Any]) -> None:
-        with writing(self.history_file), open(self.history_file, "a", encoding="utf-8") as file:
+        with writing(self.history_file), self.history_file.open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
             file.flush()
             os.fsync(file.fileno())
@@ -101,8 +99,6 @@ class RunFolder:
         """Keep the rows of the first `epochs` epochs."""
         rows = [row for row in self.history() if row["epoch"] <= epochs]
         write_whole(self.history_file, "".join(json.dumps(row) + "\n" for row in rows).encode())
-
-    # checkpoints/ -----------------------------------------------------------------------------------------------------
 
     def save_checkpoint(self, epoch: int, state: Mapping[str, Any]) -> None:
         """The state after `epoch` epochs; older ones are removed once this one is safe."""
@@ -188,7 +184,9 @@ def writing(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise OSError(error.errno, f"cannot write {str(path)!r}: {error.strerror}; what was there is unchanged") from error
+        raise OSError(
+            error.errno, f"cannot write {str(path)!r}: {error.strerror}; what was there is unchanged"
+        ) from error
 
 
 def leftover(path: Path) -> bool:

@@ -1,7 +1,7 @@
-"""`train`: from a backbone, data and a composition to a run folder with a trained model. The loop is plain and readable.
+"""`train`: from a backbone, data and methods to a run folder with a trained model, in one readable loop.
 
-Whatever happens in epoch e depends on the seed, on e and on the state after epoch e-1, and on nothing else: so a run that
-was stopped and resumed ends with the same weights as one that was not.
+Whatever happens in epoch e depends on the seed, on e and on the state after epoch e-1, and on nothing else:
+so a run that was stopped and resumed ends with the same weights as one that was not.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def train(
     Args:
         model: what `compose` takes as backbone; the bundled one if not given.
         data: a data spec such as "folder:PATH", or an opened data source; the bundled digits if not given.
-        recipe: a name in `RECIPES`, which brings methods and training settings. Or:
+        recipe: a name in `RECIPES`, which brings methods and training settings. Instead of it:
         methods: the methods themselves, as objects or text; an empty list trains the classifier alone.
         out: the run folder to make; a fresh one under runs/ if not given.
         training: a `Training`, or only the settings that differ from the recipe, such as {"epochs": 10}.
@@ -82,9 +82,10 @@ def train(
         quiet: print nothing.
 
     Raises:
-        ValueError, FileNotFoundError, OSError, FloatingPointError: one sentence about what is wrong and what to do.
+        ValueError, FileNotFoundError, OSError, FloatingPointError: in one sentence, what is wrong and what
+            to do about it.
 
-    >>> run = train(data="folder:flowers", recipe="sparse-tuning", training={"epochs": 20}, out="runs/flowers")
+    >>> train(data="folder:flowers", recipe="sparse-tuning", training={"epochs": 20}, out="runs/flowers")
     """
     asked = Asked(
         model=model if isinstance(model, str | None) else f"{type(model).__name__} given as a module",
@@ -121,7 +122,7 @@ def fit(
     model: StagedViT, source: DataSource, training: Training, folder: RunFolder, record: Mapping[str, Any],
     accelerator: Accelerator, quiet: bool,
 ) -> Run:  # fmt: skip
-    """Train from the last checkpoint of `folder` (or from the start) to the end, measure, and write the results."""
+    """Train from the last checkpoint of `folder`, or from the start, to the end; measure; write results."""
     batches = training_batches(model, source, training)
     validation = validation_batches(model, source, training)
     from accelerate.utils import set_seed
@@ -187,7 +188,11 @@ def finish(
         fill(model, folder.best(epoch)["weights"])
     split = "test" if "test" in source.splits else "val"
     images = source.split(split).with_transform(eval_transform(model.preprocess))
-    metrics = measure(model, accelerator.prepare(ordered_batches(images, training.batch_size, training.workers)), accelerator)
+    metrics = measure(
+        model,
+        accelerator.prepare(ordered_batches(images, training.batch_size, training.workers)),
+        accelerator,
+    )
     results = result_record(split, epoch, metrics)
     if accelerator.is_main_process:
         save(model, folder.model_file, extra={"results": results, "data": source.spec})
@@ -198,7 +203,7 @@ def finish(
 
 
 class WithLoss(nn.Module):
-    """Images and labels in, the loss out: one module, so that data parallelism sees the whole forward pass."""
+    """Images and labels in, the loss out: one module, so data parallelism sees the whole forward pass."""
 
     def __init__(self, model: StagedViT, label_smoothing: float) -> None:
         super().__init__()

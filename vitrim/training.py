@@ -1,13 +1,15 @@
 """Every training setting, as data: one frozen dataclass and the learning-rate curve it describes.
 
-A recipe carries a `Training`; `vitrim train` turns each field into an option of the same name; the run folder stores
-it. Nothing here imports torch, so the command line can read names, defaults and explanations without waiting.
+A recipe carries a `Training`; `vitrim train` turns each field into an option of the same name; the run folder
+stores it. Nothing here imports torch, so the command line can read names, defaults and explanations without
+waiting.
 """
 
 from __future__ import annotations
 
 import ast
 import inspect
+import itertools
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
@@ -38,8 +40,10 @@ class Training:
     warmup_lr: float = 1e-6
     """learning rate the warm-up starts from"""
     schedule: Schedule = "cosine"
-    """cosine: falls from lr to min_lr, set at every step; constant: stays at lr after the warm-up; release: as the
-    papers' released code runs it (set once per epoch and one epoch late, so lr itself is never reached)"""
+    """cosine: falls from lr to min_lr, set at every step; constant: stays at lr after the warm-up; release:
+    as the papers' released code runs it (set once per epoch and one epoch late, so lr itself is never
+    reached)
+    """
     weight_decay: float = 1e-4
     """AdamW's weight decay, on every trained parameter"""
     label_smoothing: float = 0.0
@@ -47,7 +51,9 @@ class Training:
     clip_grad: float | None = None
     """largest norm of the gradient, longer ones are scaled down; not given: no limit"""
     augment: Augment = "none"
-    """random changes of training images: none, flip (left-right), crop (random crop and flip), rand (RandAugment)"""
+    """random changes of training images: none, flip (left-right), crop (random crop and flip), rand
+    (RandAugment)
+    """
     drop_last: bool = True
     """leave out the last batch of an epoch when it is not full"""
     precision: Precision = "no"
@@ -130,7 +136,7 @@ class Training:
         for name in changes:
             if name not in known:
                 raise ValueError(f"no training setting {name!r}; {did_you_mean(name, known)}")
-        return replace(self, **changes)  # type: ignore[arg-type]  # the names are checked here, the values above
+        return replace(self, **changes)  # type: ignore[arg-type]  # names checked here, values above
 
     def to_json(self) -> dict[str, object]:
         return asdict(self)
@@ -149,8 +155,12 @@ def explanations() -> dict[str, str]:
     tree = ast.parse(inspect.getsource(Training))
     lines = tree.body[0].body  # type: ignore[attr-defined]  # the class statement
     found: dict[str, str] = {}
-    for field, text in zip(lines, lines[1:], strict=False):
-        if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name) and isinstance(text, ast.Expr):
+    for field, text in itertools.pairwise(lines):
+        if (
+            isinstance(field, ast.AnnAssign)
+            and isinstance(field.target, ast.Name)
+            and isinstance(text, ast.Expr)
+        ):
             found[field.target.id] = " ".join(str(ast.literal_eval(text.value)).split())
     return found
 

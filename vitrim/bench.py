@@ -1,0 +1,114 @@
+"""Measured speed, side by side: the candidates take turns on the same images, so that a noisy machine is
+noisy for all.
+
+The figure is the median over rounds of (time of the candidate / time of the first one in the same round),
+with quartiles. Absolute times depend on the moment; ratios of one run do not.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+
+import torch
+from torch import Tensor, nn
+
+from vitrim.compose import merge
+from vitrim.devices import pick_device
+from vitrim.stage import StagedViT
+
+LEAST_SECONDS = 0.05  # of one measurement; shorter ones are repeated
+
+
+@dataclass(frozen=True)
+class Speed:
+    """How one candidate did against the first."""
+
+    name: str
+    ratio: float
+    """median over rounds of its time divided by the first candidate's"""
+    quartiles: tuple[float, float]
+    cpu_ratio: float
+    """the same with the processor time of this process instead of the clock"""
+    images_per_second: float
+    """median; of this moment and this machine only"""
+
+    def to_json(self) -> dict[str, object]:
+        return asdict(self)
+
+
+@torch.inference_mode()
+def compare(candidates: Mapping[str, nn.Module], images: Tensor, rounds: int = 9) -> list[Speed]:
+    """Time the candidates in turn on the same batch; the first one is what the others are compared with."""
+    if rounds < 3:
+        raise ValueError(f"rounds must be at least 3 for a median and quartiles, got {rounds}")
+    repeats = max(_repeats(model, images) for model in candidates.values())
+    walls: dict[str, list[float]] = {name: [] for name in candidates}
+    cpus: dict[str, list[float]] = {name: [] for name in candidates}
+    for _ in range(rounds):
+        for name, model in candidates.items():
+            wall, cpu = _measure(model, images, repeats)
+            walls[name].append(wall)
+            cpus[name].append(cpu)
+    first = next(iter(candidates))
+    return [
+        _speed(name, walls[name], walls[first], cpus[name], cpus[first], len(images)) for name in candidates
+    ]
+
+
+def bench(
+    model: StagedViT, batch_size: int = 8, rounds: int = 9, device: str | None = None
+) -> tuple[Speed, ...]:
+    """The plain backbone against the composed model, and against the composed model with everything folded
+    that folds.
+    """
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+    place = pick_device(device)
+    folded = merge(model).to(place).eval()
+    candidates: dict[str, nn.Module] = {"plain backbone": folded.vit}
+    composed = model.to(place).eval()
+    candidates["as trained"] = composed
+    if len(folded.methods) < len(model.methods):
+        candidates["folded"] = folded
+    size = model.preprocess.image_size
+    images = torch.randn(
+        batch_size, model.preprocess.channels, *size, generator=torch.Generator().manual_seed(0)
+    )
+    return tuple(compare(candidates, images.to(place), rounds))
+
+
+def _measure(model: nn.Module, images: Tensor, repeats: int) -> tuple[float, float]:
+    _wait(images.device)
+    wall, cpu = time.perf_counter(), time.process_time()
+    for _ in range(repeats):
+        model(images)
+    _wait(images.device)
+    return (time.perf_counter() - wall) / repeats, (time.process_time() - cpu) / repeats
+
+
+def _repeats(model: nn.Module, images: Tensor) -> int:
+    """Calls per measurement; also warms up."""
+    _measure(model, images, 2)
+    return max(1, round(LEAST_SECONDS / _measure(model, images, 1)[0]))
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def _speed(
+    name: str,
+    walls: list[float],
+    first_walls: list[float],
+    cpus: list[float],
+    first_cpus: list[float],
+    images: int,
+) -> Speed:
+    ratios = [wall / first for wall, first in zip(walls, first_walls, strict=True)]
+    low, _, high = statistics.quantiles(ratios, n=4)
+    cpu = statistics.median(ours / first for ours, first in zip(cpus, first_cpus, strict=True))
+    return Speed(name, statistics.median(ratios), (low, high), cpu, images / statistics.median(walls))

@@ -1,0 +1,167 @@
+"""The command `vitrim`: finds the verb, reads its options, and turns every error into one sentence.
+
+A verb is a module in `vitrim/verbs/` with a `DESCRIPTION`, `EXAMPLES`, `options(parser)` and `run(chosen)`.
+It is imported only when it is used, and imports torch only when it runs: help must not keep anyone waiting.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import sys
+import textwrap
+from collections.abc import Sequence
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from vitrim.checks import did_you_mean
+
+if TYPE_CHECKING:
+    from jsonargparse import ArgumentParser, Namespace
+
+VERBS = {
+    "demo": "see what vitrim does: train, compare and measure on bundled data, in about two minutes",
+    "train": "adapt a pretrained Vision Transformer to your images",
+    "evaluate": "measure the accuracy of a trained model",
+    "predict": "name what is on pictures",
+    "costs": "parameters, operations and tokens of a composition, without weights or data",
+    "bench": "measured speed, side by side with the plain backbone",
+    "report": "a page about finished runs, to open in a browser",
+    "list": "the recipes, methods, models, kinds of data and training settings there are",
+}
+
+OVERVIEW = """\
+vitrim adapts Vision Transformers with few parameters to train and few tokens to run.
+
+usage: vitrim VERB [options]          vitrim VERB --help explains a verb
+
+{verbs}
+
+first steps:
+  vitrim demo
+  vitrim train --data folder:PATH --out runs/mine      PATH holds one folder of pictures per class
+  vitrim predict runs/mine PICTURE.jpg
+
+Options have the names of the Python arguments. --config FILE.yaml reads them from a file, --print_config
+shows them.
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; the exit code is 0, 2 after a refusal, 130 after Ctrl-C, 1 after an error of vitrim
+    itself.
+    """
+    try:
+        run_command(list(sys.argv[1:] if arguments is None else arguments))
+    except KeyboardInterrupt as stop:
+        complain(str(stop) or "stopped")
+        return 130
+    except BrokenPipeError:  # the reader of our output, such as head, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as error:
+        if os.environ.get("VITRIM_DEBUG"):
+            raise
+        complain(sentence(error))
+        return 2 if isinstance(error, EXPECTED) else 1
+    return 0
+
+
+def run_command(arguments: list[str]) -> None:
+    verb = arguments[0] if arguments else "--help"
+    if verb in ("-h", "--help", "help"):
+        verbs = "\n".join(f"  {name:<9} {line}" for name, line in VERBS.items())
+        sys.stdout.write(OVERVIEW.format(verbs=verbs))
+    elif verb == "--version":
+        from vitrim import __version__
+
+        sys.stdout.write(f"vitrim {__version__}\n")
+    elif verb not in VERBS:
+        raise ValueError(f"no verb {verb!r}; {did_you_mean(verb, VERBS)}")
+    else:
+        module = import_module(f"vitrim.verbs.{verb}")
+        module.run(read_options(verb, arguments[1:]))
+
+
+def read_options(verb: str, arguments: Sequence[str]) -> Namespace:
+    """The options given, with those of --config; a refusal is one sentence."""
+    parser = make_parser(verb)
+    known = [
+        option[2:] for action in parser._actions for option in action.option_strings if option[:2] == "--"
+    ]
+    try:
+        return parser.parse_args(with_underscores(arguments))
+    except argparse.ArgumentError as error:
+        raise ValueError(option_sentence(str(error), known)) from error
+
+
+def make_parser(verb: str) -> ArgumentParser:
+    """The options of one verb."""
+    from jsonargparse import ArgumentParser
+
+    module = import_module(f"vitrim.verbs.{verb}")
+    parser = ArgumentParser(
+        prog=f"vitrim {verb}",
+        description=textwrap.dedent(module.DESCRIPTION).strip(),
+        epilog="examples:\n" + textwrap.indent(textwrap.dedent(module.EXAMPLES).strip(), "  "),
+        formatter_class=Help,
+        exit_on_error=False,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--config", action="config", metavar="FILE", help="read options from a YAML file")
+    module.options(parser)
+    return parser
+
+
+class Help(argparse.RawDescriptionHelpFormatter):
+    """Help as it is written, wide enough to read."""
+
+    def __init__(self, prog: str, **settings: int) -> None:
+        super().__init__(prog, **{"max_help_position": 30, "width": 110, **settings})
+
+
+def with_underscores(arguments: Sequence[str]) -> list[str]:
+    """--batch-size is --batch_size: option names are written as in Python, and accepted with dashes."""
+    changed = []
+    for argument in arguments:
+        name, equals, value = argument.partition("=")
+        is_option = re.fullmatch(r"--[a-z][a-z0-9_-]*", name)
+        changed.append("--" + name[2:].replace("-", "_") + equals + value if is_option else argument)
+    return changed
+
+
+def sentence(error: BaseException) -> str:
+    """What to tell the user: the message without the machinery around it."""
+    if isinstance(error, OSError) and error.strerror:
+        named = error.filename is not None and str(error.filename) not in error.strerror
+        return f"{error.strerror}: {error.filename}" if named else error.strerror
+    if isinstance(error, EXPECTED):
+        return str(error)
+    name = type(error).__name__
+    return f"vitrim failed with {name}: {error}; VITRIM_DEBUG=1 shows where, and a report of it is welcome"
+
+
+def option_sentence(message: str, known: Sequence[str]) -> str:
+    """The option parser's message in one line."""
+    unknown = re.search(r"^(?:unrecognized arguments: --(\w+)|Option '(\w+)' is not accepted)", message)
+    if unknown:
+        name = unknown[1] or unknown[2]
+        return f"no option {name!r}; {did_you_mean(name, known)}"
+    key = re.search(r'Parser key "([^"]+)"', message)
+    given = re.search(r"Given value: (.*)", message)
+    wanted = re.findall(r"Expected a <class '(\w+)'>", message)
+    if key and given and wanted:
+        words = " or ".join(KINDS_OF_VALUE.get(kind, kind) for kind in wanted if kind != "NoneType")
+        return f"--{key[1]} takes {words}, got {given[1]!r}"
+    return " ".join(message.split())
+
+
+KINDS_OF_VALUE = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "text"}
+
+EXPECTED = (ValueError, OSError, ImportError, FloatingPointError)
+
+
+def complain(message: str) -> None:
+    sys.stdout.flush()
+    sys.stderr.write(f"vitrim: {message}\n")

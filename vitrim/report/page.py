@@ -1,0 +1,116 @@
+"""The page itself: no scripts, no links to elsewhere, pictures inside."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping, Sequence
+from dataclasses import astuple
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from vitrim.data import open_data
+from vitrim.opening import open_model
+from vitrim.report.figures import curves, kept_patches
+from vitrim.report.summary import HEADINGS, in_words, name_of, rows
+from vitrim.run_folder import RunFolder
+from vitrim.saving import write_whole
+
+STYLE = """
+:root { color-scheme: light; }
+body { font: 16px/1.5 system-ui, sans-serif; color: #222; background: #fff; max-width: 60rem;
+       margin: 2rem auto; padding: 0 1rem; }
+h1 { font-size: 1.6rem; } h2 { font-size: 1.15rem; margin-top: 2.2rem; }
+table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
+th, td { text-align: right; padding: .35rem .6rem; border-bottom: 1px solid #ddd; font-weight: normal; }
+th { color: #555; font-size: .85rem; vertical-align: bottom; }
+th:first-child, td:first-child { text-align: left; padding-left: 0; }
+tbody tr:first-child { background: #eef5f7; font-weight: 600; }
+tbody tr:first-child td { font-weight: inherit; }
+img { max-width: 100%; height: auto; }
+dl { display: grid; grid-template-columns: max-content 1fr; gap: .1rem 1rem; font-size: .9rem; }
+dt { color: #555; } dd { margin: 0; overflow-wrap: anywhere; }
+.note { color: #555; font-size: .9rem; }
+"""
+
+
+def write_report(runs: Sequence[str | Path], out: str | Path | None = None) -> Path:
+    """Write the page about one or several finished runs; into the folder of the first one if not told
+    where.
+    """
+    if not runs:
+        raise ValueError("no runs were given; name the folders of finished runs")
+    folders = [RunFolder.open(run) for run in runs]
+    records = [_finished(folder) for folder in folders]
+    file = Path(out) if out is not None else folders[0].path / "report.html"
+    source = open_data(records[0]["settings"]["data"], root=records[0]["settings"]["root"])
+    kept = kept_patches(open_model(folders[0].path), source)
+    histories = {name_of(record): folder.history() for record, folder in zip(records, folders, strict=True)}
+    write_whole(file, page(records, curves(histories), kept).encode())
+    return file
+
+
+def _finished(folder: RunFolder) -> dict[str, Any]:
+    record = folder.record()
+    if record["status"] != "finished":
+        raise ValueError(f"the run {folder.path} has not finished; continue it with resume")
+    return record
+
+
+def page(records: Sequence[Mapping[str, Any]], learning: bytes, kept: bytes | None) -> str:
+    first = records[0]
+    title = f"{name_of(first)} on {first['data']['spec']}"
+    parts = [f"<h1>{escape(title)}</h1>", *(f"<p>{escape(line)}</p>" for line in in_words(records))]
+    parts += ["<h2>Side by side</h2>", _table(records)]
+    parts.append(
+        '<p class="note">Time: median ratio to the plain backbone, measured in turns. '
+        "GMACs: billions of multiply-adds as executed. Full fine-tuning was not run; its costs are known without.</p>"
+    )
+    parts += ["<h2>Learning</h2>", _image(learning, "training loss and validation accuracy by epoch")]
+    if kept is not None:
+        parts += [
+            "<h2>What the model looks at</h2>",
+            "<p>The patches left after each block that shortens the sequence. Patches that share one token are "
+            "shown in their common mean colour, dropped ones in white. Above each image: its class.</p>",
+            _image(kept, "test images with the patches kept after each reducing block"),
+        ]
+    parts += ["<h2>What was run</h2>", *(_facts(record) for record in records)]
+    head = f'<meta charset="utf-8"><title>{escape(title)}</title><style>{STYLE}</style>'
+    viewport = '<meta name="viewport" content="width=device-width, initial-scale=1">'
+    body = "\n".join(parts)
+    return f'<!doctype html>\n<html lang="en"><head>{head}{viewport}</head>\n<body>\n{body}\n</body></html>\n'
+
+
+def _table(records: Sequence[Mapping[str, Any]]) -> str:
+    head = "".join(f"<th>{escape(text)}</th>" for text in astuple(HEADINGS))
+    lines = ["".join(f"<td>{escape(text)}</td>" for text in astuple(row)) for row in rows(records)]
+    body = "".join(f"<tr>{line}</tr>" for line in lines)
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def _image(png: bytes, words: str) -> str:
+    return f'<img alt="{escape(words)}" src="data:image/png;base64,{base64.b64encode(png).decode()}">'
+
+
+def _facts(record: Mapping[str, Any]) -> str:
+    settings, images = record["settings"], record["data"]["images"]
+    training = ", ".join(
+        f"{name} {value}" for name, value in settings["training"].items() if value is not None
+    )
+    machine = record["machine"]
+    facts = {
+        "run": name_of(record),
+        "methods": ", ".join(settings["methods"]) or "none: only the classifier trains",
+        "backbone": f"{settings['model']}, {record['backbone']['kind']} weights",
+        "data": f"{record['data']['spec']}: "
+        + ", ".join(f"{count:,} {name}" for name, count in images.items()),
+        "training": training,
+        "weights kept": f"epoch {record['results']['epoch']} ({settings['training']['select']})",
+        "tokens after each block": " ".join(map(str, record["costs"]["tokens"])),
+        "time": f"{record['seconds_per_epoch']:.1f} s per epoch on {machine.get('gpu', machine['cpu'])}, "
+        f"{machine['threads']} threads",
+        "versions": ", ".join(f"{name} {number}" for name, number in record["versions"].items()),
+    }
+    return (
+        "<dl>" + "".join(f"<dt>{escape(k)}</dt><dd>{escape(str(v))}</dd>" for k, v in facts.items()) + "</dl>"
+    )

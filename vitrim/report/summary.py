@@ -1,0 +1,108 @@
+"""The figures of runs side by side, and what they mean in plain words. The terminal and the page show the
+same ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+FLOAT32 = 4  # bytes
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the comparison, as text."""
+
+    name: str
+    accuracy: str
+    trained: str
+    file: str
+    gmacs: str
+    time: str
+
+
+HEADINGS = Row(
+    "", "test accuracy", "trained parameters", "file per task", "GMACs per image", "measured time per image"
+)
+
+
+def name_of(record: Mapping[str, Any]) -> str:
+    settings = record["settings"]
+    methods = ", ".join(text.split("(")[0] for text in settings["methods"])
+    name = settings["recipe"] or methods or "linear"
+    return "linear probing" if name == "linear" else str(name)
+
+
+def rows(records: Sequence[Mapping[str, Any]]) -> list[Row]:
+    """A line for each run, and one for the plain backbone trained in full, whose costs need no training to
+    know.
+    """
+    lines = [_row(record) for record in records]
+    plain = records[0]["costs"]["plain"]
+    full = Row(
+        "full fine-tuning",
+        "not run",
+        f"{plain['total_parameters']:,} (100 %)",
+        megabytes(FLOAT32 * plain["total_parameters"]),
+        f"{plain['gmacs']:.3f}",
+        "1",
+    )
+    return [*lines, full]
+
+
+def _row(record: Mapping[str, Any]) -> Row:
+    found, plain = record["costs"], record["costs"]["plain"]
+    share = 100 * found["trained_parameters"] / plain["total_parameters"]
+    speed = speed_of(record)
+    return Row(
+        name_of(record),
+        f"{100 * record['results']['top1']:.2f} %",
+        f"{found['trained_parameters']:,} ({share:.2g} %)",
+        megabytes(record["model_bytes"]),
+        f"{found['gmacs']:.3f}",
+        f"{speed['ratio']:.2f}" if speed else "1" if not record["settings"]["methods"] else "not measured",
+    )
+
+
+def in_words(records: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What was gained by the first run, in sentences; the second one, if any, is what it is compared with."""
+    ours, results = records[0], records[0]["results"]
+    found, plain = ours["costs"], ours["costs"]["plain"]
+    name = name_of(ours)
+    said = (
+        f"{name} gets {100 * results['top1']:.1f} % of {results['images']:,} {results['split']} images right"
+    )
+    others = [f"{name_of(record)} {100 * record['results']['top1']:.1f} %" for record in records[1:]]
+    sentences = [said + (f"; {', '.join(others)} with the same frozen backbone." if others else ".")]
+    whole = FLOAT32 * plain["total_parameters"]
+    sentences.append(
+        f"It trained {found['trained_parameters']:,} parameters where full fine-tuning trains "
+        f"{plain['total_parameters']:,}, and the file for this task has {megabytes(ours['model_bytes'])} "
+        f"instead of {megabytes(whole)}."
+    )
+    change = 100 * (found["gmacs"] / plain["gmacs"] - 1)
+    worded = f"{abs(change):.0f} % {'fewer' if change < 0 else 'more'}"
+    sentences.append(
+        f"One image takes {found['gmacs']:.3f} GMACs (billion multiply-adds) instead of {plain['gmacs']:.3f}: "
+        f"{worded}."
+    )
+    speed = speed_of(ours)
+    if speed:
+        low, high = speed["quartiles"]
+        sentences.append(
+            f"Measured here, it needs {speed['ratio']:.2f} of the plain backbone's time "
+            f"(half of the rounds between {low:.2f} and {high:.2f})."
+        )
+    return sentences
+
+
+def speed_of(record: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """The measured speed of the trained model, folded if it folds, where it was measured."""
+    measured = [speed for speed in record.get("speed", []) if speed["name"] != "plain backbone"]
+    return measured[-1] if measured else None
+
+
+def megabytes(size: float) -> str:
+    return f"{size / 1e6:.2f} MB"

@@ -1,0 +1,62 @@
+"""vitrim costs"""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING
+
+from vitrim.verbs.shared import composition_options
+
+if TYPE_CHECKING:
+    from jsonargparse import ArgumentParser, Namespace
+
+    from vitrim.costs import Costs
+
+DESCRIPTION = """
+Count what a composition trains and what it costs to run, beside the plain backbone. Needs no weights, data or
+GPU. One multiply-accumulate counts as one operation (papers print the same number as GFLOPs).
+"""
+
+EXAMPLES = """
+vitrim costs --model vit_base_patch16_224 --recipe sparse-tuning
+vitrim costs --model vit_small_patch16_224 --method "LoRA(rank=4)" --method "EViT(keep=0.5, at=(4, 8))"
+"""
+
+
+def options(parser: ArgumentParser) -> None:
+    composition_options(parser)
+    parser.add_argument(
+        "--classes",
+        type=int | None,
+        metavar="N",
+        help="classes of a fresh classifier; not given: the backbone's own",
+    )
+
+
+def run(chosen: Namespace) -> None:
+    import torch
+    from rich.console import Console
+    from rich.table import Table
+
+    from vitrim.costs import costs
+    from vitrim.plan import Asked, compose_asked
+
+    def counted(methods: list[str] | None, recipe: str | None) -> Costs:
+        asked = Asked(model=chosen.model, methods=methods, recipe=recipe, image_size=chosen.image_size)
+        with torch.device("meta") if chosen.weights is None else contextlib.nullcontext():
+            return costs(compose_asked(asked, chosen.classes))
+
+    ours = counted(chosen.method, chosen.recipe)
+    plain = counted([], None)
+    table = Table("", "composed", "plain backbone", box=None, pad_edge=False)
+    table.add_row("parameters that train", f"{ours.trained:,}", "")
+    table.add_row("  without the classifier", f"{ours.trained - ours.trained_head:,}", "")
+    table.add_row("parameters in all", f"{ours.total:,}", f"{plain.total:,}")
+    table.add_row("GMACs as executed", f"{ours.gmacs:.3f}", f"{plain.gmacs:.3f}")
+    table.add_row("GMACs as papers count", f"{ours.gmacs_paper:.3f}", f"{plain.gmacs_paper:.3f}")
+    table.add_row("  share of the plain one", f"{ours.gmacs_paper / plain.gmacs_paper:.3f}", "1")
+    Console().print(table)
+    tokens = " ".join(map(str, ours.tokens))
+    Console(soft_wrap=True).print(
+        f"tokens after each block: {tokens} (plain: {plain.tokens[-1]} everywhere)", highlight=False
+    )

@@ -1,0 +1,91 @@
+"""vitrim list"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+from vitrim.checks import did_you_mean
+
+if TYPE_CHECKING:
+    from jsonargparse import ArgumentParser, Namespace
+
+DESCRIPTION = "Show what there is to choose from."
+
+EXAMPLES = """
+vitrim list
+vitrim list methods
+"""
+
+
+def options(parser: ArgumentParser) -> None:
+    parser.add_argument("what", nargs="?", type=str | None, metavar="WHAT", help="one of " + ", ".join(LISTS))
+
+
+def run(chosen: Namespace) -> None:
+    if chosen.what is not None and chosen.what not in LISTS:
+        raise ValueError(f"no list of {chosen.what!r}; {did_you_mean(chosen.what, LISTS)}")
+    for name in [chosen.what] if chosen.what else LISTS:
+        lines = "\n".join(f"  {line}" for line in LISTS[name]())
+        sys.stdout.write(f"{name}\n{lines}\n\n")
+
+
+def recipes() -> Iterator[str]:
+    from vitrim.recipes import RECIPES
+
+    for name, recipe in RECIPES.items():
+        yield f"{name}: {recipe.advice}"
+        yield f"    {', '.join(map(repr, recipe.methods)) or 'no methods: the classifier alone'}"
+        yield f"    follows {recipe.follows}"
+
+
+def methods() -> Iterator[str]:
+    from vitrim.methods import METHODS, REDUCERS
+
+    for name, method in METHODS.items():
+        first = (method.__doc__ or "").strip().splitlines()[0]
+        kind = "fewer tokens" if name in REDUCERS else "few parameters"
+        yield f"{name} ({kind}): {first}"
+        yield f"    {method()!r}"
+
+
+def models() -> Iterator[str]:
+    from vitrim.backbones import BUNDLED
+
+    yield f"{BUNDLED}: bundled, 96 pixels, pretrained on images drawn by formula"
+    yield "any Vision Transformer of timm by its name (vit, deit, dinov2, dinov3, eva02, clip, siglip ...),"
+    yield "    with --pretrained or --weights FILE"
+    yield "a checkpoint file named after its model, such as vit_small_patch16_224.safetensors"
+
+
+def data() -> Iterator[str]:
+    from vitrim.data import KINDS
+
+    for name, opener in KINDS.items():
+        yield f"{name}: {summary(opener.__module__)}"
+
+
+def summary(module: str) -> str:
+    """The first sentence of a module's docstring, where each kind of data explains its spec."""
+    text = (sys.modules[module].__doc__ or "").strip().splitlines()[0]
+    return text.partition(": ")[2] or text
+
+
+def settings() -> Iterator[str]:
+    from dataclasses import fields
+
+    from vitrim.training import Training, explanations
+
+    texts = explanations()
+    for field in fields(Training):
+        yield f"{field.name} = {field.default}: {texts[field.name]}"
+
+
+LISTS: dict[str, Callable[[], Iterator[str]]] = {
+    "recipes": recipes,
+    "methods": methods,
+    "models": models,
+    "data": data,
+    "settings": settings,
+}

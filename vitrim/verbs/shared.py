@@ -1,0 +1,100 @@
+"""Options that several verbs have, so that they are called and explained the same everywhere."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any, get_type_hints
+
+from vitrim.training import CHOICES, Training, explanations
+
+if TYPE_CHECKING:
+    from jsonargparse import ArgumentParser, Namespace
+
+
+def composition_options(parser: ArgumentParser) -> None:
+    """What is adapted, and how."""
+    group = parser.add_argument_group("the model")
+    group.add_argument(
+        "--model",
+        type=str | None,
+        metavar="NAME_OR_FILE",
+        help="backbone: a timm model name, or a checkpoint file named after its model; "
+        "not given: the bundled one",
+    )
+    group.add_argument("--pretrained", action="store_true", help="let timm download the weights of --model")
+    group.add_argument(
+        "--weights",
+        type=str | None,
+        metavar="FILE",
+        help="weights of --model: a safetensors, pth or npz file",
+    )
+    group.add_argument(
+        "--image_size",
+        type=int | tuple[int, int] | None,
+        metavar="PIXELS",
+        help='side of the images, or "[height, width]"; not given: what the backbone was made for',
+    )
+    group.add_argument(
+        "--recipe",
+        type=str | None,
+        metavar="NAME",
+        help="methods and training settings that belong together; vitrim list recipes shows them",
+    )
+    group.add_argument(
+        "--method",
+        action="append",
+        type=str,
+        metavar="TEXT",
+        help='a method instead of a recipe, such as "EViT(keep=0.7, at=(3, 6, 9))" or LoRA; may be repeated; '
+        "vitrim list methods shows them",
+    )
+
+
+def data_options(parser: ArgumentParser) -> None:
+    group = parser.add_argument_group("the images")
+    group.add_argument(
+        "--data",
+        type=str | None,
+        metavar="SPEC",
+        help="digits (bundled), folder:PATH (one folder per class, with or without train, val and test folders "
+        "above) or vtab:TASK; vitrim list data shows all kinds",
+    )
+    group.add_argument(
+        "--root", type=str | None, metavar="PATH", help="where the files of kinds such as vtab are"
+    )
+
+
+def training_options(parser: ArgumentParser) -> None:
+    """One option for each field of `Training`."""
+    group = parser.add_argument_group("training settings (not given: as the recipe says)")
+    texts, types = explanations(), get_type_hints(Training)
+    for field in fields(Training):
+        metavar = (
+            "{" + ",".join(CHOICES[field.name]) + "}" if field.name in CHOICES else METAVARS.get(field.name)
+        )
+        group.add_argument(
+            f"--{field.name}",
+            type=types[field.name] | None,
+            default=None,
+            metavar=metavar or field.name.rsplit("_", 1)[-1].upper(),
+            help=texts[field.name].replace("%", "%%") + usual(field.default),
+        )
+
+
+METAVARS = {
+    "drop_last": "true|false",
+    "gradient_checkpointing": "true|false",
+    "batch_size": "N",
+    "epochs": "N",
+}
+
+
+def usual(default: object) -> str:
+    """The default, where it is not explained as "not given" already."""
+    return "" if default is None else f" (usually {str(default).lower()})"
+
+
+def training_changes(chosen: Namespace) -> dict[str, Any]:
+    """The training settings that were given."""
+    values = {field.name: chosen[field.name] for field in fields(Training)}
+    return {name: value for name, value in values.items() if value is not None}

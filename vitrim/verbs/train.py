@@ -1,0 +1,66 @@
+"""vitrim train"""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+from vitrim.verbs.shared import composition_options, data_options, training_changes, training_options
+
+if TYPE_CHECKING:
+    from jsonargparse import ArgumentParser, Namespace
+
+DESCRIPTION = """
+Adapt a pretrained Vision Transformer to your images. The backbone stays as it is; a recipe adds a few
+parameters that are trained, and may shorten the sequence of image patches so that everything runs faster.
+Writes a run folder with the model, the figures of every epoch and a record of what was run. Stopped at any
+moment, it goes on with --resume.
+"""
+
+EXAMPLES = """
+vitrim train --data folder:flowers --out runs/flowers
+vitrim train --data folder:flowers --model vit_small_patch16_224 --pretrained --recipe lora --epochs 30
+vitrim train --method "LoRA(rank=4)" --method "EViT(keep=0.5, at=(4, 8))" --lr 0.002 --seed 1
+vitrim train --resume --out runs/flowers
+"""
+
+
+def options(parser: ArgumentParser) -> None:
+    composition_options(parser)
+    data_options(parser)
+    run = parser.add_argument_group("the run")
+    run.add_argument(
+        "--out", type=str | None, metavar="FOLDER", help="run folder to make; not given: a new one in runs/"
+    )
+    run.add_argument(
+        "--resume", action="store_true", help="continue the run in --out; settings are taken from there"
+    )
+    run.add_argument("--cpu", action="store_true", help="stay on the CPU where there is a GPU")
+    run.add_argument("--quiet", action="store_true", help="print the result alone")
+    training_options(parser)
+
+
+def run(chosen: Namespace) -> None:
+    from vitrim.train import train
+
+    finished = train(
+        model=chosen.model,
+        data=chosen.data,
+        recipe=chosen.recipe,
+        methods=chosen.method,
+        out=chosen.out,
+        training=training_changes(chosen),
+        pretrained=True if chosen.pretrained else None,
+        weights=chosen.weights,
+        image_size=chosen.image_size,
+        root=chosen.root,
+        resume=chosen.resume,
+        cpu=chosen.cpu,
+        quiet=chosen.quiet,
+    )
+    results = finished.record["results"]
+    sys.stdout.write(
+        f"{results['split']}: {100 * results['top1']:.2f} % right, {100 * results['mean_per_class']:.2f} % "
+        f"averaged over classes ({results['images']:,} images, weights of epoch {results['epoch']})\n"
+        f"model: {finished.folder / 'model.safetensors'}, {finished.record['model_bytes'] / 1e6:.2f} MB\n"
+    )
