@@ -156,7 +156,6 @@ EXECUTED = [
     ("average", "EViT(keep=0.7); DenseAdapter(width=4, fusion='output')"),
     ("vit", "ToMe(r=3); LoRA(rank=4)"),
     ("vit", "Bipartite(at=(6,)); Adapter(width=4)"),
-    ("qk-norm", "Pool(at=(6,)); Adapter(width=4)"),
     ("vit", "DynamicViT(); SSF()"),
     ("average-registers", "Convpass(width=4)"),
     ("dinov2-registers", "VPT(prompts=2); EViT()"),
