@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from vitrim.backbones import BUNDLED, Origin, digest, open_backbone
 from vitrim.compose import assemble
 from vitrim.methods import parse_method
+from vitrim.packing import pack_tensors, unpack_tensors
 from vitrim.preprocess import Preprocess
 from vitrim.stage import StagedViT
 from vitrim.support import TimmModule
@@ -63,7 +64,7 @@ def save(
         "preprocess": model.preprocess.to_json(),
         "extra": extra or {},
     }
-    tensors = model.state_dict() if whole else saved_tensors(model)
+    tensors = pack_tensors(model, model.state_dict() if whole else saved_tensors(model))
     values = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
     write_whole(Path(path), to_bytes(values, metadata={"vitrim": json.dumps(about)}))
 
@@ -202,7 +203,10 @@ def _check_digest(vit: TimmModule, about: dict[str, Any], tensors: dict[str, Ten
 
 
 def _fill(model: StagedViT, tensors: dict[str, Tensor], path: Path, whole: bool) -> None:
+    if whole:
+        _give_biases(model, tensors)
     wanted = model.state_dict() if whole else saved_tensors(model)
+    tensors = unpack_tensors(model, tensors)
     missing, unknown = sorted(set(wanted) - set(tensors)), sorted(set(tensors) - set(wanted))
     if missing or unknown:
         odd = f"lacks {missing[0]}" if missing else f"has {unknown[0]}, which the composition does not"
@@ -214,3 +218,10 @@ def _fill(model: StagedViT, tensors: dict[str, Tensor], path: Path, whole: bool)
     with torch.no_grad():
         for name, value in tensors.items():
             wanted[name].copy_(value)
+
+
+def _give_biases(model: StagedViT, tensors: dict[str, Tensor]) -> None:
+    """Layers whose bias came by merging a shift into them get a place for it."""
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Linear | nn.Conv2d) and module.bias is None and f"{name}.bias" in tensors:
+            module.bias = nn.Parameter(module.weight.new_zeros(module.weight.shape[0]), requires_grad=False)
