@@ -112,6 +112,8 @@ class Bypass(Branch):
 
     def _convolve(self, state: TokenState, patches: Tensor) -> Tensor:
         """[B, N, width] -> [B, N, width]"""
+        if state.keep is not None:  # masked tokens are those that inference drops
+            patches = patches * state.keep[..., None].to(patches.dtype)
         if state.full:
             return self._on_grid(state.grid, patches)
         if self.needs_grid:

@@ -1,16 +1,18 @@
 """Dense adapters (Sparse-Tuning): an adapter that also reads the outputs of adapters in earlier blocks."""
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from itertools import product
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
-from vitrim.checks import check_one_of, check_positive, check_probability, is_number
+from vitrim.checks import check_number, check_one_of, check_positive, check_probability
 from vitrim.method import Method, option, settle
-from vitrim.stage import Branch
+from vitrim.parts import Branch
 from vitrim.state import TokenState
 from vitrim.tuners.adapter import start_silent
+from vitrim.tuners.dense_release import ReleasedBottleneck, attach_release
 
 if TYPE_CHECKING:
     from vitrim.stage import StagedViT
@@ -23,13 +25,16 @@ class DenseAdapter(Method):
         inner   DA_l = W_up ReLU(W_1 x_l + W_2 DA_{l-1} + W_3 DA_{l-3})
         input   DA_l = W_up ReLU(W_1 (x_l + DA_{l-1} + DA_{l-3}))
         output  DA_l = sum over the same inputs z_j of W_up,j ReLU(W_j z_j)
-        x <- x + FFN(LN2 x) + scale * DA_l
+        x <- x + FFN(LN2 x) + s DA_l
 
-    x_l is the stream after attention and after token reduction; every reduction moves the remembered outputs with the tokens, by
-    the same indices and weights. Early blocks build only the projections they have inputs for. Inner fusion has
-    (44 width + 12) D + 32 width parameters on 12 blocks (ViT-B/16, width 32: 1,091,584). Down projections start Kaiming uniform,
-    up projections and biases at zero, so the model starts unchanged (the paper is silent on both). The released code is a
-    different network, which never reads another block's adapter.
+    x_l is the stream after attention and after token reduction; every reduction moves the remembered outputs
+    with the tokens, by the same indices and weights. Early blocks build only the projections they have inputs
+    for. Inner fusion has (44 width + 12) D + 32 width parameters on 12 blocks (ViT-B/16, width 32:
+    1,091,584). Down projections start Kaiming uniform, up projections and biases at zero, so the model starts
+    unchanged (the paper is silent on both).
+
+    The released code is a different network, in which no adapter reads another; `follows="release"` runs it,
+    see `vitrim.tuners.dense_release`. At width 32 it has 1,314,432 parameters on ViT-B/16.
 
     Attributes:
         width: of the bottleneck (the papers' d: 32 for full data, 8 for VTAB-1K).
@@ -38,7 +43,9 @@ class DenseAdapter(Method):
         scale: factor of what is added to the stream; the remembered outputs are not scaled.
         bias: whether the linear layers have biases.
         dropout: on the hidden activations, while training.
-        restart: forget earlier outputs every so many blocks; 12 gives the parameter count printed for ViT-L. None never does.
+        restart: forget earlier outputs every so many blocks; 12 gives the parameter count printed for ViT-L.
+            None never does.
+        follows: "paper" or "release"; the release has neither fusion, reads nor restart.
     """
 
     width: int = 32
@@ -48,6 +55,7 @@ class DenseAdapter(Method):
     bias: bool = option(True)
     dropout: float = option(0.0)
     restart: int | None = option(None)
+    follows: str = option("paper")
 
     def __post_init__(self) -> None:
         check_positive("DenseAdapter", "width", self.width)
@@ -57,37 +65,56 @@ class DenseAdapter(Method):
             check_positive("DenseAdapter", "reads", distance)
         if len(set(self.reads)) != len(self.reads):
             raise ValueError(f"DenseAdapter: reads names a distance twice: {self.reads!r}")
-        if not is_number(self.scale):
-            raise ValueError(f"DenseAdapter: scale must be a number, got {self.scale!r}")
+        check_number("DenseAdapter", "scale", self.scale)
         check_probability("DenseAdapter", "dropout", self.dropout)
         if self.restart is not None:
             check_positive("DenseAdapter", "restart", self.restart)
+        check_one_of("DenseAdapter", "follows", self.follows, ("paper", "release"))
+        if self.follows == "release" and (self.fusion, self.reads, self.restart) != ("inner", (1, 3), None):
+            raise ValueError(
+                "DenseAdapter: the release has connections of its own; leave fusion, reads and restart at "
+                "their defaults with follows='release'"
+            )
 
     def attach(self, model: "StagedViT") -> None:
+        present = (branch for stage in model.stages for branch in stage.beside_mlp)
+        if any(isinstance(branch, DenseBottleneck | ReleasedBottleneck) for branch in present):
+            raise ValueError(f"{self}: the model already has dense adapters; their memories would mix")
+        if self.follows == "release":
+            attach_release(model, self.width, self.scale, self.bias, self.dropout)
+            return
         for index, (stage, block) in enumerate(zip(model.stages, model.vit.blocks, strict=True)):
-            if any(isinstance(branch, DenseBottleneck) for branch in stage.beside_mlp):
-                raise ValueError(f"{self}: the model already has dense adapters; their memories would mix")
-            since = index % self.restart if self.restart else index
+            since = self._since_start(index)
             reads = tuple(distance for distance in self.reads if distance <= since)
-            stage.beside_mlp.append(DenseBottleneck(model.width, self, reads, like=block.norm1.weight))
+            forgets = index == model.depth - 1 or self._since_start(index + 1) == 0
+            memory = 0 if forgets else max(self.reads, default=0)
+            stage.beside_mlp.append(DenseBottleneck(model.width, self, reads, memory, block.norm1.weight))
+
+    def _since_start(self, index: int) -> int:
+        """How many blocks back the memory of block `index` goes."""
+        return index % self.restart if self.restart else index
 
 
 class DenseBottleneck(Branch):
-    """The adapter of one block, reading its tokens and the outputs `reads` blocks back."""
+    """The adapter of one block. It reads its tokens and the outputs `reads` blocks back, and leaves `memory`
+    outputs in the trail."""
 
-    def __init__(self, width: int, settings: DenseAdapter, reads: tuple[int, ...], like: Tensor) -> None:
+    def __init__(
+        self, width: int, settings: DenseAdapter, reads: tuple[int, ...], memory: int, like: Tensor
+    ) -> None:
         super().__init__()
-        inputs, bottleneck = 1 + len(reads), settings.width
-        downs = 1 if settings.fusion == "input" else inputs
-        ups = inputs if settings.fusion == "output" else 1
-        where = {"device": like.device, "dtype": like.dtype}
-        self.down = nn.ModuleList(nn.Linear(width, bottleneck, bias=settings.bias, **where) for _ in range(downs))
-        self.up = nn.ModuleList(nn.Linear(bottleneck, width, bias=settings.bias, **where) for _ in range(ups))
+        inputs, hidden = 1 + len(reads), settings.width
+        where: dict[str, Any] = {"bias": settings.bias, "device": like.device, "dtype": like.dtype}
+        downs = [
+            nn.Linear(width, hidden, **where) for _ in range(1 if settings.fusion == "input" else inputs)
+        ]
+        ups = [nn.Linear(hidden, width, **where) for _ in range(inputs if settings.fusion == "output" else 1)]
+        for down, up in product(downs, ups):
+            start_silent(down, up)
+        self.down, self.up = nn.ModuleList(downs), nn.ModuleList(ups)
         self.dropout = nn.Dropout(settings.dropout)
-        self.fusion, self.scale, self.reads, self.memory = settings.fusion, settings.scale, reads, max(settings.reads, default=0)
-        for down in self.down:
-            for up in self.up:
-                start_silent(down, up)
+        self.fusion, self.scale = settings.fusion, settings.scale
+        self.reads, self.memory = reads, memory
 
     def forward(self, state: TokenState, normed: Tensor) -> tuple[Tensor, TokenState]:
         inputs = [state.tokens, *(state.trail[distance - 1] for distance in self.reads)]  # [B, T, D] each

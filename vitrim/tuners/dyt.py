@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
+from torch._subclasses import FakeTensor
 from torch.nn import functional as F
 
 from vitrim.checks import check_number, check_one_of, check_positive, check_probability, check_share
@@ -124,10 +125,10 @@ class Dispatcher(nn.Module):
             return _masked_mlp(block, state, passes), state
         passes = logits > 0
         state = replace(state, dispatched=(*state.dispatched, passes))
-        if logits.is_meta:
-            return _mlp_of_rows(block, state, self._nominal_rows(state)), state
         if torch.compiler.is_compiling():
             return _masked_mlp(block, state, passes), state
+        if logits.is_meta or isinstance(logits, FakeTensor):
+            return _mlp_of_rows(block, state, self._nominal_rows(state)), state
         rows = F.pad(passes, (state.prefix, 0), value=True).flatten().nonzero().squeeze(1)  # [K]
         return _mlp_of_rows(block, state, rows), state
 
