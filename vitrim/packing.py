@@ -49,7 +49,7 @@ def unpack_tensors(model: nn.Module, tensors: Mapping[str, Tensor]) -> dict[str,
 
 
 def unrounded(packed: Packed, bits: int, shape: tuple[int, ...]) -> Tensor:
-    """A float32 matrix that packs to this: each weight in the cell of its level, mean and deviation as stored.
+    """A float32 matrix that packs to this: weights in their cells, mean and deviation as stored.
 
     Level times deviation plus mean would not do: its own mean and deviation differ, so it would be
     rounded to other values. The levels are stretched and shifted, each kept in its cell, until mean and
