@@ -8,10 +8,15 @@ Letters, the same in every file:
 """
 
 import math
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
+
+from vitrim.grouping import Grouping as Grouping
+from vitrim.grouping import Mover, new_sizes
+from vitrim.grouping import take_rows as take_rows
 
 
 @dataclass(frozen=True)
@@ -114,33 +119,6 @@ class Reduction:
     keep: Tensor | None
 
 
-@dataclass(frozen=True)
-class Grouping:
-    """One reduction: which slot every patch token goes to, and with what weight. Reducers decide it,
-    `regroup` applies it.
-
-    `slots` says it all; the other fields say the same in the form that is cheap to compute: every slot is led
-    by one old token, and the tokens without a slot of their own are joined to a leader's slot (merging) or
-    fused into one last slot (EViT).
-
-    Attributes:
-        slots: [B, N], the new place 0..M-1 of every old patch token, -1 for dropped.
-        lead: [B, M], the old token whose place in the grid a slot keeps.
-        join: [B, R], old tokens that are averaged into the slot `slots` gives them, weighted by size; None
-            where none are.
-        fuse: [B, N], weights of the old tokens in the last slot, zero for all that are elsewhere; None where
-            nothing is fused.
-        member: [B, M, N], membership as a differentiable 0/1 matrix, used instead of the indices while a
-            matching learns.
-    """
-
-    slots: Tensor
-    lead: Tensor
-    join: Tensor | None = None
-    fuse: Tensor | None = None
-    member: Tensor | None = None
-
-
 def regroup(state: TokenState, grouping: Grouping) -> TokenState:
     """Apply one reduction to tokens, trail, sizes, position and source alike: N patch tokens become M, the
     prefix stays.
@@ -148,14 +126,14 @@ def regroup(state: TokenState, grouping: Grouping) -> TokenState:
     A slot's token is the mean of its members weighted by `sizes`; a fused slot is the sum weighted by
     `grouping.fuse`. Tokens alone in their slot are moved bit for bit.
     """
-    sizes = _regroup_sizes(state.sizes, grouping)  # [B, M]
-    weights = _share_of_slot(state.sizes, sizes, grouping)  # [B, N] or None
+    sizes = new_sizes(state.sizes, grouping)  # [B, M]
+    move = Mover(grouping, state.sizes, sizes, state.prefix)
     source = torch.where(state.source < 0, -1, grouping.slots.gather(1, state.source.clamp(min=0)))  # [B, N0]
     reduced = replace(
         state,
         moved=True,
-        tokens=_regroup_rows(state.tokens, state.prefix, grouping, weights),
-        trail=tuple(_regroup_rows(earlier, state.prefix, grouping, weights) for earlier in state.trail),
+        tokens=move(state.tokens),
+        trail=tuple(move(earlier) for earlier in state.trail),
         sizes=sizes,
         position=state.position.gather(1, grouping.lead),
         source=source,
@@ -172,68 +150,12 @@ def remember(before: TokenState, after: TokenState, slots: Tensor) -> TokenState
     return replace(after, history=(*before.history, Reduction(*patches, slots, after.keep)))
 
 
-def take_rows(tokens: Tensor, index: Tensor) -> Tensor:
-    """Rows `index` [B, M] of `tokens` [B, N, D] -> [B, M, D]; ten times faster than gather with an index
-    expanded over D."""
-    batch, count, width = tokens.shape
-    start = torch.arange(batch, device=index.device)[:, None] * count  # [B, 1]
-    return (
-        tokens.reshape(batch * count, width).index_select(0, (index + start).flatten()).view(batch, -1, width)
-    )
-
-
 def at_least_float32(dtype: torch.dtype) -> torch.dtype:
     """The dtype itself or float32, whichever is more precise: sizes, scores and matching never run in half
     precision."""
     return torch.promote_types(dtype, torch.float32)
 
 
-def _regroup_sizes(sizes: Tensor, grouping: Grouping) -> Tensor:
-    if grouping.member is not None:
-        return (grouping.member.to(sizes.dtype) @ sizes[..., None]).squeeze(-1)
-    own = sizes.gather(1, grouping.lead)  # [B, M]
-    if grouping.join is not None:
-        own = own.scatter_add(1, grouping.slots.gather(1, grouping.join), sizes.gather(1, grouping.join))
-    if grouping.fuse is not None:
-        last = grouping.lead.shape[1] - 1
-        own = torch.cat([own[:, :last], (sizes * (grouping.slots == last)).sum(1, keepdim=True)], dim=1)
-    return own
-
-
-def _share_of_slot(old: Tensor, new: Tensor, grouping: Grouping) -> Tensor | None:
-    """The weight of every old token inside its slot when slots are averaged by size: [B, N], or [B, M, N] for
-    a matrix."""
-    if grouping.member is not None:
-        return grouping.member.to(old.dtype) * old[:, None] / new[..., None]
-    if grouping.join is not None:
-        return old / new.gather(1, grouping.slots.clamp(min=0))
-    return None
-
-
-def _regroup_rows(tokens: Tensor, prefix: int, grouping: Grouping, weights: Tensor | None) -> Tensor:
-    """[B, P+N, C] -> [B, P+M, C]."""
-    if grouping.member is not None and weights is not None:
-        return torch.cat([tokens[:, :prefix], weights.to(tokens.dtype) @ tokens[:, prefix:]], dim=1)
-    lead = grouping.lead if grouping.fuse is None else grouping.lead[:, :-1]
-    head = torch.arange(prefix, device=tokens.device).expand(tokens.shape[0], -1)  # [B, P]
-    rows = take_rows(tokens, torch.cat([head, lead + prefix], dim=1))  # [B, P+M, C]
-    if grouping.fuse is not None:
-        fused = grouping.fuse[:, None].to(tokens.dtype) @ tokens[:, prefix:]  # [B, 1, C]
-        return torch.cat([rows, fused.to(tokens.dtype)], dim=1)
-    if grouping.join is None or weights is None:
-        return rows
-    share = torch.cat(
-        [torch.ones_like(head, dtype=weights.dtype), weights.gather(1, lead)], dim=1
-    )  # [B, P+M]
-    joining = take_rows(tokens, grouping.join + prefix)  # [B, R, C]
-    joining = joining * weights.gather(1, grouping.join)[..., None].to(tokens.dtype)
-    target = grouping.slots.gather(1, grouping.join) + prefix  # [B, R]
-    return _add_rows(rows * share[..., None].to(tokens.dtype), target, joining)
-
-
-def _add_rows(rows: Tensor, index: Tensor, added: Tensor) -> Tensor:
-    """Add `added` [B, R, C] onto rows `index` [B, R] of `rows` [B, M, C]."""
-    batch, count, width = rows.shape
-    start = torch.arange(batch, device=index.device)[:, None] * count
-    flat = rows.reshape(batch * count, width)
-    return flat.index_add(0, (index + start).flatten(), added.flatten(0, 1)).view(batch, count, width)
+def without_autocast(device: torch.device) -> AbstractContextManager[object]:
+    """Autocast off, for scores and matching; tensors without values, on which costs count, have none."""
+    return torch.autocast("cpu" if device.type == "meta" else device.type, enabled=False)

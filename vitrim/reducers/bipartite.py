@@ -14,7 +14,7 @@ from vitrim.parts import Reducer
 from vitrim.placing import placed, weigh_by_size_after
 from vitrim.quantised import BITS, QuantisedLinear, start_quiet
 from vitrim.reducers.matching import alternate, checkerboard, merge_all, merge_all_softly, similarity, unit
-from vitrim.state import TokenState, regroup
+from vitrim.state import TokenState, regroup, without_autocast
 from vitrim.timm_bridge import head_width, rows_read_by_head
 
 if TYPE_CHECKING:
@@ -156,7 +156,7 @@ class MatchHalves(Reducer):
             a, b = alternate(state.position, state.prefix)
         softly = self.training and self.refine is not None
         learning = softly and torch.is_grad_enabled()
-        with torch.set_grad_enabled(learning), torch.autocast(state.tokens.device.type, enabled=False):
+        with torch.set_grad_enabled(learning), without_autocast(state.tokens.device):
             scores = similarity(self.matching_keys(attended), a, b)
             grouping = (merge_all_softly if softly else merge_all)(scores, a, b)
         return regroup(state, grouping)

@@ -12,7 +12,7 @@ from vitrim.method import Method, option, settle
 from vitrim.parts import Reducer
 from vitrim.placing import weigh_by_size_after
 from vitrim.reducers.matching import merge_most_similar, unit
-from vitrim.state import TokenState, regroup
+from vitrim.state import TokenState, regroup, without_autocast
 
 if TYPE_CHECKING:
     from vitrim.stage import StagedViT
@@ -131,6 +131,6 @@ class MergeSimilar(Reducer):
         merge = state.count - self.leaving(state.count)
         if merge == 0:
             return state
-        with torch.no_grad(), torch.autocast(state.tokens.device.type, enabled=False):
+        with torch.no_grad(), without_autocast(state.tokens.device):
             grouping = merge_most_similar(unit(attended.patch_keys()), state.prefix, merge)
         return regroup(state, grouping)
