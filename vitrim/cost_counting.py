@@ -12,7 +12,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -71,30 +70,21 @@ class MacCounter(TorchDispatchMode):
         return result
 
 
-class ShapesOnly:
-    """Where tensors have a shape, a type and a device (CPU), but no values."""
+def without_values(model: StagedViT) -> StagedViT:
+    """A copy on the meta device, in evaluation mode: every layer and setting, no weight is read or copied.
 
-    def __init__(self) -> None:
-        self._mode = FakeTensorMode(allow_non_fake_inputs=True)
+    Parts whose work depends on the image see `is_meta` and take the share they are set for.
+    """
+    stand_ins: dict[int, Any] = {}
+    for weight in model.parameters():
+        stand_ins[id(weight)] = nn.Parameter(weight.detach().to("meta"), weight.requires_grad)
+    for buffer in model.buffers():
+        stand_ins[id(buffer)] = buffer.detach().to("meta")
+    return copy.deepcopy(model, stand_ins).eval()
 
-    def twin(self, model: StagedViT) -> StagedViT:
-        """A copy in evaluation mode with every layer and setting; no weight is read or copied."""
-        stand_ins: dict[int, Any] = {}
-        for weight in model.parameters():
-            stand_ins[id(weight)] = nn.Parameter(
-                self.empty(*weight.shape, dtype=weight.dtype), weight.requires_grad
-            )
-        for buffer in model.buffers():
-            stand_ins[id(buffer)] = self.empty(*buffer.shape, dtype=buffer.dtype)
-        return copy.deepcopy(model, stand_ins).eval()
 
-    def empty(self, *shape: int, dtype: torch.dtype) -> Tensor:
-        """A tensor of this shape."""
-        with self._mode:
-            return torch.empty(shape, dtype=dtype, device="cpu")
-
-    @contextmanager
-    def counting(self, counter: MacCounter) -> Iterator[None]:
-        """Count with `counter`, attention taken apart into products: a fused kernel counts as nothing."""
-        with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), self._mode, counter:
-            yield
+@contextmanager
+def counting(counter: MacCounter) -> Iterator[None]:
+    """Count with `counter`, attention taken apart into products: a fused kernel counts as nothing."""
+    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), counter:
+        yield

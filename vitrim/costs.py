@@ -14,10 +14,11 @@ These are fvcore's rules. Two figures follow them:
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 
 from vitrim.attended import Attended
-from vitrim.cost_counting import MacCounter, ShapesOnly
+from vitrim.cost_counting import MacCounter, counting, without_values
 from vitrim.stage import Reducer, StagedViT
 from vitrim.state import TokenState
 
@@ -82,11 +83,11 @@ def costs(model: StagedViT, image_size: int | tuple[int, int] | None = None) -> 
             f"costs needs a composed model, got {type(model).__name__}; call vitrim.compose first"
         )
     size = _pixels(model, image_size)
-    shapes = ShapesOnly()
-    twin = shapes.twin(model)
-    images = shapes.empty(1, model.preprocess.channels, *size, dtype=next(model.vit.parameters()).dtype)
-    executed, blocks = _as_executed(shapes, twin, images)
-    paper, tokens = _as_in_papers(shapes, twin, images)  # second: changes the twin
+    twin = without_values(model)
+    like = next(twin.vit.parameters())
+    images = torch.empty(1, model.preprocess.channels, *size, dtype=like.dtype, device=like.device)
+    executed, blocks = _as_executed(twin, images)
+    paper, tokens = _as_in_papers(twin, images)  # second: changes the twin
     trained = list(model.trained().values())
     classifier = {id(weight) for head in _classifiers(model) for weight in head.parameters()}
     return Costs(
@@ -101,18 +102,18 @@ def costs(model: StagedViT, image_size: int | tuple[int, int] | None = None) -> 
     )
 
 
-def _as_executed(shapes: ShapesOnly, twin: StagedViT, images: Tensor) -> tuple[int, tuple[int, ...]]:
+def _as_executed(twin: StagedViT, images: Tensor) -> tuple[int, tuple[int, ...]]:
     """Multiply-accumulates of the forward pass, and of each block in it."""
     counter = MacCounter()
     names = [f"block {index}" for index in range(twin.depth)]
     for stage, name in zip(twin.stages, names, strict=True):
         counter.name(stage, name)
-    with shapes.counting(counter):
+    with counting(counter):
         twin(images)
     return counter.total, tuple(counter.parts[name] for name in names)
 
 
-def _as_in_papers(shapes: ShapesOnly, twin: StagedViT, images: Tensor) -> tuple[int, tuple[int, ...]]:
+def _as_in_papers(twin: StagedViT, images: Tensor) -> tuple[int, tuple[int, ...]]:
     """Multiply-accumulates of official, unfused implementations, and the tokens leaving each block."""
     counter = MacCounter()
     declared: list[int] = []  # by each reducer
@@ -131,7 +132,7 @@ def _as_in_papers(shapes: ShapesOnly, twin: StagedViT, images: Tensor) -> tuple[
             stage.reducer.commutes = False  # the official code projects every token, then reduces
             counter.name(stage.reducer, "left out")
             stage.reducer.register_forward_pre_hook(declare)
-    with shapes.counting(counter):
+    with counting(counter):
         twin.run(images)
     return counter.total - counter.parts["left out"] + sum(declared), tuple(tokens)
 
