@@ -8,11 +8,10 @@ same bias as the attention applied.
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 from torch.nn import functional
 
-from vitrim.state import at_least_float32
+from vitrim.state import at_least_float32, without_autocast
 
 
 @dataclass(frozen=True)
@@ -63,7 +62,7 @@ class Attended:
         if self.weights is not None:
             return self.weights[:, :, rows]
         queries, precise = self.queries[:, :, rows], at_least_float32(self.queries.dtype)
-        with torch.autocast(queries.device.type, enabled=False):
+        with without_autocast(queries.device):
             scores = (queries.to(precise) * self.scale) @ self.keys.to(precise).transpose(-2, -1)
             if self.bias is not None:
                 scores = scores + self.bias.to(precise)

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from vitrim.attended import Attended
-from vitrim.state import TokenState
+from vitrim.state import TokenState, without_autocast
 from vitrim.support import TimmModule
 from vitrim.tuned_linear import linear_rows
 
@@ -223,6 +223,11 @@ def classify(vit: TimmModule, state: TokenState) -> Tensor:
     return vit.head(vit.head_drop(vit.fc_norm(pool(vit, tokens, state))))
 
 
+def features(vit: TimmModule, state: TokenState) -> Tensor:
+    """What the head reads (of a distilled pair, its first token's), after the final norm. [B, D]"""
+    return vit.fc_norm(pool(vit, vit.norm(state.tokens), state))
+
+
 def pool(vit: TimmModule, tokens: Tensor, state: TokenState) -> Tensor:
     """Class token, size-weighted average, maximum, or attention pool with log sizes as bias. [B, T, D] -> [B,
     D]"""
@@ -273,7 +278,7 @@ def pool_attention(vit: TimmModule, state: TokenState) -> Tensor:
         _heads(linear_rows(latent.kv, tokens, slice(0, width)), latent.num_heads)
     )  # [B, H, T, d]
     precise = weights.dtype
-    with torch.autocast(tokens.device.type, enabled=False):
+    with without_autocast(tokens.device):
         scores = (queries.to(precise) * latent.scale) @ keys.to(precise).transpose(-2, -1)  # [B, H, L, T]
         scores = (scores + _log_sizes(weights)[:, None, None]).softmax(-1).mean((1, 2))
     return scores[:, state.prefix :] if with_prefix else scores
