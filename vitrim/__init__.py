@@ -4,11 +4,13 @@ from vitrim.compose import compose as compose
 from vitrim.compose import merge as merge
 from vitrim.costs import Costs as Costs
 from vitrim.costs import costs as costs
+from vitrim.fitting import fit as fit
 from vitrim.methods import METHODS as METHODS
 from vitrim.methods import REDUCERS as REDUCERS
 from vitrim.methods import TUNERS as TUNERS
 from vitrim.methods import parse_method as parse_method
 from vitrim.reducers import Bipartite as Bipartite
+from vitrim.reducers import LTMP as LTMP
 from vitrim.reducers import DynamicViT as DynamicViT
 from vitrim.reducers import EViT as EViT
 from vitrim.reducers import Pool as Pool
@@ -24,6 +26,7 @@ from vitrim.tuners import Convpass as Convpass
 from vitrim.tuners import DenseAdapter as DenseAdapter
 from vitrim.tuners import DyT as DyT
 from vitrim.tuners import FacT as FacT
+from vitrim.tuners import FisherDelta as FisherDelta
 from vitrim.tuners import Full as Full
 from vitrim.tuners import LayerNormTuning as LayerNormTuning
 from vitrim.tuners import Linear as Linear

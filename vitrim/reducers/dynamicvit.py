@@ -4,7 +4,7 @@ dropped afterwards.
 
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -74,7 +74,7 @@ class Predictor(nn.Module):
 
     def __init__(self, width: int, like: Tensor) -> None:
         super().__init__()
-        where = {"device": like.device, "dtype": like.dtype}
+        where: dict[str, Any] = {"device": like.device, "dtype": like.dtype}
         self.norm = nn.LayerNorm(width, eps=1e-5, **where)
         self.hidden = nn.Linear(width, width, **where)
         sizes = (width, width // 2, width // 4, 2)

@@ -51,7 +51,7 @@ def masked_softmax(scores: Tensor, keep: Tensor, epsilon: float, itself: bool) -
     if itself:
         diagonal = torch.eye(scores.shape[-2], count, dtype=precise, device=scores.device)
         allowed = allowed + (1 - allowed) * diagonal  # [B, 1, R, T]
-    weights = (scores - scores.amax(-1, keepdim=True).detach()).exp() * allowed
+    weights = (scores - scores.amax(-1, keepdim=True)).exp() * allowed
     return (weights + epsilon / count) / (weights.sum(-1, keepdim=True) + epsilon)
 
 
