@@ -96,15 +96,21 @@ def _given(vit: TimmModule, also_weights: bool, size: tuple[int, int] | None) ->
     return vit, Origin(name, "module", _size_of(vit))
 
 
-def digest(vit: TimmModule, leaving_out: Collection[str] = ()) -> str:
+Digests = dict[str, tuple[int, int, bytes]]  # by name: identity and version of a weight, and its SHA-256
+
+
+def digest(vit: TimmModule, leaving_out: Collection[str] = (), known: Digests | None = None) -> str:
     """SHA-256 over names, shapes and float32 values of a backbone's weights, without its head and the names
-    left out."""
+    left out. With `known`, weights that were not written to since are not read again."""
+    known = {} if known is None else known
     running = hashlib.sha256()
-    for name, value in sorted(vit.state_dict().items()):
+    for name, value in sorted(vit.state_dict(keep_vars=True).items()):
         if name.split(".")[0] in ("head", "head_dist") or name in leaving_out:
             continue
-        running.update(f"{name} {tuple(value.shape)}".encode())
-        running.update(value.detach().to("cpu", torch.float32).contiguous().numpy().data)
+        if known.get(name, ())[:2] != (id(value), value._version):
+            content = value.detach().to("cpu", torch.float32).contiguous().numpy().data
+            known[name] = (id(value), value._version, hashlib.sha256(content).digest())
+        running.update(f"{name} {tuple(value.shape)}".encode() + known[name][2])
     return running.hexdigest()
 
 

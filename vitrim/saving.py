@@ -6,7 +6,7 @@ missing.
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 
-from vitrim.backbones import BUNDLED, Origin, digest, open_backbone
+from vitrim.backbones import BUNDLED, Digests, Origin, digest, open_backbone
 from vitrim.compose import assemble
 from vitrim.methods import parse_method
 from vitrim.packing import pack_tensors, unpack_tensors
@@ -56,7 +56,7 @@ def save(
         "methods": [repr(method) for method in model.methods],
         "backbone": {
             **model.origin.to_json(),
-            "digest": digest(model.vit, _changed_names(model)),
+            "digest": digest(model.vit, changed_names(model), model.digests),
             "included": whole,
         },
         "num_classes": model.num_classes,
@@ -90,12 +90,14 @@ def load(
     about, tensors = read(path)
     origin = Origin.from_json({k: v for k, v in about["backbone"].items() if k not in ("digest", "included")})
     vit, found = _find_backbone(origin, backbone, weights, included=about["backbone"]["included"])
+    digests: Digests = {}
     if not about["backbone"]["included"]:
-        _check_digest(vit, about, tensors, Path(path))
+        check_digest(vit, about, tensors, Path(path), digests)
     model = assemble(
         vit, found, tuple(parse_method(text) for text in about["methods"]), about["num_classes"] or None
     )
-    _fill(model, tensors, Path(path), whole=about["backbone"]["included"])
+    model.digests = digests
+    fill(model, tensors, Path(path), whole=about["backbone"]["included"])
     model.classes = None if about["classes"] is None else tuple(about["classes"])
     model.preprocess = Preprocess.from_json(about["preprocess"])
     return model.to(device).eval()
@@ -155,11 +157,11 @@ def _cannot_be_found_again(model: StagedViT) -> bool:
     if model.origin.kind != "random":
         return model.origin.kind == "merged"
     fresh, _ = open_backbone(model.origin.name, image_size=model.origin.image_size, seed=model.origin.seed)
-    changed = _changed_names(model)
+    changed = changed_names(model)
     return digest(fresh, changed) != digest(model.vit, changed)
 
 
-def _changed_names(model: StagedViT) -> set[str]:
+def changed_names(model: StagedViT) -> set[str]:
     """Names inside the backbone that are not its own frozen weights: trained in place, or added by a
     method."""
     own = {name.removeprefix("vit.") for name in model.base_names}
@@ -192,9 +194,15 @@ def _find_backbone(
     )
 
 
-def _check_digest(vit: TimmModule, about: dict[str, Any], tensors: dict[str, Tensor], path: Path) -> None:
-    trained = {name.removeprefix("vit.") for name in tensors}
-    if digest(vit, trained) != about["backbone"]["digest"]:
+def check_digest(
+    vit: TimmModule,
+    about: dict[str, Any],
+    leaving_out: Collection[str],
+    path: Path,
+    known: Digests,
+) -> None:
+    """Refuse a backbone whose weights are not those the file was trained on; names in the file are left out."""
+    if digest(vit, {name.removeprefix("vit.") for name in leaving_out}, known) != about["backbone"]["digest"]:
         raise ValueError(
             f"{path.name!r} was trained on other weights than these (a {about['backbone']['name']}, "
             f"{about['backbone']['kind']}, digest {about['backbone']['digest'][:12]}); "
@@ -202,7 +210,8 @@ def _check_digest(vit: TimmModule, about: dict[str, Any], tensors: dict[str, Ten
         )
 
 
-def _fill(model: StagedViT, tensors: dict[str, Tensor], path: Path, whole: bool) -> None:
+def fill(model: StagedViT, tensors: dict[str, Tensor], path: Path, whole: bool) -> None:
+    """Put saved tensors into a model of their composition; nothing is written unless all of them fit."""
     if whole:
         _give_biases(model, tensors)
     wanted = model.state_dict() if whole else saved_tensors(model)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from vitrim.attended import Attended
-from vitrim.backbones import Origin
+from vitrim.backbones import Digests, Origin
 from vitrim.parts import Branch as Branch
 from vitrim.parts import Reducer as Reducer
 from vitrim.parts import Scheduled as Scheduled
@@ -128,6 +128,9 @@ class StagedViT(nn.Module):
         classes: names of the classes, None until trained or set.
         origin: where the backbone came from.
         base_names: names of the backbone's own weights in the state dict.
+        own_layers: owner, name and layer of every site before anything was attached, for `vitrim.swap`.
+        first_values: of backbone weights that `vitrim.swap` wrote over, by name.
+        digests: of the backbone's weights, so that none is read twice.
     """
 
     def __init__(self, vit: TimmModule, preprocess: Preprocess, origin: Origin) -> None:
@@ -141,6 +144,9 @@ class StagedViT(nn.Module):
         self.checkpointing = False
         self.origin = origin
         self.base_names = frozenset(f"vit.{name}" for name in vit.state_dict())
+        self.own_layers = tuple((site.owner, site.name, site.layer) for site in sites(vit))
+        self.first_values: dict[str, Tensor] = {}
+        self.digests: Digests = {}
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits [B, classes] of images [B, channels, height, width]. The last block computes only what the
