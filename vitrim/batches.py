@@ -10,7 +10,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator, Sized
 from contextlib import contextmanager
-from typing import cast
+from typing import Any, cast
 
 import numpy
 import torch
@@ -20,6 +20,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from vitrim.data import DataSource
 from vitrim.data.transforms import eval_transform, train_transform
 from vitrim.machine import cpu_count
+from vitrim.selection.contrastive import TwoViews
 from vitrim.stage import StagedViT
 from vitrim.training import Training
 
@@ -120,6 +121,18 @@ def training_batches(model: StagedViT, source: DataSource, training: Training) -
         train_transform(model.preprocess, training.augment)
     )
     return TrainingBatches(images, training.batch_size, training.seed, training.workers, training.drop_last)
+
+
+def scoring_batches(model: StagedViT, source: DataSource, training: Training, two_views: bool) -> Batches:
+    """The training images once, all of them and under randomness of their own, for methods that choose by
+    data; with `two_views`, each as a pair of random views.
+    """
+    once: Any = train_transform(model.preprocess, training.augment)
+    images = source.split(training.train_split).with_transform(
+        TwoViews(model.preprocess) if two_views else once
+    )
+    batches = TrainingBatches(images, training.batch_size, training.seed, training.workers, drop_last=False)
+    return batches.loader
 
 
 def validation_batches(model: StagedViT, source: DataSource, training: Training) -> Batches | None:

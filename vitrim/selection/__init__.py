@@ -1,0 +1,1 @@
+"""Choosing by data which weights train and which blocks are thinned: scores, allocation, placement."""

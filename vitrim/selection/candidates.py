@@ -1,0 +1,40 @@
+"""The layers whose weights are ranked: every linear layer of every block, and the patch embedding if asked
+for.
+"""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from vitrim.sites import Site
+from vitrim.support import TimmModule
+
+if TYPE_CHECKING:
+    from vitrim.stage import StagedViT
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One layer: the name of its weight in the backbone, its block (-1 for the patch embedding), and where it
+    is.
+    """
+
+    name: str
+    block: int
+    site: Site
+
+    @property
+    def layer(self) -> TimmModule:
+        """The layer that stands there now."""
+        return self.site.layer
+
+
+def candidates(model: "StagedViT", patch: bool = False) -> list[Candidate]:
+    """All of them, from the image to the head; a fused qkv is one layer."""
+    names = {id(weight): name for name, weight in model.vit.named_parameters()}
+    found: dict[str, Candidate] = {}
+    for site in model.sites():
+        if site.role == "norm" or (site.role == "patch" and not patch):
+            continue
+        name = names[id(site.layer.weight)]
+        found.setdefault(name, Candidate(name, -1 if site.block is None else site.block, site))
+    return list(found.values())

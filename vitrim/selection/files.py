@@ -1,0 +1,32 @@
+"""Scores in a file: measured once, used for many choices, or supplied by the user."""
+
+import json
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save as to_bytes
+
+from vitrim.saving import write_whole
+from vitrim.selection.scores import Scores
+
+
+def save_scores(scores: Scores, path: str | Path) -> None:
+    """Write scores to a safetensors file; it appears whole or not at all."""
+    about = {"measure": scores.measure, "loss": scores.loss, "images": scores.images}
+    values = {name: value.cpu().contiguous() for name, value in scores.values.items()}
+    write_whole(Path(path), to_bytes(values, metadata={"vitrim-scores": json.dumps(about)}))
+
+
+def load_scores(path: str | Path) -> Scores:
+    """Read what `save_scores` wrote, or any safetensors file of non-negative matrices under the names of a
+    backbone's weights.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"no scores file {str(path)!r}")
+    try:
+        with safe_open(path, framework="pt") as file:
+            about = json.loads((file.metadata() or {}).get("vitrim-scores", "{}"))
+            values = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, not a dict
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f"{str(path)!r} is not a readable safetensors file ({error})") from error
+    return Scores(values, about.get("measure", ""), about.get("loss", ""), about.get("images", 0))

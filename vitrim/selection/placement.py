@@ -1,0 +1,72 @@
+"""Which blocks to thin: those where the task needs the fewest weights changed (TR-PTS, section 3.3)."""
+
+import random
+from collections.abc import Sequence
+from functools import cache
+from typing import TYPE_CHECKING
+
+from vitrim.selection.allocation import top_counts
+from vitrim.selection.candidates import candidates
+from vitrim.selection.scores import LabelledImages, measure_scores
+from vitrim.tuners.sparse_delta import SparseDeltaLinear
+
+if TYPE_CHECKING:
+    from vitrim.method import Method
+    from vitrim.stage import StagedViT
+
+PLACEMENTS = ("sparse", "dense", "random")
+MEASURED_TOP = 1.0  # percent of all weights
+
+
+def choose_blocks(
+    shares: Sequence[float], rule: str, blocks: int, first: int = 3, apart: int = 2, seed: int = 0
+) -> tuple[int, ...]:
+    """The `blocks` blocks, none before `first` and each `apart` after the last, that together hold the
+    smallest ("sparse") or largest ("dense") share of the top weights, or any of them ("random").
+
+    Raises:
+        ValueError: if so many do not fit.
+    """
+    depth = len(shares)
+    if first + (blocks - 1) * apart >= depth:
+        raise ValueError(
+            f"{blocks} blocks from block {first} on, {apart} apart, do not fit into {depth} blocks; "
+            "ask for fewer, or set first or apart lower"
+        )
+    luck = random.Random(seed)
+    drawn = [luck.random() for _ in range(depth)]
+    prices = {"sparse": shares, "dense": [-share for share in shares], "random": drawn}[rule]
+
+    @cache
+    def best(start: int, left: int) -> tuple[float, tuple[int, ...]]:
+        if left == 0:
+            return 0.0, ()
+        options = []
+        for block in range(start, depth - (left - 1) * apart):
+            price, rest = best(block + apart, left - 1)
+            options.append((prices[block] + price, (block, *rest)))
+        return min(options)
+
+    return best(first, blocks)[1]
+
+
+def block_shares(model: "StagedViT", batches: LabelledImages, by: "Method") -> tuple[float, ...]:
+    """Every block's share of the top scores: as the weights of this model were chosen, else measured now."""
+    known = chosen_shares(model)
+    if known is not None:
+        return known
+    counts = top_counts(measure_scores(model, batches, by).values, MEASURED_TOP)
+    found = [0] * model.depth
+    for candidate in candidates(model):
+        found[candidate.block] += counts[candidate.name]
+    return tuple(count / sum(found) for count in found)
+
+
+def chosen_shares(model: "StagedViT") -> tuple[float, ...] | None:
+    """Every block's share of the top scores, where weights were chosen by it; None elsewhere."""
+    found = [0.0] * model.depth
+    for candidate in candidates(model):
+        layer = candidate.layer
+        if isinstance(layer, SparseDeltaLinear):
+            found[candidate.block] += layer.entries.share.item()
+    return tuple(found) if any(found) else None
