@@ -15,10 +15,12 @@ from vitrim.reducers import DynamicViT as DynamicViT
 from vitrim.reducers import EViT as EViT
 from vitrim.reducers import Pool as Pool
 from vitrim.reducers import ToMe as ToMe
+from vitrim.restore import restore as restore
 from vitrim.saving import load as load
 from vitrim.saving import save as save
 from vitrim.state import TokenState as TokenState
 from vitrim.tuners import SSF as SSF
+from vitrim.swap import swap as swap
 from vitrim.tuners import VPT as VPT
 from vitrim.tuners import Adapter as Adapter
 from vitrim.tuners import BitFit as BitFit

@@ -74,7 +74,7 @@ def assemble(
         method.attach(model)
     check_composition(model, methods)
     model.methods = methods
-    return model
+    return model.train(vit.training)  # one mode for all parts
 
 
 def merge(model: StagedViT) -> StagedViT:

@@ -169,13 +169,14 @@ class ThresholdStep(Reducer):
         tokens, width = state.prefix + state.source.shape[1], state.tokens.shape[-1]
         before = (state.prefix + entering.sum(1).mean()) / tokens  # share of the tokens, the batch's mean
         after = (state.prefix + leaving.sum(1).mean()) / tokens
+        whole = torch.ones_like(before)
         idle = self.place.block - self.place.before - 1
         spent = idle * block_cost(before, before, tokens, width) + block_cost(before, after, tokens, width)
         spent = spent if state.spent is None else state.spent + spent
         if not self.place.last:
             return replace(state, spent=spent)
         spent = spent + (self.place.depth - 1 - self.place.block) * block_cost(after, after, tokens, width)
-        share = spent / self.place.depth / block_cost(1.0, 1.0, tokens, width)
+        share = spent / self.place.depth / block_cost(whole, whole, tokens, width)
         penalty = self.settings.budget_weight * (share - self.settings.budget) ** 2
         return replace(
             state, spent=share, penalty=penalty if state.penalty is None else state.penalty + penalty

@@ -16,7 +16,7 @@ def decided(before: Tensor, now: Tensor) -> Tensor:
     return torch.where(before > 0, now, before)
 
 
-def block_cost(entering: Tensor | float, leaving: Tensor | float, tokens: int, width: int) -> Tensor | float:
+def block_cost(entering: Tensor, leaving: Tensor, tokens: int, width: int) -> Tensor:
     """Cost of a block by shares of tokens before and after its reduction, in the release's units (2 T D^2 for
     qkv and projection, T^2 D for attention, 4 T D^2 for the MLP).
     """
