@@ -54,6 +54,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     try:
         run_command(list(sys.argv[1:] if arguments is None else arguments))
+    except SystemExit as end:  # of help and --print_config
+        return int(end.code or 0)
     except KeyboardInterrupt as stop:
         complain(str(stop) or "stopped")
         return 130

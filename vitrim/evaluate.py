@@ -101,8 +101,8 @@ def check_same_classes(model: StagedViT, source: DataSource) -> None:
     """Refuse data whose labels mean something else than the model's outputs."""
     if model.num_classes != len(source.classes):
         raise ValueError(
-            f"the model tells {model.num_classes} classes apart, but {source.spec} has {len(source.classes)}; "
-            "choose the data the model was trained for"
+            f"the model tells {model.num_classes} classes apart, but {source.spec} has "
+            f"{len(source.classes)}; choose the data the model was trained for"
         )
     if model.classes is not None and tuple(model.classes) != tuple(source.classes):
         pairs = zip(model.classes, source.classes, strict=True)

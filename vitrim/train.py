@@ -17,20 +17,19 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vitrim.batches import Batches, mixed_seed, ordered_batches, training_batches, validation_batches
+from vitrim.batches import Batches, mixed_seed
 from vitrim.checkpoint import fill, keep_epoch, restore
-from vitrim.compose import compose
 from vitrim.data import DataSource, open_data
-from vitrim.data.transforms import eval_transform
 from vitrim.devices import start_accelerator
 from vitrim.evaluate import Metrics, measure
 from vitrim.method import Method
-from vitrim.plan import Asked, Plan, resume_plan, settle
+from vitrim.plan import Asked, resume_plan, settle
 from vitrim.progress import Progress, opening_lines
 from vitrim.record import finish_record, result_record, start_record
 from vitrim.run_folder import RunFolder, claim_folder, stored_plan
 from vitrim.saving import save
 from vitrim.stage import StagedViT
+from vitrim.task import Task, prepare_task
 from vitrim.training import Training
 
 if TYPE_CHECKING:
@@ -96,50 +95,36 @@ def train(
     plan = resume_plan(stored_plan(out), asked) if resume else settle(asked)
     accelerator = start_accelerator(plan.training.precision, plan.training.accumulate, cpu)
     source = data if isinstance(data, DataSource) else open_data(plan.data, root=plan.root)
-    staged = build(plan, source, model if isinstance(model, nn.Module) else plan.model)
+    task = prepare_task(plan, source, model if isinstance(model, nn.Module) else plan.model)
     folder = claim_folder(out, plan, resume, accelerator)
-    record = folder.record() if resume else start_record(plan, source, staged)
+    record = folder.record() if resume else start_record(plan, source, task.model)
     if accelerator.is_main_process and not resume:
         folder.write_record(record)
-    return fit(staged, source, plan.training, folder, record, accelerator, quiet)
-
-
-def build(plan: Plan, source: DataSource, backbone: str | nn.Module) -> StagedViT:
-    """The composition a plan asks for, fresh, with a classifier for the data."""
-    from accelerate.utils import set_seed
-
-    set_seed(plan.training.seed)
-    model = compose(
-        backbone, *plan.methods, num_classes=len(source.classes), pretrained=plan.pretrained,
-        image_size=plan.image_size, weights=plan.weights,
-    )  # fmt: skip
-    model.classes = source.classes
-    model.set_gradient_checkpointing(plan.training.gradient_checkpointing)
-    return model
+    try:
+        return fit(task, folder, record, accelerator, quiet)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(f"stopped; vitrim train --resume --out {folder.path} goes on") from None
 
 
 def fit(
-    model: StagedViT, source: DataSource, training: Training, folder: RunFolder, record: Mapping[str, Any],
-    accelerator: Accelerator, quiet: bool,
-) -> Run:  # fmt: skip
+    task: Task, folder: RunFolder, record: Mapping[str, Any], accelerator: Accelerator, quiet: bool
+) -> Run:
     """Train from the last checkpoint of `folder`, or from the start, to the end; measure; write results."""
-    batches = training_batches(model, source, training)
-    validation = validation_batches(model, source, training)
     from accelerate.utils import set_seed
 
-    learner = WithLoss(model, training.label_smoothing)
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    model, training = task.model, task.training
+    learner: nn.Module = WithLoss(model, training.label_smoothing)
+    trained = list(model.trained().values())
     optimizer = torch.optim.AdamW(trained, lr=training.lr, weight_decay=training.weight_decay)
-    learner, optimizer, loader = accelerator.prepare(learner, optimizer, batches.loader)
-    if validation is not None:
-        validation = accelerator.prepare(validation)
+    learner, optimizer, loader = accelerator.prepare(learner, optimizer, task.batches.loader)
+    validation = None if task.validation is None else accelerator.prepare(task.validation)
     first, best = restore(folder, model, optimizer, accelerator)
 
     shown = accelerator.is_main_process and not quiet
     with Progress(training.epochs, len(loader), shown) as progress:
         progress.say(opening_lines(record, folder.path, first))
         for epoch in range(first, training.epochs):
-            batches.start(epoch)
+            task.batches.start(epoch)
             set_seed(mixed_seed(training.seed, epoch, accelerator.process_index))
             started = time.perf_counter()
             loss = train_epoch(learner, loader, optimizer, trained, training, epoch, accelerator, progress)
@@ -151,7 +136,7 @@ def fit(
             best = keep_epoch(folder, model, optimizer, accelerator, row, best, training)
             progress.epoch_done(row)
     kept = int(best["epoch"]) if training.select == "best-val" else training.epochs
-    return finish(model, source, training, folder, record, kept, accelerator)
+    return finish(task, folder, record, kept, accelerator)
 
 
 def train_epoch(
@@ -180,26 +165,19 @@ def train_epoch(
 
 
 def finish(
-    model: StagedViT, source: DataSource, training: Training, folder: RunFolder, record: Mapping[str, Any],
-    epoch: int, accelerator: Accelerator,
-) -> Run:  # fmt: skip
-    """Measure the weights of `epoch` and write model.safetensors and the results."""
-    if training.select == "best-val":
-        fill(model, folder.best(epoch)["weights"])
-    split = "test" if "test" in source.splits else "val"
-    images = source.split(split).with_transform(eval_transform(model.preprocess))
-    metrics = measure(
-        model,
-        accelerator.prepare(ordered_batches(images, training.batch_size, training.workers)),
-        accelerator,
-    )
-    results = result_record(split, epoch, metrics)
+    task: Task, folder: RunFolder, record: Mapping[str, Any], epoch: int, accelerator: Accelerator
+) -> Run:
+    """Measure the weights of `epoch` on the test images; write model.safetensors and the results."""
+    if task.training.select == "best-val":
+        fill(task.model, folder.best(epoch)["weights"])
+    metrics = measure(task.model, accelerator.prepare(task.test), accelerator)
+    results = result_record(task.test_split, epoch, metrics)
     if accelerator.is_main_process:
-        save(model, folder.model_file, extra={"results": results, "data": source.spec})
+        save(task.model, folder.model_file, extra={"results": results, "data": task.source.spec})
         record = finish_record(record, results, folder.history(), folder.model_file)
         folder.write_record(record)
     accelerator.wait_for_everyone()
-    return Run(folder.path, model.eval(), metrics, record)
+    return Run(folder.path, task.model.eval(), metrics, record)
 
 
 class WithLoss(nn.Module):

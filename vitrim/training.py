@@ -121,7 +121,7 @@ class Training:
         return self._cosine(done)
 
     def _release_rate(self, epoch: int) -> float:
-        # The releases set the rate from the index of the epoch that just ended, and the cosine runs from epoch 0 on.
+        # The releases set the rate from the index of the epoch that just ended; the cosine starts at epoch 0.
         finished = max(epoch - 1, 0)
         if finished < self.warmup:
             return self.warmup_lr + (self.lr - self.warmup_lr) * finished / self.warmup
@@ -136,7 +136,7 @@ class Training:
         for name in changes:
             if name not in known:
                 raise ValueError(f"no training setting {name!r}; {did_you_mean(name, known)}")
-        return replace(self, **changes)  # type: ignore[arg-type]  # names checked here, values above
+        return replace(self, **changes)  # type: ignore[arg-type]  # checked here and above
 
     def to_json(self) -> dict[str, object]:
         return asdict(self)

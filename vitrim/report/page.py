@@ -64,14 +64,14 @@ def page(records: Sequence[Mapping[str, Any]], learning: bytes, kept: bytes | No
     parts += ["<h2>Side by side</h2>", _table(records)]
     parts.append(
         '<p class="note">Time: median ratio to the plain backbone, measured in turns. '
-        "GMACs: billions of multiply-adds as executed. Full fine-tuning was not run; its costs are known without.</p>"
+        "GMACs: billions of multiply-adds as executed. Full fine-tuning was not run: its costs are known.</p>"
     )
     parts += ["<h2>Learning</h2>", _image(learning, "training loss and validation accuracy by epoch")]
     if kept is not None:
         parts += [
             "<h2>What the model looks at</h2>",
-            "<p>The patches left after each block that shortens the sequence. Patches that share one token are "
-            "shown in their common mean colour, dropped ones in white. Above each image: its class.</p>",
+            "<p>The patches left after each block that shortens the sequence. Patches that share one token "
+            "are shown in their common mean colour, dropped ones in white. Above each image: its class.</p>",
             _image(kept, "test images with the patches kept after each reducing block"),
         ]
     parts += ["<h2>What was run</h2>", *(_facts(record) for record in records)]

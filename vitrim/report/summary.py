@@ -85,7 +85,7 @@ def in_words(records: Sequence[Mapping[str, Any]]) -> list[str]:
     change = 100 * (found["gmacs"] / plain["gmacs"] - 1)
     worded = f"{abs(change):.0f} % {'fewer' if change < 0 else 'more'}"
     sentences.append(
-        f"One image takes {found['gmacs']:.3f} GMACs (billion multiply-adds) instead of {plain['gmacs']:.3f}: "
+        f"One image takes {found['gmacs']:.3f} billion multiply-adds instead of {plain['gmacs']:.3f}: "
         f"{worded}."
     )
     speed = speed_of(ours)

@@ -56,8 +56,8 @@ def data_options(parser: ArgumentParser) -> None:
         "--data",
         type=str | None,
         metavar="SPEC",
-        help="digits (bundled), folder:PATH (one folder per class, with or without train, val and test folders "
-        "above) or vtab:TASK; vitrim list data shows all kinds",
+        help="digits (bundled), folder:PATH (one folder per class, with or without train, val and test "
+        "folders above) or vtab:TASK; vitrim list data shows all kinds",
     )
     group.add_argument(
         "--root", type=str | None, metavar="PATH", help="where the files of kinds such as vtab are"

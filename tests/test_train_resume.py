@@ -1,0 +1,179 @@
+"""A run that was stopped, in whatever way, ends like one that was not; and a folder is never overwritten."""
+
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from small_runs import colour_folder, same, small_run, weights
+
+import vitrim.train
+from vitrim.run_folder import RunFolder
+from vitrim.training import Training
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return colour_folder(tmp_path_factory.mktemp("colours"))
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory, data: str) -> Path:
+    """An uninterrupted run, with augmentation and dropout so that randomness matters."""
+    return small_run(tmp_path_factory.mktemp("runs") / "whole", data).folder
+
+
+def without_times(folder: Path) -> list[dict[str, Any]]:
+    rows = RunFolder(folder).history()
+    return [{name: value for name, value in row.items() if name != "seconds"} for row in rows]
+
+
+def stop_in_epoch(monkeypatch: pytest.MonkeyPatch, epoch: int, error: BaseException) -> None:
+    """Let training fail in the middle of an epoch, after some steps."""
+    rate = Training.learning_rate
+
+    def learning_rate(self: Training, progress: float) -> float:
+        if progress > epoch + 0.5:
+            raise error
+        return rate(self, progress)
+
+    monkeypatch.setattr(Training, "learning_rate", learning_rate)
+
+
+def test_ctrl_c_and_resume_give_the_uninterrupted_result(
+    tmp_path: Path, data: str, whole: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "run"
+    with monkeypatch.context() as patch:
+        stop_in_epoch(patch, 2, KeyboardInterrupt())
+        with pytest.raises(KeyboardInterrupt, match=r"resume --out"):
+            small_run(out, data)
+    assert RunFolder(out).record()["status"] == "running"
+    small_run(out, data, resume=True)
+    assert same(weights(out), weights(whole))
+    assert without_times(out) == without_times(whole)
+
+
+def test_kill_at_any_moment_and_resume_give_the_uninterrupted_result(
+    tmp_path: Path, data: str, whole: Path
+) -> None:
+    out = tmp_path / "run"
+    script = f"from small_runs import *; small_run(Path({str(out)!r}), {data!r})"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])}
+    process = subprocess.Popen([sys.executable, "-c", script], env=environment)
+    while len(RunFolder(out).history()) < 2 and process.poll() is None:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    small_run(out, data, resume=True)
+    assert same(weights(out), weights(whole))
+    assert without_times(out) == without_times(whole)
+
+
+def test_history_written_after_the_last_checkpoint_is_cut(tmp_path: Path, data: str, whole: Path) -> None:
+    out = tmp_path / "run"
+    folder = RunFolder(small_run(out, data).folder)
+    for file in folder.checkpoints.glob("epoch-00004.pt"):  # as if killed between history and checkpoint
+        file.unlink()
+    (folder.checkpoints / ".epoch-00004.pt.half").write_bytes(b"half a checkpoint")
+    with folder.history_file.open("a") as file:
+        file.write('{"epoch": 5, "train_lo')
+    small_run(out, data, resume=True)
+    assert [row["epoch"] for row in folder.history()] == [1, 2, 3, 4]
+    assert without_times(out) == without_times(whole)
+    assert not list(folder.checkpoints.glob(".*"))
+
+
+def test_reading_processes_change_nothing(tmp_path: Path, data: str, whole: Path) -> None:
+    assert same(weights(small_run(tmp_path / "run", data, workers=2).folder), weights(whole))
+
+
+def test_another_seed_changes_the_result(tmp_path: Path, data: str, whole: Path) -> None:
+    assert not same(weights(small_run(tmp_path / "run", data, seed=1).folder), weights(whole))
+
+
+def test_a_finished_run_resumes_to_the_same(tmp_path: Path, data: str, whole: Path) -> None:
+    out = tmp_path / "run"
+    first = small_run(out, data).metrics
+    assert small_run(out, data, resume=True).metrics == first
+    assert same(weights(out), weights(whole))
+
+
+@pytest.mark.parametrize(
+    ("changed", "sentence"),
+    [
+        ({"lr": 0.5}, r"started with lr=0.01, so it cannot be resumed with 0.5; leave lr out"),
+        ({"lr0": 0.5}, r"no training setting 'lr0'"),
+    ],
+)
+def test_resuming_with_other_settings_is_refused(
+    whole: Path, data: str, changed: dict[str, float], sentence: str
+) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        small_run(whole, data, resume=True, **changed)
+
+
+def test_resuming_other_data_or_methods_is_refused(whole: Path, data: str) -> None:
+    with pytest.raises(ValueError, match=r"started with data="):
+        vitrim.train.train(data="digits", out=whole, resume=True)
+    with pytest.raises(ValueError, match=r"started with methods="):
+        vitrim.train.train(methods=["LoRA"], out=whole, resume=True)
+
+
+def test_a_folder_with_something_in_it_is_refused(whole: Path, data: str, tmp_path: Path) -> None:
+    with pytest.raises(FileExistsError, match=r"already holds a run; choose another out, or continue"):
+        small_run(whole, data)
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(FileExistsError, match=r"is not empty"):
+        small_run(tmp_path, data)
+    with pytest.raises(FileExistsError, match=r"is a file"):
+        small_run(tmp_path / "notes.txt", data)
+    with pytest.raises(FileNotFoundError, match=r"not a run folder: it has no run.json"):
+        small_run(tmp_path / "nowhere", data, resume=True)
+
+
+def test_a_loss_that_is_no_number_stops_with_the_checkpoint_intact(
+    tmp_path: Path, data: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rate = Training.learning_rate
+    monkeypatch.setattr(
+        Training, "learning_rate", lambda self, at: float("inf") if at >= 2 else rate(self, at)
+    )
+    with pytest.raises(FloatingPointError, match=r"no longer a number \(epoch 3, .*after epoch 2 is intact"):
+        small_run(tmp_path / "run", data)
+    state = RunFolder(tmp_path / "run").last_checkpoint()
+    assert state is not None
+    assert state["epoch"] == 2
+    assert all(torch.isfinite(value).all() for value in state["weights"].values())
+
+
+def test_a_full_disk_is_a_sentence_and_leaves_a_run_to_resume(
+    tmp_path: Path, data: str, whole: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "run"
+    replace = os.replace
+
+    def full(source: str, target: Path) -> None:
+        if Path(target).name == "epoch-00003.pt":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        replace(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", full)
+        with pytest.raises(OSError, match=r"cannot write .*epoch-00003.pt.*No space left on device"):
+            small_run(out, data)
+    small_run(out, data, resume=True)
+    assert same(weights(out), weights(whole))
+
+
+def test_a_damaged_record_is_a_sentence(tmp_path: Path, data: str) -> None:
+    (tmp_path / "run.json").write_text(json.dumps({"status": "running"})[:-3])
+    with pytest.raises(ValueError, match=r"run.json is damaged"):
+        small_run(tmp_path, data, resume=True)
