@@ -1,4 +1,4 @@
-"""Adapters: outputs and gradients of the released code, the classic variants, their starts and parameter counts."""
+"""Adapters: outputs and gradients of the released code, the classic variants, starts, parameter counts."""
 
 from functools import cache
 
@@ -122,7 +122,7 @@ def test_every_variant_starts_as_the_backbone_and_learns_in_all_its_weights(text
 
 
 def test_a_sequential_adapter_reads_what_the_mlp_adds():
-    """h + s up(relu(down h)) with down and up chosen as multiples of the identity triples the positive part of h."""
+    """With down the identity and up twice the identity, the positive part of what the MLP adds is tripled."""
     model = compose(toy(), Adapter(width=24, form="sequential", bias=False))
     block, adapter = model.vit.blocks[0], model.stages[0].after_mlp[0].adapter
     with torch.no_grad():

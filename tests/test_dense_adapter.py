@@ -1,4 +1,4 @@
-"""Dense adapters: three fusions against two independent implementations, the released network, restart and memory."""
+"""Dense adapters: three fusions against independent implementations, the released network, restart."""
 
 import pytest
 import torch

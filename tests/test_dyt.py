@@ -119,7 +119,7 @@ def test_the_complete_model_loss_is_cross_entropy_plus_divergence_to_a_constant(
 
 
 def test_experts_mix_weights_for_each_image():
-    """With one-hot shares both mixes are the chosen adapter; in general only weights are one adapter of mean weights."""
+    """In general one adapter with the mean weights; with one-hot shares both mixes are the chosen adapter."""
     models = {
         mix: wake(compose(toy(), DyT(width=4, experts=3, mix=mix))).eval() for mix in ("weights", "outputs")
     }
@@ -129,7 +129,7 @@ def test_experts_mix_weights_for_each_image():
             logits, state = model.run(batch)
             assert_close(model(batch), logits, 1e-12)
     with torch.no_grad():
-        branch, _ = models["weights"].stages[3].beside_mlp[0], None
+        branch = models["weights"].stages[3].beside_mlp[0]
         _, state = models["weights"].run(batch)
         shares = branch.shares(state)
         down, up = (

@@ -1,4 +1,4 @@
-"""VPT: where prompts stand, that they are replaced block by block, and that no head or reducer takes them for patches."""
+"""VPT: where prompts stand, that they are replaced block by block, that nothing takes them for patches."""
 
 import math
 from copy import deepcopy

@@ -9,8 +9,8 @@ from vitrim.methods import METHODS as METHODS
 from vitrim.methods import REDUCERS as REDUCERS
 from vitrim.methods import TUNERS as TUNERS
 from vitrim.methods import parse_method as parse_method
-from vitrim.reducers import Bipartite as Bipartite
 from vitrim.reducers import LTMP as LTMP
+from vitrim.reducers import Bipartite as Bipartite
 from vitrim.reducers import DynamicViT as DynamicViT
 from vitrim.reducers import EViT as EViT
 from vitrim.reducers import Pool as Pool
@@ -19,8 +19,8 @@ from vitrim.restore import restore as restore
 from vitrim.saving import load as load
 from vitrim.saving import save as save
 from vitrim.state import TokenState as TokenState
-from vitrim.tuners import SSF as SSF
 from vitrim.swap import swap as swap
+from vitrim.tuners import SSF as SSF
 from vitrim.tuners import VPT as VPT
 from vitrim.tuners import Adapter as Adapter
 from vitrim.tuners import BitFit as BitFit

@@ -28,7 +28,7 @@ BLOCKS_PER_SUM = 3
 
 
 def attach_release(model: "StagedViT", width: int, scale: float, bias: bool, dropout: float) -> None:
-    """One released adapter beside every MLP; the embedded tokens are remembered beside the first attention."""
+    """One released adapter beside every MLP; the embedded tokens are kept beside the first attention."""
     model.stages[0].beside_attention.append(RememberTokens())
     last = model.depth - 1
     for index, (stage, block) in enumerate(zip(model.stages, model.vit.blocks, strict=True)):
