@@ -1,4 +1,4 @@
-"""ToMe: golden tokens and indices, every form of the schedule, what merging preserves, precision, refusals."""
+"""ToMe: golden tokens and indices, every form of the schedule, what merging keeps, precision, refusals."""
 
 import numpy as np
 import pytest
