@@ -1,0 +1,75 @@
+"""How many parameters train on ViT-B/16, for every tuner and setting that papers print, without the classifier."""
+
+import pytest
+import torch
+
+import vitrim
+
+COUNTS = {
+    "Full()": 85_798_656,
+    "Linear()": 0,
+    "VPT(prompts=1, deep=False)": 768,
+    "VPT(prompts=10, deep=False)": 7_680,
+    "VPT(prompts=100, deep=False)": 76_800,
+    "VPT(prompts=8)": 73_728,
+    "VPT(prompts=10)": 92_160,
+    "VPT(prompts=50)": 460_800,
+    "VPT(prompts=100)": 921_600,
+    "BitFit()": 102_912,
+    "LayerNormTuning()": 38_400,
+    "SSF()": 205_824,
+    "Adapter(width=8)": 156_768,
+    "Adapter(width=16)": 304_320,
+    "Adapter(width=64)": 1_189_632,
+    "Adapter(width=8, bias=False)": 147_456,
+    "Adapter(width=32, bias=False)": 589_824,
+    "Adapter(width=32, bias=False, bits=1)": 589_824,
+    "DenseAdapter(width=8)": 279_808,
+    "DenseAdapter(width=16)": 550_400,
+    "DenseAdapter(width=32)": 1_091_584,
+    "DenseAdapter(width=64)": 2_173_952,
+    "DenseAdapter(width=128)": 4_338_688,
+    "DenseAdapter(width=32, fusion='input')": 599_424,
+    "DenseAdapter(width=32, fusion='output')": 1_598_464,
+    "DenseAdapter(follows='release')": 1_314_432,
+    "LoRA(rank=8)": 294_912,
+    "LoRA(rank=8, roles=('query', 'key', 'value'), shared=True)": 294_912,
+    "LoRA(rank=16)": 589_824,
+    "LoRA(rank=32)": 1_179_648,
+    "LoRA(rank=64)": 2_359_296,
+    "LoRA(rank=32, bits=1)": 1_179_648,
+    "Convpass()": 327_552,
+    "FacT(rank=4)": 8_448,
+    "FacT(rank=8)": 21_504,
+    "FacT(rank=16)": 61_440,
+    "FacT(rank=16, form='tk')": 30_976,
+    "FacT(rank=32, form='tk')": 86_528,
+    "RepAdapter()": 239_808,
+    "RepAdapter(before='attention')": 119_904,
+    "DyT(width=8)": 165_996,
+    "DyT(width=64)": 1_198_860,
+    "DyT(width=64, experts=4)": 4_804_668,
+    "Bipartite()": 4_096,
+    "DynamicViT()": 2_885_190,
+}
+
+
+def trained_outside_the_head(*methods: str) -> int:
+    with torch.device("meta"):
+        model = vitrim.compose("vit_base_patch16_224", *methods, num_classes=100)
+    counts = {name: parameter.numel() for name, parameter in model.trained().items()}
+    return sum(count for name, count in counts.items() if not name.startswith("vit.head."))
+
+
+@pytest.mark.parametrize("method", COUNTS)
+def test_count_on_vit_base(method: str) -> None:
+    assert trained_outside_the_head(method) == COUNTS[method]
+
+
+def test_counts_add_up() -> None:
+    assert trained_outside_the_head("Bipartite()", "LoRA(rank=8)") == 299_008
+    assert trained_outside_the_head("Bipartite()", "Adapter(width=32, bias=False, bits=1)") == 593_920
+
+
+def test_every_tuner_is_counted() -> None:
+    assert set(vitrim.TUNERS) <= {text.partition("(")[0] for text in COUNTS}
