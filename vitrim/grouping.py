@@ -69,7 +69,7 @@ class Mover:
         old, lead = sizes.shape[1] + prefix, grouping.lead
         if grouping.fuse is not None:
             self.fuse, lead = grouping.fuse[:, None], lead[:, :-1]
-        head = torch.arange(prefix, device=lead.device).expand(len(lead), -1)  # [B, P]
+        head = torch.arange(prefix, device=lead.device).expand(lead.shape[0], -1)  # [B, P]
         rows = torch.cat([head, lead + prefix], dim=1)  # [B, P+M]
         self.shape, self.rows = rows.shape, _flat(rows, old)
         if grouping.join is not None:
@@ -97,5 +97,5 @@ class Mover:
 
 def _flat(index: Tensor, count: int) -> Tensor:
     """Row numbers [B, R] within each image as row numbers of the flattened [B count, C]. -> [B R]"""
-    start = torch.arange(0, len(index) * count, count, device=index.device)
+    start = torch.arange(index.shape[0], device=index.device) * count
     return (index + start[:, None]).flatten()

@@ -73,5 +73,5 @@ def with_one_left(keep: Tensor, importance: Tensor) -> Tensor:
 
 def in_place(keep: Tensor) -> Grouping:
     """Every token in its own slot."""
-    cells = torch.arange(keep.shape[1], device=keep.device).expand(len(keep), -1)
+    cells = torch.arange(keep.shape[1], device=keep.device).expand(keep.shape[0], -1)
     return Grouping(cells, cells)

@@ -32,7 +32,7 @@ def merge_most_similar(keys: Tensor, prefix: int, merge: int) -> Grouping:
     best, partner = scores.max(-1)  # [B, A]
     order = best.argsort(-1, descending=True)
     gone, rest = order[:, :merge], order[:, merge:].sort(-1).values  # [B, R], [B, A-R]
-    odd = torch.arange(1 - first, keys.shape[1], 2, device=keys.device).expand(len(keys), -1)
+    odd = torch.arange(1 - first, keys.shape[1], 2, device=keys.device).expand(keys.shape[0], -1)
     lead = torch.cat([rest * 2 + first, odd], dim=1)  # [B, M]
     return joined(lead, gone * 2 + first, partner.gather(1, gone) + rest.shape[1])
 
@@ -61,7 +61,7 @@ def alternate(position: Tensor, prefix: int) -> tuple[Tensor, Tensor]:
     half = position.shape[1] // 2
     even, odd = places[prefix % 2 :: 2], places[1 - prefix % 2 :: 2]
     rest = torch.cat([even[half:], odd])  # with an odd number of patches one may be left over
-    return even[:half].expand(len(position), -1), rest.expand(len(position), -1)
+    return even[:half].expand(position.shape[0], -1), rest.expand(position.shape[0], -1)
 
 
 def similarity(keys: Tensor, a: Tensor, b: Tensor) -> Tensor:
@@ -88,7 +88,7 @@ def merge_all_softly(scores: Tensor, a: Tensor, b: Tensor) -> Grouping:
     soft = (scores - threshold).sigmoid()
     hard = torch.zeros_like(soft).scatter(-1, grouping.slots.gather(1, a)[..., None], 1.0)
     match = straight_through(hard, soft)  # [B, A, B']
-    own = torch.eye(b.shape[1], dtype=match.dtype, device=match.device).expand(len(b), -1, -1)
+    own = torch.eye(b.shape[1], dtype=match.dtype, device=match.device).expand(b.shape[0], -1, -1)
     ordered = torch.cat(
         [match.transpose(1, 2), own], dim=2
     )  # [B, B', A+B'], columns in the order of A, then B

@@ -71,7 +71,7 @@ class Prompts(nn.Module):
     def forward(self, state: TokenState) -> TokenState:
         """[B, P+N, D] -> [B, P+p+N, D], or the same length where prompts are replaced."""
         own = state.prefix - len(self.prompts) if self.replacing else state.prefix
-        prompts = self.dropout(self.prompts.expand(len(state.tokens), -1, -1))  # [B, p, D]
+        prompts = self.dropout(self.prompts.expand(state.tokens.shape[0], -1, -1))  # [B, p, D]
         return replace(
             state,
             tokens=_insert(state.tokens, prompts, own, state.prefix),
