@@ -1,10 +1,11 @@
-"""How many parameters train on ViT-B/16, for every tuner and setting that papers print, without the classifier."""
+"""How many parameters train on ViT-B/16, without the classifier: every tuner and printed setting."""
 
 import pytest
 import torch
 
 import vitrim
 
+GPS = "FisherDelta(top=None, connections={}, score='gradient', loss='contrastive', biases=True, patch=True)"
 COUNTS = {
     "Full()": 85_798_656,
     "Linear()": 0,
@@ -24,11 +25,18 @@ COUNTS = {
     "Adapter(width=8, bias=False)": 147_456,
     "Adapter(width=32, bias=False)": 589_824,
     "Adapter(width=32, bias=False, bits=1)": 589_824,
+    "Adapter(width=8, norm='in')": 156_768 + 2 * 12 * 768,
+    "Adapter(width=8, form='sequential', beside=('attention', 'mlp'))": 313_536,
+    "Adapter(width=64, form='sequential', beside=('attention', 'mlp'))": 2_379_264,
+    "Adapter(width=6, form='sequential')": 119_880,
+    "Adapter(width=12, form='sequential')": 230_544,
+    "Adapter(width=96, form='sequential')": 1_779_840,
     "DenseAdapter(width=8)": 279_808,
     "DenseAdapter(width=16)": 550_400,
     "DenseAdapter(width=32)": 1_091_584,
     "DenseAdapter(width=64)": 2_173_952,
     "DenseAdapter(width=128)": 4_338_688,
+    "DenseAdapter(width=32, bias=False)": 1_091_584 - 12 * 768 - 32 * 32,
     "DenseAdapter(width=32, fusion='input')": 599_424,
     "DenseAdapter(width=32, fusion='output')": 1_598_464,
     "DenseAdapter(follows='release')": 1_314_432,
@@ -39,6 +47,7 @@ COUNTS = {
     "LoRA(rank=64)": 2_359_296,
     "LoRA(rank=32, bits=1)": 1_179_648,
     "Convpass()": 327_552,
+    "Convpass(beside=('attention',))": 163_776,
     "FacT(rank=4)": 8_448,
     "FacT(rank=8)": 21_504,
     "FacT(rank=16)": 61_440,
@@ -49,7 +58,9 @@ COUNTS = {
     "DyT(width=8)": 165_996,
     "DyT(width=64)": 1_198_860,
     "DyT(width=64, experts=4)": 4_804_668,
+    **{GPS.format(k): 83_712 * (k + 1) for k in (1, 2, 15, 20)},
     "Bipartite()": 4_096,
+    "LTMP()": 24,
     "DynamicViT()": 2_885_190,
 }
 

@@ -56,7 +56,7 @@ THEIRS = [
     ("vit", {"target_modules": ["qkv"], "r": 4, "lora_alpha": 16}),
     ("vit", {"target_modules": ["fc1", "fc2"], "r": 2, "lora_alpha": 3, "use_rslora": True}),
     ("dinov2", {"target_modules": r"blocks\.([02-9]|1\d)\.(attn\.(qkv|proj)|mlp.fc2)", "lora_dropout": 0.1}),
-    ("vit", {"target_modules": ["fc1", "qkv"], "rank_pattern": {"[2-9]\\..*": 5}, "alpha_pattern": {"fc1": 2}}),
+    ("vit", {"target_modules": ["fc1"], "rank_pattern": {"[2-9]\\..*": 5}, "alpha_pattern": {"fc1": 2}}),
     ("eva02", {"target_modules": ["q_proj", "v_proj"], "r": 2, "modules_to_save": ["head"]}),
 ]  # fmt: skip
 
