@@ -1,8 +1,8 @@
 """Methods that choose by data before training: which weights train, which blocks are thinned.
 
-model = compose("vit_small_patch16_224", FisherDelta(), EViT(keep=0.95, at="sparse"), num_classes=10)
-vitrim.fit(model, batches)          # one pass over (images, labels); vitrim.train does it by itself
-model.methods                       # now say what was chosen, and so does a saved file
+>>> model = compose("vit_small_patch16_224", FisherDelta(), EViT(keep=0.95, at="sparse"), num_classes=10)
+>>> vitrim.fit(model, batches)  # one pass over (images, labels); vitrim.train does it by itself
+>>> model.methods               # now say what was chosen, and so does a saved file
 """
 
 from __future__ import annotations

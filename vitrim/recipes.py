@@ -10,7 +10,13 @@ from dataclasses import dataclass, field
 from vitrim.method import Method
 from vitrim.reducers import EViT
 from vitrim.training import Training
-from vitrim.tuners import Adapter, DenseAdapter, LoRA
+from vitrim.tuners import Adapter, DenseAdapter, FisherDelta, LoRA
+
+# Adam with a weight decay of 0 is AdamW with a weight decay of 0. TR-PTS names optimiser, schedule and epochs
+# only; the rest is GPS's, whose learning rate and batch size vary by task (2e-3 and 16 or 32 are the middle).
+GPS_TRAINING = Training(
+    lr=2e-3, min_lr=1e-8, warmup_lr=1e-7, warmup_epochs=10, weight_decay=0.0, batch_size=32, epochs=100
+)
 
 
 @dataclass(frozen=True)
@@ -50,6 +56,23 @@ RECIPES: dict[str, Recipe] = {
         follows="AdaptFormer, arXiv 2205.13535, bias-free at width 8 as in FPET (Table 2)",
         advice="the strongest plain adapter; stays in the model after training",
         expects={"trained": 147_456, "gmacs_paper": 17.611},
+    ),
+    "tr-pts": Recipe(
+        methods=(FisherDelta(), EViT(keep=0.95, at="sparse", rounding="floor")),
+        follows="TR-PTS, arXiv 2507.22872, VTAB-1K: top 1 %, one connection, rho = .95; trained as GPS",
+        advice="trains weights of the backbone that the task itself chooses, and thins tokens where it needs fewest",
+        training=GPS_TRAINING,
+    ),
+    "gps": Recipe(
+        methods=(
+            FisherDelta(
+                top=None, connections=1, score="gradient", loss="contrastive", biases=True, patch=True
+            ),
+        ),
+        follows="GPS, arXiv 2312.10136, VTAB-1K setting: one connection per neuron, and all biases of those",
+        advice="one weight of every neuron, by gradient; folds away after training",
+        training=GPS_TRAINING,
+        expects={"trained": 167_424, "gmacs_paper": 17.582},
     ),
     "linear": Recipe(
         methods=(),

@@ -1,20 +1,23 @@
 """EViT: keep the tokens the class token attends to most, fuse the rest into one."""
 
 import math
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from vitrim.attended import Attended
-from vitrim.checks import block_indices, check_one_of, check_share, is_number
+from vitrim.checks import block_indices, check_one_of, check_positive, check_share, is_number
 from vitrim.method import Method, option, settle
 from vitrim.parts import Reducer
+from vitrim.selection.placement import PLACEMENTS, choose_blocks
 from vitrim.state import Grouping, TokenState, regroup
 from vitrim.timm_bridge import pool_attention
 
 if TYPE_CHECKING:
+    from vitrim.selection.scores import LabelledImages
     from vitrim.stage import StagedViT
 
 ROUND = {"ceil": math.ceil, "floor": math.floor}
@@ -34,37 +37,54 @@ class EViT(Method):
     like any other. On a 14x14 grid, keep=0.7 at blocks 3, 6, 9 (the 4th, 7th and 10th layer) leaves 197 ->
     140 -> 100 -> 72 tokens.
 
-    TR-PTS selects tokens the same way, in blocks of its choice: `EViT(keep=0.95, at=..., rounding="floor")`
-    (its section 3.3; scores are the head mean of the scaled softmax over all tokens, as here, where its eq. 8
+    TR-PTS (arXiv 2507.22872) selects tokens the same way, in blocks of its choice:
+    `EViT(keep=0.95, at="sparse", rounding="floor")` (its section 3.3; scores are the head mean of the scaled softmax over all tokens, as here, where its eq. 8
     leaves that open).
 
     Attributes:
         keep: share of the patch tokens each of the blocks keeps, above 0 and at most 1; 1 changes nothing.
-        at: indices of the blocks that reduce, counted from 0. fuse: what becomes of the others. "mean" (the
-        papers): one token with w_j = a_j / sum of a over the others. "sum"
-            (the released EViT and Sparse-Tuning code): w_j = a_j, not normalised. "argmax": the best of them.
-            "drop": nothing.
+        at: indices of the blocks that reduce, counted from 0; or a rule by which `vitrim.fit` chooses them
+            (TR-PTS, Table 5): "sparse", the blocks that hold the smallest share of the highest Fisher
+            scores, "dense", the largest, "random", any.
+        fuse: what becomes of the others. "mean" (the papers): one token with w_j = a_j / sum of a over the
+            others. "sum" (the released EViT and Sparse-Tuning code): w_j = a_j, not normalised. "argmax": the
+            best of them. "drop": nothing.
         score: what a is. "class": attention of the class token. "received": attention a token receives,
-        averaged over all
-            tokens, for backbones without a class token. "pool": what the backbone's attention pool (SigLIP,
-            Perception Encoder) would give the tokens if they were the last ones.
-        rounding: "ceil" (EViT) or "floor" (TR-PTS) of keep N. warmup: (start, epochs) of the released
-        training schedule: everything is kept until epoch `start`, then the share
-            falls from 1 to `keep` along a half cosine over `epochs`. Only training follows it, told by
-            `set_progress`; evaluation always runs `keep`, where the release evaluates at the share training
-            has reached. None: no schedule.
+            averaged over all tokens, for backbones without a class token. "pool": what the backbone's
+            attention pool (SigLIP, Perception Encoder) would give the tokens if they were the last ones.
+        rounding: "ceil" (EViT) or "floor" (TR-PTS) of keep N.
+        warmup: (start, epochs) of the released training schedule: everything is kept until epoch `start`,
+            then the share falls from 1 to `keep` along a half cosine over `epochs`. Only training follows it,
+            told by `set_progress`; evaluation always runs `keep`, where the release evaluates at the share
+            training has reached. None: no schedule.
+        blocks, first, apart: how many blocks a rule chooses, from which block on, and how far from each other
+            at least. The paper gives no numbers; its pictures show three blocks, 3, 6 and 9.
+        seed: of the rule "random".
     """
 
+    fits_late: ClassVar[bool] = True  # where to stand may depend on which weights train
+
     keep: float = 0.7
-    at: tuple[int, ...] = (3, 6, 9)
+    at: tuple[int, ...] | str = (3, 6, 9)
     fuse: str = option("mean")
     score: str = option("class")
     rounding: str = option("ceil")
     warmup: tuple[float, float] | None = option(None)
+    blocks: int = option(3)
+    first: int = option(3)
+    apart: int = option(2)
+    seed: int = option(0)
 
     def __post_init__(self) -> None:
         check_share("EViT", "keep", self.keep)
-        settle(self, "at", block_indices("EViT", self.at))
+        if isinstance(self.at, str):
+            check_one_of("EViT", "at", self.at, PLACEMENTS)
+            check_positive("EViT", "blocks", self.blocks)
+            check_positive("EViT", "apart", self.apart)
+            if not isinstance(self.first, int) or self.first < 0:
+                raise ValueError(f"EViT: first must be a block index counted from 0, got {self.first!r}")
+        else:
+            settle(self, "at", block_indices("EViT", self.at))
         check_one_of("EViT", "fuse", self.fuse, ("mean", "sum", "argmax", "drop"))
         check_one_of("EViT", "score", self.score, ("class", "received", "pool"))
         check_one_of("EViT", "rounding", self.rounding, tuple(ROUND))
@@ -80,7 +100,32 @@ class EViT(Method):
             raise ValueError(
                 f"{self}: the backbone has no attention pool to rank by; use 'class' or 'received'"
             )
-        model.reduce_at(self.at, [KeepAttended(self, model.vit) for _ in self.at], by=self)
+        if isinstance(self.at, str):
+            self._choose((0.0,) * model.depth)  # refused now if so many do not fit
+        else:
+            model.reduce_at(self.at, [KeepAttended(self, model.vit) for _ in self.at], by=self)
+
+    def _choose(self, found: Sequence[float]) -> tuple[int, ...]:
+        return choose_blocks(found, str(self.at), self.blocks, self.first, self.apart, self.seed)
+
+    @property
+    def settled(self) -> bool:
+        """Whether the blocks are known."""
+        return not isinstance(self.at, str)
+
+    @property
+    def two_views(self) -> bool:
+        """Scores are taken on single views."""
+        return False
+
+    def fit(self, model: "StagedViT", batches: "LabelledImages") -> "EViT":
+        """Choose the blocks by how many of the backbone's top weights each holds, and stand on them."""
+        from vitrim.selection.shares import block_shares
+
+        found = (0.0,) * model.depth if self.at == "random" else block_shares(model, batches, self)
+        placed = replace(self, at=self._choose(found), blocks=3, first=3, apart=2, seed=0)
+        placed.attach(model)
+        return placed
 
 
 def check_warmup(value: object) -> None:

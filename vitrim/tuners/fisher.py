@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, repr=False)
 class FisherDelta(Method):
-    """A few inputs of every neuron train, chosen by one pass over the task's images (TR-PTS, section 3.2;
-    GPS, arXiv 2312.10136).
+    """A few inputs of every neuron train, chosen by one pass over the task's images (TR-PTS, arXiv
+    2507.22872, section 3.2; GPS, arXiv 2312.10136).
 
     Scores of all weights of the blocks' linear layers are taken on the plain backbone. The top share of
     them counts how much the task needs each layer, and each neuron (output) of a layer trains its C inputs
