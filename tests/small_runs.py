@@ -1,5 +1,6 @@
 """A backbone and data small enough that a whole training run takes a second."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,10 +34,12 @@ def colour_folder(folder: Path, per_class: int = 16) -> str:
     return f"folder:{folder}"
 
 
-def small_run(out: Path, data: str, resume: bool = False, **training: Any) -> Run:
+def small_run(
+    out: Path, data: str, resume: bool = False, methods: Sequence[str] = METHODS, **training: Any
+) -> Run:
     settings = {"epochs": 4, "batch_size": 8, "lr": 1e-2, "augment": "rand", **training}
     return train(
-        toy_vit(), data, methods=METHODS, out=out, training=settings, resume=resume, cpu=True, quiet=True
+        toy_vit(), data, methods=methods, out=out, training=settings, resume=resume, cpu=True, quiet=True
     )
 
 

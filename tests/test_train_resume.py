@@ -177,3 +177,17 @@ def test_a_damaged_record_is_a_sentence(tmp_path: Path, data: str) -> None:
     (tmp_path / "run.json").write_text(json.dumps({"status": "running"})[:-3])
     with pytest.raises(ValueError, match=r"run.json is damaged"):
         small_run(tmp_path, data, resume=True)
+
+
+def test_methods_that_choose_by_data_resume_with_what_they_chose(
+    tmp_path: Path, data: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    methods = ["FisherDelta(top=1.0)"]
+    whole = small_run(tmp_path / "whole", data, methods=methods)
+    assert whole.record["chosen_methods"] != list(whole.record["settings"]["methods"])
+    with monkeypatch.context() as patch:
+        stop_in_epoch(patch, 2, KeyboardInterrupt())
+        with pytest.raises(KeyboardInterrupt):
+            small_run(tmp_path / "run", data, methods=methods)
+    small_run(tmp_path / "run", data, resume=True, methods=methods)
+    assert same(weights(tmp_path / "run"), weights(whole.folder))

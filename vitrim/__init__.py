@@ -1,38 +1,52 @@
 """vitrim: adapt a Vision Transformer with few parameters to train and few tokens to run."""
 
-from vitrim.compose import compose as compose
-from vitrim.compose import merge as merge
-from vitrim.costs import Costs as Costs
-from vitrim.costs import costs as costs
-from vitrim.fitting import fit as fit
-from vitrim.methods import METHODS as METHODS
-from vitrim.methods import REDUCERS as REDUCERS
-from vitrim.methods import TUNERS as TUNERS
-from vitrim.methods import parse_method as parse_method
-from vitrim.reducers import LTMP as LTMP
-from vitrim.reducers import Bipartite as Bipartite
-from vitrim.reducers import DynamicViT as DynamicViT
-from vitrim.reducers import EViT as EViT
-from vitrim.reducers import Pool as Pool
-from vitrim.reducers import ToMe as ToMe
-from vitrim.restore import restore as restore
-from vitrim.saving import load as load
-from vitrim.saving import save as save
-from vitrim.state import TokenState as TokenState
-from vitrim.swap import swap as swap
-from vitrim.tuners import SSF as SSF
-from vitrim.tuners import VPT as VPT
-from vitrim.tuners import Adapter as Adapter
-from vitrim.tuners import BitFit as BitFit
-from vitrim.tuners import Convpass as Convpass
-from vitrim.tuners import DenseAdapter as DenseAdapter
-from vitrim.tuners import DyT as DyT
-from vitrim.tuners import FacT as FacT
-from vitrim.tuners import FisherDelta as FisherDelta
-from vitrim.tuners import Full as Full
-from vitrim.tuners import LayerNormTuning as LayerNormTuning
-from vitrim.tuners import Linear as Linear
-from vitrim.tuners import LoRA as LoRA
-from vitrim.tuners import RepAdapter as RepAdapter
+from typing import TYPE_CHECKING
+
+from vitrim.lazy import import_names_when_used
+
+if TYPE_CHECKING:  # imported when first used: see vitrim/lazy.py
+    from vitrim.bench import bench as bench
+    from vitrim.compose import compose as compose
+    from vitrim.compose import merge as merge
+    from vitrim.costs import Costs as Costs
+    from vitrim.costs import costs as costs
+    from vitrim.data import open_data as open_data
+    from vitrim.evaluate import evaluate as evaluate
+    from vitrim.fitting import fit as fit
+    from vitrim.methods import METHODS as METHODS
+    from vitrim.methods import REDUCERS as REDUCERS
+    from vitrim.methods import TUNERS as TUNERS
+    from vitrim.methods import parse_method as parse_method
+    from vitrim.predict import predict as predict
+    from vitrim.recipes import RECIPES as RECIPES
+    from vitrim.reducers import LTMP as LTMP
+    from vitrim.reducers import Bipartite as Bipartite
+    from vitrim.reducers import DynamicViT as DynamicViT
+    from vitrim.reducers import EViT as EViT
+    from vitrim.reducers import Pool as Pool
+    from vitrim.reducers import ToMe as ToMe
+    from vitrim.restore import restore as restore
+    from vitrim.saving import load as load
+    from vitrim.saving import save as save
+    from vitrim.state import TokenState as TokenState
+    from vitrim.swap import swap as swap
+    from vitrim.train import train as train
+    from vitrim.training import Training as Training
+    from vitrim.tuners import SSF as SSF
+    from vitrim.tuners import VPT as VPT
+    from vitrim.tuners import Adapter as Adapter
+    from vitrim.tuners import BitFit as BitFit
+    from vitrim.tuners import Convpass as Convpass
+    from vitrim.tuners import DenseAdapter as DenseAdapter
+    from vitrim.tuners import DyT as DyT
+    from vitrim.tuners import FacT as FacT
+    from vitrim.tuners import FisherDelta as FisherDelta
+    from vitrim.tuners import Full as Full
+    from vitrim.tuners import LayerNormTuning as LayerNormTuning
+    from vitrim.tuners import Linear as Linear
+    from vitrim.tuners import LoRA as LoRA
+    from vitrim.tuners import RepAdapter as RepAdapter
 
 __version__ = "0.1.0"
+
+import_names_when_used(__name__)

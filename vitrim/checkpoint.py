@@ -47,6 +47,7 @@ def snapshot(
     return {
         "epoch": epoch,
         "best": best,
+        "methods": [repr(method) for method in model.methods],
         "weights": saved_tensors(model),
         "optimizer": optimizer.state_dict(),
         "scaler": None if scaler is None else scaler.state_dict(),

@@ -30,6 +30,8 @@ def open_model(run: str | Path, device: str = "cpu") -> StagedViT:
 def data_of_run(run: str | Path, root: str | Path | None) -> tuple[str, str | Path | None]:
     """The data a run was trained on: its spec, and the root given or recorded."""
     path = Path(run)
+    if not path.exists():
+        raise FileNotFoundError(f"there is no run folder or model file {run}")
     if not path.is_dir():
         raise ValueError(
             f"the model file {run} does not say what to measure on; give data, for example digits"

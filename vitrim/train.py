@@ -22,10 +22,11 @@ from vitrim.checkpoint import fill, keep_epoch, restore
 from vitrim.data import DataSource, open_data
 from vitrim.devices import start_accelerator
 from vitrim.evaluate import Metrics, measure
+from vitrim.fitting import adopt, fit_for_training, needs_fit
 from vitrim.method import Method
 from vitrim.plan import Asked, resume_plan, settle
 from vitrim.progress import Progress, opening_lines
-from vitrim.record import finish_record, result_record, start_record
+from vitrim.record import cost_record, finish_record, result_record, start_record
 from vitrim.run_folder import RunFolder, claim_folder, stored_plan
 from vitrim.saving import save
 from vitrim.stage import StagedViT
@@ -113,6 +114,8 @@ def fit(
     from accelerate.utils import set_seed
 
     model, training = task.model, task.training
+    if needs_fit(model):
+        record = choose_by_data(task, folder, record, accelerator)
     learner: nn.Module = WithLoss(model, training.label_smoothing)
     trained = list(model.trained().values())
     optimizer = torch.optim.AdamW(trained, lr=training.lr, weight_decay=training.weight_decay)
@@ -125,6 +128,7 @@ def fit(
         progress.say(opening_lines(record, folder.path, first))
         for epoch in range(first, training.epochs):
             task.batches.start(epoch)
+            model.set_progress(epoch)
             set_seed(mixed_seed(training.seed, epoch, accelerator.process_index))
             started = time.perf_counter()
             loss = train_epoch(learner, loader, optimizer, trained, training, epoch, accelerator, progress)
@@ -137,6 +141,22 @@ def fit(
             progress.epoch_done(row)
     kept = int(best["epoch"]) if training.select == "best-val" else training.epochs
     return finish(task, folder, record, kept, accelerator)
+
+
+def choose_by_data(
+    task: Task, folder: RunFolder, record: Mapping[str, Any], accelerator: Accelerator
+) -> Mapping[str, Any]:
+    """Let methods that choose by the training images do so, or take over what they chose before a stop."""
+    state = folder.last_checkpoint()
+    if state is None:
+        fit_for_training(task.model, task.source, task.training, accelerator)
+    else:
+        adopt(task.model, state["methods"], state["weights"])
+    chosen = [repr(method) for method in task.model.methods]
+    record = {**record, "chosen_methods": chosen, "costs": cost_record(task.model)}
+    if accelerator.is_main_process:
+        folder.write_record(record)
+    return record
 
 
 def train_epoch(

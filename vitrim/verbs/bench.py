@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from vitrim.verbs.shared import composition_options
+from vitrim.verbs.shared import composition_options, given_methods
 
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser, Namespace
@@ -78,7 +78,7 @@ def _model(chosen: Namespace) -> StagedViT:
     asked = Asked(
         model=chosen.model,
         recipe=chosen.recipe,
-        methods=chosen.method,
+        methods=given_methods(chosen),
         pretrained=chosen.pretrained,
         weights=chosen.weights,
         image_size=chosen.image_size,

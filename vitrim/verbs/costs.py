@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING
 
-from vitrim.verbs.shared import composition_options
+from vitrim.verbs.shared import composition_options, given_methods
 
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser, Namespace
@@ -46,7 +46,7 @@ def run(chosen: Namespace) -> None:
         with torch.device("meta") if chosen.weights is None else contextlib.nullcontext():
             return costs(compose_asked(asked, chosen.classes))
 
-    ours = counted(chosen.method, chosen.recipe)
+    ours = counted(given_methods(chosen), chosen.recipe)
     plain = counted([], None)
     table = Table("", "composed", "plain backbone", box=None, pad_edge=False)
     table.add_row("parameters that train", f"{ours.trained:,}", "")

@@ -43,11 +43,21 @@ def composition_options(parser: ArgumentParser) -> None:
     group.add_argument(
         "--method",
         action="append",
-        type=str,
+        type=_method_text,
         metavar="TEXT",
         help='a method instead of a recipe, such as "EViT(keep=0.7, at=(3, 6, 9))" or LoRA; may be repeated; '
         "vitrim list methods shows them",
     )
+
+
+def given_methods(chosen: Namespace) -> list[str] | None:
+    """The methods of the command line or of a configuration file, where one may stand without a list."""
+    return [chosen.method] if isinstance(chosen.method, str) else chosen.method
+
+
+def _method_text(value: str | list[str]) -> str | list[str]:
+    # On the command line each text comes alone; a configuration file gives the whole list.
+    return [str(text) for text in value] if isinstance(value, list) else str(value)
 
 
 def data_options(parser: ArgumentParser) -> None:

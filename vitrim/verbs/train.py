@@ -5,7 +5,13 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from vitrim.verbs.shared import composition_options, data_options, training_changes, training_options
+from vitrim.verbs.shared import (
+    composition_options,
+    data_options,
+    given_methods,
+    training_changes,
+    training_options,
+)
 
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser, Namespace
@@ -47,7 +53,7 @@ def run(chosen: Namespace) -> None:
         model=chosen.model,
         data=chosen.data,
         recipe=chosen.recipe,
-        methods=chosen.method,
+        methods=given_methods(chosen),
         out=chosen.out,
         training=training_changes(chosen),
         pretrained=True if chosen.pretrained else None,
