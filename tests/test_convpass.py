@@ -1,4 +1,4 @@
-"""Convpass: outputs of the released code, rectangular grids, prefix tokens apart, what reductions do to it."""
+"""Convpass: outputs of the released code, rectangular grids, prefix tokens apart, what reducers do to it."""
 
 from dataclasses import replace
 

@@ -83,8 +83,8 @@ def _take_off(model: StagedViT) -> None:
     for name, value in _trained_in_place(model).items():
         if name not in model.first_values:
             raise ValueError(
-                f"{', '.join(map(repr, model.methods))} trained the backbone's own weights ({name} among them), "
-                "whose first values are not here; load the file with vitrim.load instead"
+                f"{', '.join(map(repr, model.methods))} trained the backbone's own weights ({name} among "
+                "them), whose first values are not here; load the file with vitrim.load instead"
             )
         value.copy_(model.first_values[name])
     for owner, name, layer in model.own_layers:
