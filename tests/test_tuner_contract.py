@@ -1,4 +1,4 @@
-"""What every tuner promises, alone and with every reducer, on plain, rotary, register and class-less backbones."""
+"""What every tuner promises, alone and with every reducer, on plain, rotary, register, class-less backbones."""
 
 import copy
 import json
@@ -133,7 +133,7 @@ def test_a_saved_file_holds_what_trains_and_gives_the_same_model_back(tuner, red
     save(model, path)
     again = load(path, backbone=copy.deepcopy(backbone("vit")))
     assert again.methods == model.methods
-    if not (reducer == "Bipartite"):  # its refinement is rounded to one bit, in another order of sums
+    if reducer != "Bipartite":  # its refinement is rounded to one bit, in another order of sums
         assert torch.equal(logits_of(again), logits_of(model))
     assert_close(logits_of(again), logits_of(model), 1e-6)
     content = path.read_bytes()

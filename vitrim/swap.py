@@ -19,10 +19,10 @@ HEADS = ("head", "head_dist")  # timm's names
 def swap(model: StagedViT, file: str | Path) -> None:
     """Put the trained part of a saved file, methods and head included, in place of the model's own.
 
-    The backbone's weights stay where they are; they are checked against the file's digest, which is computed
-    once and remembered. Swapping back gives the same logits bit for bit. Where methods or classes differ, what
-    is plugged in is built anew; weights of the backbone itself that a file trained (BitFit) are kept first, so
-    that the next swap can take them back. Optimizers of the model must be made anew.
+    The backbone's weights stay where they are; they are checked against the file's digest, which is
+    computed once and remembered. Swapping back gives the same logits bit for bit. Where methods or classes
+    differ, what is plugged in is built anew; weights of the backbone itself that a file trained (BitFit)
+    are kept first, so that the next swap can take them back. Optimizers of the model must be made anew.
 
     Raises:
         FileNotFoundError, ValueError: no such file, not a vitrim file, another backbone, or a model whose own
