@@ -60,7 +60,7 @@ RECIPES: dict[str, Recipe] = {
     "tr-pts": Recipe(
         methods=(FisherDelta(), EViT(keep=0.95, at="sparse", rounding="floor")),
         follows="TR-PTS, arXiv 2507.22872, VTAB-1K: top 1 %, one connection, rho = .95; trained as GPS",
-        advice="trains weights of the backbone that the task itself chooses, and thins tokens where it needs fewest",
+        advice="trains the backbone weights that the task itself chooses; thins tokens where it needs fewest",
         training=GPS_TRAINING,
     ),
     "gps": Recipe(

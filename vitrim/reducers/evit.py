@@ -38,8 +38,8 @@ class EViT(Method):
     140 -> 100 -> 72 tokens.
 
     TR-PTS (arXiv 2507.22872) selects tokens the same way, in blocks of its choice:
-    `EViT(keep=0.95, at="sparse", rounding="floor")` (its section 3.3; scores are the head mean of the scaled softmax over all tokens, as here, where its eq. 8
-    leaves that open).
+    `EViT(keep=0.95, at="sparse", rounding="floor")` (its section 3.3; scores are the head mean of
+    the scaled softmax over all tokens, as here, where its eq. 8 leaves that open).
 
     Attributes:
         keep: share of the patch tokens each of the blocks keeps, above 0 and at most 1; 1 changes nothing.
