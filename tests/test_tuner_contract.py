@@ -1,4 +1,4 @@
-"""What every tuner promises, alone and with every reducer, on plain, rotary, register, class-less backbones."""
+"""What every tuner promises, alone and with every reducer: plain, rotary, register, class-less backbones."""
 
 import copy
 import json
