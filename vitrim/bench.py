@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -39,23 +40,40 @@ class Speed:
         return asdict(self)
 
 
+class Turn(NamedTuple):
+    """One measurement of one candidate, in seconds for a batch."""
+
+    wall: float
+    cpu: float
+
+
 @torch.inference_mode()
-def compare(candidates: Mapping[str, nn.Module], images: Tensor, rounds: int = 9) -> list[Speed]:
-    """Time the candidates in turn on the same batch; the first one is what the others are compared with."""
+def take_turns(candidates: Mapping[str, nn.Module], images: Tensor, rounds: int) -> dict[str, list[Turn]]:
+    """Time the candidates in turn on the same batch, after a warm-up; one measurement in each round."""
     if rounds < 3:
         raise ValueError(f"rounds must be at least 3 for a median and quartiles, got {rounds}")
     repeats = max(_repeats(model, images) for model in candidates.values())
-    walls: dict[str, list[float]] = {name: [] for name in candidates}
-    cpus: dict[str, list[float]] = {name: [] for name in candidates}
+    turns: dict[str, list[Turn]] = {name: [] for name in candidates}
     for _ in range(rounds):
         for name, model in candidates.items():
-            wall, cpu = _measure(model, images, repeats)
-            walls[name].append(wall)
-            cpus[name].append(cpu)
-    first = next(iter(candidates))
-    return [
-        _speed(name, walls[name], walls[first], cpus[name], cpus[first], len(images)) for name in candidates
-    ]
+            turns[name].append(_measure(model, images, repeats))
+    return turns
+
+
+def relative(name: str, turns: Sequence[Turn], first: Sequence[Turn], images: int) -> Speed:
+    """How one candidate did against the turns of another in the same rounds, on batches of `images`."""
+    ratios = [ours.wall / theirs.wall for ours, theirs in zip(turns, first, strict=True)]
+    low, _, high = statistics.quantiles(ratios, n=4)
+    cpu = statistics.median(ours.cpu / theirs.cpu for ours, theirs in zip(turns, first, strict=True))
+    rate = images / statistics.median(turn.wall for turn in turns)
+    return Speed(name, statistics.median(ratios), (low, high), cpu, rate)
+
+
+def compare(candidates: Mapping[str, nn.Module], images: Tensor, rounds: int = 9) -> list[Speed]:
+    """Time the candidates in turn on the same batch; the first one is what the others are compared with."""
+    turns = take_turns(candidates, images, rounds)
+    first = next(iter(turns.values()))
+    return [relative(name, turns[name], first, len(images)) for name in turns]
 
 
 def bench(
@@ -80,35 +98,21 @@ def bench(
     return tuple(compare(candidates, images.to(place), rounds))
 
 
-def _measure(model: nn.Module, images: Tensor, repeats: int) -> tuple[float, float]:
+def _measure(model: nn.Module, images: Tensor, repeats: int) -> Turn:
     _wait(images.device)
     wall, cpu = time.perf_counter(), time.process_time()
     for _ in range(repeats):
         model(images)
     _wait(images.device)
-    return (time.perf_counter() - wall) / repeats, (time.process_time() - cpu) / repeats
+    return Turn((time.perf_counter() - wall) / repeats, (time.process_time() - cpu) / repeats)
 
 
 def _repeats(model: nn.Module, images: Tensor) -> int:
     """Calls per measurement; also warms up."""
     _measure(model, images, 2)
-    return max(1, round(LEAST_SECONDS / _measure(model, images, 1)[0]))
+    return max(1, round(LEAST_SECONDS / _measure(model, images, 1).wall))
 
 
 def _wait(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
-
-
-def _speed(
-    name: str,
-    walls: list[float],
-    first_walls: list[float],
-    cpus: list[float],
-    first_cpus: list[float],
-    images: int,
-) -> Speed:
-    ratios = [wall / first for wall, first in zip(walls, first_walls, strict=True)]
-    low, _, high = statistics.quantiles(ratios, n=4)
-    cpu = statistics.median(ours / first for ours, first in zip(cpus, first_cpus, strict=True))
-    return Speed(name, statistics.median(ratios), (low, high), cpu, images / statistics.median(walls))
