@@ -1,4 +1,4 @@
-"""The command line: readable help, the way from a folder of pictures to predictions, refusals in a sentence."""
+"""The command line: readable help, from a folder of pictures to predictions, refusals in one sentence."""
 
 import json
 import subprocess

@@ -24,7 +24,7 @@ from vitrim.selection.contrastive import TwoViews
 from vitrim.stage import StagedViT
 from vitrim.training import Training
 
-Batches = DataLoader[tuple[Tensor, Tensor]]
+Batches = DataLoader[Any]  # of (images [B, C, height, width], labels [B])
 
 
 def mixed_seed(*numbers: int) -> int:
@@ -128,9 +128,8 @@ def scoring_batches(model: StagedViT, source: DataSource, training: Training, tw
     data; with `two_views`, each as a pair of random views.
     """
     once: Any = train_transform(model.preprocess, training.augment)
-    images = source.split(training.train_split).with_transform(
-        TwoViews(model.preprocess) if two_views else once
-    )
+    transform: Any = TwoViews(model.preprocess) if two_views else once
+    images = source.split(training.train_split).with_transform(transform)
     batches = TrainingBatches(images, training.batch_size, training.seed, training.workers, drop_last=False)
     return batches.loader
 

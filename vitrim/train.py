@@ -194,10 +194,9 @@ def finish(
     results = result_record(task.test_split, epoch, metrics)
     if accelerator.is_main_process:
         save(task.model, folder.model_file, extra={"results": results, "data": task.source.spec})
-        record = finish_record(record, results, folder.history(), folder.model_file)
-        folder.write_record(record)
+        folder.write_record(finish_record(record, results, folder.history(), folder.model_file))
     accelerator.wait_for_everyone()
-    return Run(folder.path, task.model.eval(), metrics, record)
+    return Run(folder.path, task.model.eval(), metrics, folder.record())
 
 
 class WithLoss(nn.Module):

@@ -47,6 +47,8 @@ def options(parser: ArgumentParser) -> None:
 
 
 def run(chosen: Namespace) -> None:
+    from accelerate import PartialState
+
     from vitrim.train import train
 
     finished = train(
@@ -64,6 +66,8 @@ def run(chosen: Namespace) -> None:
         cpu=chosen.cpu,
         quiet=chosen.quiet,
     )
+    if not PartialState().is_main_process:
+        return
     results = finished.record["results"]
     sys.stdout.write(
         f"{results['split']}: {100 * results['top1']:.2f} % right, {100 * results['mean_per_class']:.2f} % "
