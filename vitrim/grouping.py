@@ -40,44 +40,45 @@ def take_rows(tokens: Tensor, index: Tensor) -> Tensor:
     return flat.unflatten(0, index.shape)
 
 
-def new_sizes(sizes: Tensor, grouping: Grouping) -> Tensor:
-    """How many original patches each slot stands for: [B, N] -> [B, M]"""
-    if grouping.member is not None:
-        return (grouping.member.to(sizes.dtype) @ sizes[..., None]).squeeze(-1)
-    own = sizes.gather(1, grouping.lead)  # [B, M]
-    if grouping.join is not None:
-        own = own.scatter_add(1, grouping.slots.gather(1, grouping.join), sizes.gather(1, grouping.join))
-    if grouping.fuse is not None:
-        last = grouping.lead.shape[1] - 1
-        own = torch.cat([own[:, :last], (sizes * (grouping.slots == last)).sum(1, keepdim=True)], dim=1)
-    return own
-
-
 class Mover:
-    """One grouping made ready to apply to tokens and trail alike: row numbers are worked out once.
+    """One grouping made ready to apply to tokens and trail alike: sizes and row numbers are worked out once.
 
     Rows j that join the slot of leader e change it by x_e += sum of (size_j / size') (x_j - x_e): the mean
     weighted by size, without touching rows that nothing joins.
+
+    Attributes:
+        sizes: [B, M], how many original patches each slot stands for.
     """
 
-    def __init__(self, grouping: Grouping, sizes: Tensor, after: Tensor, prefix: int) -> None:
+    def __init__(self, grouping: Grouping, sizes: Tensor, prefix: int) -> None:
         self.prefix = prefix
         self.matrix = self.fuse = self.share = None
         if grouping.member is not None:
-            self.matrix = grouping.member.to(sizes.dtype) * sizes[:, None] / after[..., None]  # [B, M, N]
+            member = grouping.member.to(sizes.dtype)
+            self.sizes = (member @ sizes[..., None]).squeeze(-1)
+            whole = torch.where(self.sizes == 0, 1, self.sizes)  # padding counts for nothing and stays finite
+            self.matrix = member * sizes[:, None] / whole[..., None]  # [B, M, N]
             return
-        old, lead = sizes.shape[1] + prefix, grouping.lead
+        lead = grouping.lead
+        self.sizes = sizes.gather(1, lead)  # [B, M]
         if grouping.fuse is not None:
             self.fuse, lead = grouping.fuse[:, None], lead[:, :-1]
-        head = torch.arange(prefix, device=lead.device).expand(lead.shape[0], -1)  # [B, P]
-        rows = torch.cat([head, lead + prefix], dim=1)  # [B, P+M]
-        self.shape, self.rows = rows.shape, _flat(rows, old)
+            joined = (sizes * (grouping.slots == lead.shape[1])).sum(1, keepdim=True)
+            self.sizes = torch.cat([self.sizes[:, :-1], joined], dim=1)
+        rows = [
+            torch.arange(-prefix, 0, device=lead.device).expand(lead.shape[0], -1),
+            lead,
+        ]  # [B, P], [B, M]
         if grouping.join is not None:
-            slot = grouping.slots.gather(1, grouping.join)  # [B, R]
-            self.joining = _flat(grouping.join + prefix, old)
-            self.leaders = _flat(lead.gather(1, slot) + prefix, old)
-            self.target = _flat(slot + prefix, rows.shape[1])
-            self.share = (sizes.gather(1, grouping.join) / after.gather(1, slot)).view(-1, 1)  # [B R, 1]
+            slot, joining = grouping.slots.gather(1, grouping.join), sizes.gather(1, grouping.join)  # [B, R]
+            self.sizes = self.sizes.scatter_add(1, slot, joining)
+            self.share = (joining / self.sizes.gather(1, slot)).flatten()[:, None]  # [B R, 1]
+            self.target = _flat(slot, prefix + lead.shape[1], prefix)
+            rows += [grouping.join, lead.gather(1, slot)]
+        self.shape = (lead.shape[0], prefix + lead.shape[1])
+        numbers = _start(lead, sizes.shape[1] + prefix, prefix) + torch.cat(rows, dim=1)
+        self.rows = numbers[:, : self.shape[1]].flatten()
+        self.pairs = numbers[:, self.shape[1] :].flatten()
 
     def __call__(self, tokens: Tensor) -> Tensor:
         """[B, P+N, C] -> [B, P+M, C]"""
@@ -87,15 +88,24 @@ class Mover:
         flat = tokens.flatten(0, 1)
         rows = flat.index_select(0, self.rows)
         if self.share is not None:
-            change = flat.index_select(0, self.joining) - flat.index_select(0, self.leaders)
-            rows.index_add_(0, self.target, change * self.share.to(tokens.dtype))  # rows are nobody else's
+            joining, leaders = (
+                flat.index_select(0, self.pairs).view(self.shape[0], 2, -1, flat.shape[1]).unbind(1)
+            )
+            change = (joining - leaders).flatten(0, 1) * self.share.to(tokens.dtype)
+            rows.index_add_(0, self.target, change)  # in place: nobody else holds them yet
         moved = rows.unflatten(0, self.shape)
         if self.fuse is None:
             return moved
         return torch.cat([moved, (self.fuse.to(tokens.dtype) @ patches).to(tokens.dtype)], dim=1)
 
 
-def _flat(index: Tensor, count: int) -> Tensor:
-    """Row numbers [B, R] within each image as row numbers of the flattened [B count, C]. -> [B R]"""
-    start = torch.arange(index.shape[0], device=index.device) * count
-    return (index + start[:, None]).flatten()
+def _flat(index: Tensor, count: int, prefix: int = 0) -> Tensor:
+    """Row numbers [B, R] of patches within each image as row numbers of the flattened [B count, C]. -> [B
+    R]
+    """
+    return (_start(index, count, prefix) + index).flatten()
+
+
+def _start(index: Tensor, count: int, prefix: int) -> Tensor:
+    """Row number of each image's first patch: [B, 1]"""
+    return (torch.arange(index.shape[0], device=index.device) * count + prefix)[:, None]

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from vitrim.checks import check_one_of
-from vitrim.state import Reduction, TokenState, at_least_float32, take_rows
+from vitrim.state import Reduction, TokenState, at_least_float32, take_rows, without_autocast
 
 MODES = ("delta", "copy", "knn")
 NEIGHBOURS, SHARPNESS = 20, 0.01  # of "knn", the constants of token reconstruction in Expedit
@@ -72,7 +72,7 @@ def _undo(patches: Tensor, step: Reduction, mode: str, dropped: str) -> Tensor:
 def _nearest(patches: Tensor, step: Reduction) -> Tensor:
     """One reduction back by likeness of the tokens before it to those after it: [B, M, C] -> [B, N, C]."""
     precise = at_least_float32(step.before.dtype)
-    with torch.autocast(patches.device.type, enabled=False):
+    with without_autocast(patches.device):
         distance = torch.cdist(step.before.to(precise), step.after.to(precise)) ** 2  # [B, N, M]
         if step.keep is not None:
             distance = distance.masked_fill((step.keep == 0)[:, None], torch.inf)  # padding

@@ -40,7 +40,8 @@ class LTMP(Method):
     thresholds learn through their straight-through sigmoids of temperature `tau` and through budget_weight (c
     - budget)^2, where c is the share of the plain model's multiply-accumulates that the surviving tokens
     need. Merged tokens and sizes pass thresholds no gradient, and a token's gradient reaches only the last
-    decision about it (both as released).
+    decision about it (both as released; with kind="both" a merging threshold so learns from the tokens that
+    merge alone).
 
     **How many tokens leave depends on the image.** In inference a single image really loses its tokens; in a
     larger batch every image is padded to the one that keeps most, behind a key mask, so there is little or no

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from vitrim.state import TokenState, at_least_float32
+from vitrim.state import TokenState, at_least_float32, without_autocast
 
 
 def straight_through(soft: Tensor) -> Tensor:
@@ -81,7 +81,7 @@ class MaskedMixing:
         precise = at_least_float32(queries.dtype)
         keep = torch.ones_like(state.sizes) if state.keep is None else state.keep
         keep = F.pad(keep, (state.prefix, 0), value=1.0)  # [B, T], the prefix always counts
-        with torch.autocast(queries.device.type, enabled=False):
+        with without_autocast(queries.device):
             scores = (queries.to(precise) * scale) @ keys.to(precise).transpose(-2, -1)
             scores = scores if bias is None else scores + bias.to(precise)
             attention = masked_softmax(scores, keep, self.epsilon, self.itself)
