@@ -1,0 +1,169 @@
+"""What every token reducer owes every supported backbone, whatever the precision. New reducers join by their
+table row.
+"""
+
+import copy
+from typing import Any
+
+import pytest
+import torch
+from blocks import states_after_blocks
+from toys import FAMILIES, images, toy
+
+from vitrim import REDUCERS, LoRA, compose, costs
+from vitrim.method import Method
+from vitrim.placing import placed
+from vitrim.stage import Selector, StagedViT
+
+# What a reducer needs beside its defaults: settings by reducer, by family, and where both matter
+SETTINGS: dict[str, dict[str, Any]] = {"ToMe": {"r": 4}, "LTMP": {"at": (1, 4, 10)}}
+WITHOUT_CLASS_TOKEN = {"siglip": "pool", "average-registers": "received"}
+FEW = ("vit", "dinov3", "siglip")  # where a check takes seconds
+STATIC = [name for name in REDUCERS if name != "LTMP"]  # shapes do not depend on the image
+PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+def method_for(name: str, family: str, **changes: Any) -> Method:
+    settings = SETTINGS.get(name, {}) | changes
+    if name == "EViT" and family in WITHOUT_CLASS_TOKEN:
+        settings["score"] = WITHOUT_CLASS_TOKEN[family]
+    return REDUCERS[name](**settings)
+
+
+def declared(model: StagedViT) -> list[int]:
+    """Patch tokens leaving each block, by what the reducers say about themselves."""
+    count = model.patch_count
+    counts, parts = [], dict(placed(model))
+    for index in range(model.depth):
+        part = parts.get(index)
+        if part is not None:
+            count = (
+                part.leaving(count, model.patch_count) if isinstance(part, Selector) else part.leaving(count)
+            )
+        counts.append(count)
+    return counts
+
+
+def check_states(model: StagedViT, batch: torch.Tensor) -> None:
+    """As many tokens as declared, every patch accounted for, all finite."""
+    depends = any(not getattr(part, "static", True) for _, part in placed(model))
+    for state, count in zip(states_after_blocks(model, batch), declared(model), strict=True):
+        assert state.count <= count if depends else state.count == count
+        lost = (state.source < 0).sum(1)
+        assert torch.equal(state.sizes.sum(1).round().long() + lost, torch.full_like(lost, model.patch_count))
+        assert torch.isfinite(state.tokens).all()
+        assert (state.source < state.count).all() and (state.position < model.patch_count).all()
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("name", REDUCERS)
+def test_tokens_and_logits_in_every_precision(name: str, family: str) -> None:
+    model = compose(toy(family), method_for(name, family))
+    batch = images(model)
+    with torch.no_grad():
+        logits = model(batch)
+        torch.testing.assert_close(
+            model.run(batch)[0], logits, rtol=0, atol=1e-10
+        )  # the last block's short path
+    check_states(model, batch)
+    model, batch = model.float(), batch.float()
+    for autocast in PRECISIONS.values():
+        with torch.autocast("cpu", autocast or torch.bfloat16, enabled=autocast is not None), torch.no_grad():
+            check_states(model, batch)
+            assert torch.isfinite(model(batch)).all()
+            if autocast is None:
+                torch.testing.assert_close(model(batch).double(), logits, rtol=0, atol=2e-3)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("name", REDUCERS)
+def test_training_reaches_every_trained_weight(name: str, family: str) -> None:
+    torch.manual_seed(0)
+    model = compose(toy(family), method_for(name, family), LoRA(rank=2)).train()
+    with torch.no_grad():
+        for weight, parameter in model.trained().items():
+            if weight.endswith("merge_above"):
+                parameter.fill_(0.2)  # as released, this threshold learns from tokens that merge alone
+            parameter.add_(
+                torch.rand_like(parameter) * 0.01
+            )  # LoRA starts at zero, with half of its gradients
+    logits, penalty = model.forward_with_penalty(images(model))
+    loss = logits.square().mean() + (0 if penalty is None else penalty)
+    loss.backward()
+    silent = [n for n, p in model.trained().items() if p.grad is None or not p.grad.abs().sum() > 0]
+    assert not silent
+    assert all(torch.isfinite(p.grad).all() for p in model.trained().values())
+
+
+@pytest.mark.parametrize("family", FEW)
+@pytest.mark.parametrize("name", REDUCERS)
+def test_a_batch_is_its_images(name: str, family: str) -> None:
+    model = compose(toy(family), method_for(name, family))
+    batch = images(model, batch=3)
+    with torch.no_grad():
+        singles = torch.cat([model(batch[i : i + 1]) for i in range(3)])
+        torch.testing.assert_close(model(batch), singles, rtol=0, atol=1e-10)
+
+
+def shallow(name: str, family: str) -> StagedViT:
+    """Two blocks, the first of which reduces: what a compiler needs to see."""
+    changes = {"r": [4]} if name == "ToMe" else {"at": (0,)}
+    return compose(toy(family, depth=2, dtype=torch.float32), method_for(name, family, **changes))
+
+
+@pytest.mark.parametrize("name", STATIC)
+def test_compiles_whole(name: str) -> None:
+    model = shallow(name, "dinov3")
+    torch.compiler.reset()
+    with torch.no_grad():
+        compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
+        torch.testing.assert_close(compiled(images(model)), model(images(model)), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(("name", "family"), [*((name, "vit") for name in STATIC), ("EViT", "siglip")])
+def test_exports_with_any_batch(name: str, family: str) -> None:
+    model = shallow(name, family)
+    with torch.no_grad():
+        shapes = {"images": {0: torch.export.Dim("batch")}}
+        exported = torch.export.export(model, (images(model),), dynamic_shapes=shapes).module()
+        five = images(model, batch=5)
+        torch.testing.assert_close(exported(five), model(five), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", [name for name in REDUCERS if name in ("DynamicViT", "Bipartite", "LTMP")])
+def test_training_what_learns_compiles_whole(name: str) -> None:
+    model = shallow(name, "vit").train()
+    batch, gradients = images(model), []
+    torch.compiler.reset()
+    compiled = torch.compile(model.forward_with_penalty, fullgraph=True, backend="aot_eager")
+    for run in (model.forward_with_penalty, compiled):
+        torch.manual_seed(0)
+        model.zero_grad()
+        logits, penalty = run(batch)
+        (logits.square().mean() + (0 if penalty is None else penalty)).backward()
+        gradients.append({n: p.grad.clone() for n, p in model.trained().items()})
+    for weight, gradient in gradients[0].items():
+        torch.testing.assert_close(gradients[1][weight], gradient, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", REDUCERS)
+def test_costs_need_no_values(name: str) -> None:
+    with torch.device("meta"):
+        model = compose(FAMILIES["vit"](), method_for(name, "vit"))
+    counted = costs(model)
+    assert list(counted.tokens) == [1 + count for count in declared(model)]
+    plain = costs(compose(toy("vit")))
+    assert (counted.macs_paper < plain.macs_paper) == (name != "LTMP")
+
+
+@pytest.mark.parametrize("name", REDUCERS)
+def test_checkpointing_and_copies_change_nothing(name: str) -> None:
+    model = compose(toy("vit"), method_for(name, "vit"), LoRA(rank=2)).train()
+    twin, batch, found = copy.deepcopy(model), images(model), []
+    twin.set_gradient_checkpointing()
+    for composed in (model, twin):
+        torch.manual_seed(0)
+        logits, penalty = composed.forward_with_penalty(batch)
+        (logits.square().mean() + (0 if penalty is None else penalty)).backward()
+        found.append([logits.detach(), *(p.grad for p in composed.trained().values())])
+    assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
