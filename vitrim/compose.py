@@ -13,6 +13,7 @@ from vitrim.preprocess import Preprocess
 from vitrim.rules import check_composition
 from vitrim.stage import StagedViT
 from vitrim.support import TimmModule
+from vitrim.timm_bridge import call_biased_qkv
 from vitrim.tuned_linear import Tuned
 
 
@@ -90,6 +91,7 @@ def merge(model: StagedViT) -> StagedViT:
     for method in model.methods:
         if method.folds and type(method).__name__ in merged.shared:
             del merged.shared[type(method).__name__]
+    call_biased_qkv(merged.vit)
     for name, parameter in merged.named_parameters():
         if name in model.base_names:
             parameter.requires_grad_(False)

@@ -22,6 +22,8 @@ from vitrim.packing import pack_tensors, unpack_tensors
 from vitrim.preprocess import Preprocess
 from vitrim.stage import StagedViT
 from vitrim.support import TimmModule
+from vitrim.timm_bridge import call_biased_qkv
+from vitrim.tuned_linear import frozen
 
 FORMAT = 1
 
@@ -201,7 +203,7 @@ def check_digest(
     path: Path,
     known: Digests,
 ) -> None:
-    """Refuse a backbone whose weights are not those the file was trained on; names in the file are left out."""
+    """Refuse a backbone whose weights are not those of the file; names in the file are left out."""
     if digest(vit, {name.removeprefix("vit.") for name in leaving_out}, known) != about["backbone"]["digest"]:
         raise ValueError(
             f"{path.name!r} was trained on other weights than these (a {about['backbone']['name']}, "
@@ -233,4 +235,5 @@ def _give_biases(model: StagedViT, tensors: dict[str, Tensor]) -> None:
     """Layers whose bias came by merging a shift into them get a place for it."""
     for name, module in model.named_modules():
         if isinstance(module, nn.Linear | nn.Conv2d) and module.bias is None and f"{name}.bias" in tensors:
-            module.bias = nn.Parameter(module.weight.new_zeros(module.weight.shape[0]), requires_grad=False)
+            module.bias = frozen(module.weight.new_zeros(module.weight.shape[0]))
+    call_biased_qkv(model.vit)

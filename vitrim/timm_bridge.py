@@ -184,6 +184,13 @@ def _separate_bias(attention: TimmModule) -> Tensor | None:
     return torch.cat((attention.q_bias, attention.k_bias, attention.v_bias))
 
 
+def call_biased_qkv(vit: TimmModule) -> None:
+    """Make timm's own forward heed a bias that merging gave qkv; EVA's reads only its weight otherwise."""
+    for block in vit.blocks:
+        if _separate_bias(block.attn) is not None and block.attn.qkv.bias is not None:
+            block.attn.qkv_bias_separate = True
+
+
 def _table_at(rotary: Tensor, position: Tensor) -> Tensor:
     """The rotary table of the cells the tokens sit on: [N0, 2d] -> [B, 1, N, 2d], [H, N0, 2d] -> [B, H, N,
     2d]."""

@@ -6,6 +6,7 @@ norms and convolutions (`tuners/ssf.py`) are built the same way.
 """
 
 from collections.abc import Mapping
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -65,7 +66,7 @@ class SummedLinear(TunedLinear):
 
     def __init__(self, base: nn.Linear, terms: Mapping[str, Term], by: Method) -> None:
         super().__init__(base, by)
-        self.terms = nn.ModuleDict(terms)  # by role
+        self.terms = cast("Mapping[str, Term]", nn.ModuleDict(terms))  # by role
 
     def forward(self, inputs: Tensor) -> Tensor:
         outputs = F.linear(inputs, self.weight, self.bias)
