@@ -14,8 +14,8 @@ import pytest
 import torch
 from small_runs import colour_folder, same, small_run, weights
 
-import vitrim.train
 from vitrim.run_folder import RunFolder
+from vitrim.train import train
 from vitrim.training import Training
 
 
@@ -122,9 +122,9 @@ def test_resuming_with_other_settings_is_refused(
 
 def test_resuming_other_data_or_methods_is_refused(whole: Path, data: str) -> None:
     with pytest.raises(ValueError, match=r"started with data="):
-        vitrim.train.train(data="digits", out=whole, resume=True)
+        train(data="digits", out=whole, resume=True)
     with pytest.raises(ValueError, match=r"started with methods="):
-        vitrim.train.train(methods=["LoRA"], out=whole, resume=True)
+        train(methods=["LoRA"], out=whole, resume=True)
 
 
 def test_a_folder_with_something_in_it_is_refused(whole: Path, data: str, tmp_path: Path) -> None:

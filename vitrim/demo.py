@@ -15,8 +15,8 @@ from vitrim.train import Run, train
 
 TUNED, PROBE = "sparse-tuning", "linear"
 SETTINGS: dict[str, dict[str, object]] = {
-    TUNED: {"epochs": 6, "lr": 5e-3},
-    PROBE: {"epochs": 6, "lr": 2e-2},
+    TUNED: {"epochs": 8, "batch_size": 32, "lr": 5e-3},
+    PROBE: {"epochs": 8, "batch_size": 32, "lr": 1e-2},
 }
 
 
