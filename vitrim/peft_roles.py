@@ -118,6 +118,6 @@ def by_layer(model: StagedViT) -> dict[str, list[Site]]:
 
 
 def unreached(model: StagedViT, name: str) -> bool:
-    """Whether timm reads a weight without calling its layer (fused qkv with biases apart): PEFT acts on calls."""
+    """Whether timm reads a weight without calling its layer (fused qkv, biases apart): PEFT acts on calls."""
     owner: nn.Module = model.vit.get_submodule(name.rpartition(".")[0])
     return name.endswith(".qkv") and getattr(owner, "q_bias", None) is not None
