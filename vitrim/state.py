@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from vitrim.grouping import Grouping as Grouping
-from vitrim.grouping import Mover, new_sizes
+from vitrim.grouping import Mover
 from vitrim.grouping import take_rows as take_rows
 
 
@@ -126,15 +126,14 @@ def regroup(state: TokenState, grouping: Grouping) -> TokenState:
     A slot's token is the mean of its members weighted by `sizes`; a fused slot is the sum weighted by
     `grouping.fuse`. Tokens alone in their slot are moved bit for bit.
     """
-    sizes = new_sizes(state.sizes, grouping)  # [B, M]
-    move = Mover(grouping, state.sizes, sizes, state.prefix)
+    move = Mover(grouping, state.sizes, state.prefix)
     source = torch.where(state.source < 0, -1, grouping.slots.gather(1, state.source.clamp(min=0)))  # [B, N0]
     reduced = replace(
         state,
         moved=True,
         tokens=move(state.tokens),
         trail=tuple(move(earlier) for earlier in state.trail),
-        sizes=sizes,
+        sizes=move.sizes,
         position=state.position.gather(1, grouping.lead),
         source=source,
         keep=None if state.keep is None else state.keep.gather(1, grouping.lead),

@@ -31,10 +31,11 @@ def merge_most_similar(keys: Tensor, prefix: int, merge: int) -> Grouping:
     scores = keys[:, first::2] @ keys[:, 1 - first :: 2].transpose(-2, -1)
     best, partner = scores.max(-1)  # [B, A]
     order = best.argsort(-1, descending=True)
-    gone, rest = order[:, :merge], order[:, merge:].sort(-1).values  # [B, R], [B, A-R]
+    places = order * 2 + first
+    rest = places[:, merge:].sort(-1).values  # [B, A-R]
     odd = torch.arange(1 - first, keys.shape[1], 2, device=keys.device).expand(keys.shape[0], -1)
-    lead = torch.cat([rest * 2 + first, odd], dim=1)  # [B, M]
-    return joined(lead, gone * 2 + first, partner.gather(1, gone) + rest.shape[1])
+    target = partner.gather(1, order[:, :merge]) + rest.shape[1]  # [B, R]
+    return joined(torch.cat([rest, odd], dim=1), places[:, :merge], target)
 
 
 def checkerboard(position: Tensor, grid: tuple[int, ...]) -> tuple[Tensor, Tensor]:
