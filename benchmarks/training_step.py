@@ -1,0 +1,214 @@
+"""Memory and time of one training step, for tuners alone and with token reducers.
+
+    python benchmarks/training_step.py                                  # ViT-S/16, batch 16, on the CPU
+    python benchmarks/training_step.py --model vit_base_patch16_224 --batch 64 --device cuda --bf16
+
+Three figures for every composition, on random images and weights:
+
+    time    of a step (forward, backward, AdamW) as a ratio to the first row's step in the same round. A round runs
+            all compositions one after the other; printed are the median over rounds and the quartiles. With one CPU
+            thread it is processor time, because others may share the machine.
+    memory  the peak above what stood before the first step, gradients and AdamW's state included. On a CPU (Linux)
+            of a process of its own that gives freed memory back at once, on a GPU of the allocator.
+    kept    what autograd keeps between forward and backward, every storage once, weights and images not counted.
+"""
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from datetime import date
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from vitrim import compose
+from vitrim.stage import StagedViT
+
+TUNERS = {
+    "full": ("Full()",),
+    "linear": (),
+    "LoRA 8": ("LoRA(rank=8)",),
+    "AdaptFormer 8": ("Adapter(width=8)",),
+    "dense adapter 8": ("DenseAdapter(width=8)",),
+}
+REDUCERS = {"": (), " + EViT 0.7": ("EViT(keep=0.7)",), " + Bipartite at 6": ("Bipartite(at=(6,))",)}
+COMPOSITIONS = {
+    tuner + reducer: (*tuning, *reducing)
+    for reducer, reducing in REDUCERS.items()
+    for tuner, tuning in TUNERS.items()
+}
+MIB = 2**20
+
+
+def main() -> None:
+    options = parse_options()
+    if options.child is not None:
+        print(json.dumps(peak_of_first_steps(options, options.child)))
+        return
+    names = [name for name in COMPOSITIONS if options.only in name]
+    memory = {name: peak_in_own_process(options, name) for name in names}
+    kept = {name: kept_bytes(*build(options, name)) for name in names}
+    seconds = interleaved(options, names)
+    print_table(options, names, memory, kept, seconds)
+
+
+def parse_options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="Memory and time of one training step.")
+    parser.add_argument("--model", default="vit_small_patch16_224", help="timm name")
+    parser.add_argument("--batch", type=int, default=16, help="images in a step")
+    parser.add_argument("--rounds", type=int, default=5, help="rounds after the warm-up")
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads")
+    parser.add_argument("--device", default="cpu", help="cpu or cuda")
+    parser.add_argument("--bf16", action="store_true", help="autocast to bfloat16")
+    parser.add_argument("--only", default="", help="compositions whose name contains this")
+    parser.add_argument("--child", help=argparse.SUPPRESS)  # measure the memory of this composition only
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    return options
+
+
+def build(options: argparse.Namespace, name: str) -> tuple[StagedViT, Tensor, Callable[[], None]]:
+    """A composition, its images, and a function that makes one training step."""
+    torch.manual_seed(0)
+    model = compose(options.model, *COMPOSITIONS[name], num_classes=100).to(options.device).train()
+    images = torch.randn(options.batch, model.preprocess.channels, *model.preprocess.image_size)
+    images, labels = images.to(options.device), torch.arange(options.batch, device=options.device) % 100
+    optimizer = torch.optim.AdamW(model.trained().values(), lr=1e-3)
+
+    def step() -> None:
+        with torch.autocast(options.device, torch.bfloat16, enabled=options.bf16):
+            logits, penalty = model.forward_with_penalty(images)
+        loss = F.cross_entropy(logits.float(), labels)
+        (loss if penalty is None else loss + penalty).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+    return model, images, step
+
+
+def kept_bytes(model: nn.Module, images: Tensor, step: Callable[[], None]) -> int:
+    """What autograd keeps in one step beside weights and images, in bytes."""
+    own = {tensor.untyped_storage().data_ptr() for tensor in (*model.parameters(), *model.buffers(), images)}
+    storages: dict[int, int] = {}
+
+    def note(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in own:
+            storages[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        step()
+    return sum(storages.values())
+
+
+def peak_in_own_process(options: argparse.Namespace, name: str) -> int:
+    """Peak memory of the first steps above the start, in bytes, measured by a child process."""
+    arguments = [sys.executable, __file__, "--child", name, "--model", options.model]
+    arguments += [
+        "--batch",
+        str(options.batch),
+        "--threads",
+        str(options.threads),
+        "--device",
+        options.device,
+    ]
+    arguments += ["--bf16"] * options.bf16
+    # glibc would keep freed blocks below 32 MiB for later and so show what it holds instead of what is in use
+    environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": str(2**18)}
+    done = subprocess.run(arguments, check=True, stdout=subprocess.PIPE, text=True, env=environment)
+    return int(json.loads(done.stdout))
+
+
+def peak_of_first_steps(options: argparse.Namespace, name: str) -> int:
+    *_, step = build(options, name)
+    warm_up(options.device)
+    if options.device != "cpu":
+        torch.cuda.synchronize()
+        torch.cuda.reset_peak_memory_stats()
+        start = torch.cuda.memory_allocated()
+        step()
+        step()
+        return torch.cuda.max_memory_allocated() - start
+    start = resident("VmRSS")
+    Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far
+    step()
+    step()
+    return resident("VmHWM") - start
+
+
+def warm_up(device: str) -> None:
+    """One step of a tiny model: what PyTorch loads for it is not the composition's memory."""
+    layer = nn.Linear(2, 2).to(device)
+    optimizer = torch.optim.AdamW(layer.parameters())
+    layer(torch.zeros(1, 2, device=device)).sum().backward()
+    optimizer.step()
+
+
+def resident(which: str) -> int:
+    """A figure of this process from /proc, in bytes."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(which))
+
+
+def interleaved(options: argparse.Namespace, names: Sequence[str]) -> dict[str, list[float]]:
+    """Seconds of a step of every composition in every round."""
+    steps = {name: build(options, name)[2] for name in names}
+    seconds: dict[str, list[float]] = {name: [] for name in names}
+    for round_number in range(options.rounds + 1):
+        for name, step in steps.items():
+            started = now(options)
+            step()
+            if round_number:  # the first round warms up
+                seconds[name].append(now(options) - started)
+    return seconds
+
+
+def now(options: argparse.Namespace) -> float:
+    if options.device != "cpu":
+        torch.cuda.synchronize()
+        return time.perf_counter()
+    return time.process_time() if options.threads == 1 else time.perf_counter()
+
+
+def print_table(
+    options: argparse.Namespace,
+    names: Sequence[str],
+    memory: dict[str, int],
+    kept: dict[str, int],
+    seconds: dict[str, list[float]],
+) -> None:
+    where = torch.cuda.get_device_name() if options.device != "cpu" else processor()
+    print(f"{options.model}, batch {options.batch}, {'bfloat16' if options.bf16 else 'float32'}")
+    print(f"{where}, {options.threads} threads, torch {torch.__version__}, {date.today()}")
+    print("python " + " ".join(sys.argv) + "\n")
+    print("| composition | trained | ms | time | quartiles | memory MiB | kept MiB |")
+    print("| --- | ---: | ---: | ---: | --- | ---: | ---: |")
+    for name in names:
+        model = build(options, name)[0]
+        count = sum(parameter.numel() for parameter in model.trained().values())
+        ratios = [own / first for own, first in zip(seconds[name], seconds[names[0]], strict=True)]
+        low, middle, high = statistics.quantiles(ratios, n=4)
+        print(
+            f"| {name} | {count:,} | {1000 * statistics.median(seconds[name]):.0f} | {middle:.2f} "
+            f"| {low:.2f} to {high:.2f} | {memory[name] / MIB:,.0f} | {kept[name] / MIB:,.0f} |"
+        )
+
+
+def processor() -> str:
+    """The processor's name."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+if __name__ == "__main__":
+    main()
