@@ -15,7 +15,7 @@ from torch import Tensor
 
 from vitrim.data import DataSource
 from vitrim.data.transforms import eval_transform
-from vitrim.report.kept import as_pictures, spread, what_is_seen
+from vitrim.report.kept import Seen, as_pictures, spread, what_is_seen
 from vitrim.stage import StagedViT
 
 COLOURS = ("#1f6f8b", "#d1603d", "#5b8c3a", "#7a5195", "#8a6d3b")
@@ -54,8 +54,15 @@ def kept_patches(model: StagedViT, source: DataSource, count: int = 6) -> bytes 
     original = as_pictures(model, images)
     patches = model.vit.patch_embed.num_patches
     columns = [(f"{patches} patches", original)]
-    columns += [(f"after block {step.block}: {step.tokens}", step.pictures) for step in seen]
+    columns += [(f"after block {step.block}: {step.tokens}", step.pictures) for step in _some(seen)]
     return to_png(_grid(columns, truths, guesses))
+
+
+def _some(seen: Sequence[Seen], most: int = 4) -> list[Seen]:
+    """The last one, and others at even distances before it."""
+    if len(seen) <= most:
+        return list(seen)
+    return [seen[round((index + 1) * len(seen) / most) - 1] for index in range(most)]
 
 
 def _grid(columns: Sequence[tuple[str, Tensor]], truths: Sequence[str], guesses: Sequence[str]) -> Figure:

@@ -1,7 +1,7 @@
 """Which patches a model still sees after each reducing block, drawn over the image itself.
 
 A patch with a token of its own is shown as it is, patches that share a token in their common mean colour,
-dropped ones white. It is read from `TokenState.source`, so it holds for every reducer.
+tinted blue, dropped ones white. It is read from `TokenState.source`, so it holds for every reducer.
 """
 
 from __future__ import annotations
@@ -15,6 +15,9 @@ from torch import Tensor
 from vitrim.stage import StagedViT
 from vitrim.state import TokenState
 from vitrim.timm_bridge import embed
+
+BLUE = (0.25, 0.5, 0.85)
+TINT = 0.4  # how much of the colour of a shared token is blue
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,7 @@ def draw(pixels: Tensor, state: TokenState) -> Tensor:
         1, slot[..., None].expand(-1, -1, 3), colours * (state.source >= 0)[..., None]
     )
     shared = (sums / sizes.clamp(min=1)[..., None]).gather(1, slot[..., None].expand(-1, -1, 3))  # [B, N0, 3]
+    shared = shared + TINT * (torch.tensor(BLUE) - shared)
     alone = (sizes.gather(1, slot) == 1)[..., None, None]
     shown = torch.where(alone, patches, shared[:, :, None])
     shown = torch.where((state.source >= 0)[..., None, None], shown, torch.ones(()))

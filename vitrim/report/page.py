@@ -71,7 +71,8 @@ def page(records: Sequence[Mapping[str, Any]], learning: bytes, kept: bytes | No
         parts += [
             "<h2>What the model looks at</h2>",
             "<p>The patches left after each block that shortens the sequence. Patches that share one token "
-            "are shown in their common mean colour, dropped ones in white. Above each image: its class.</p>",
+            "are shown in their common mean colour, tinted blue, dropped ones in white. Above each image: "
+            "its class.</p>",
             _image(kept, "test images with the patches kept after each reducing block"),
         ]
     parts += ["<h2>What was run</h2>", *(_facts(record) for record in records)]
