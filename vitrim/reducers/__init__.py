@@ -8,4 +8,6 @@ from vitrim.reducers.ltmp import LTMP as LTMP
 from vitrim.reducers.pooling import Pool as Pool
 from vitrim.reducers.tome import ToMe as ToMe
 
-REDUCERS: dict[str, type[Method]] = {method.__name__: method for method in (EViT, DynamicViT, Pool, ToMe, Bipartite, LTMP)}
+REDUCERS: dict[str, type[Method]] = {
+    method.__name__: method for method in (EViT, DynamicViT, Pool, ToMe, Bipartite, LTMP)
+}
