@@ -5,12 +5,14 @@
 
 Three figures for every composition, on random images and weights:
 
-    time    of a step (forward, backward, AdamW) as a ratio to the first row's step in the same round. A round runs
-            all compositions one after the other; printed are the median over rounds and the quartiles. With one CPU
-            thread it is processor time, because others may share the machine.
-    memory  the peak above what stood before the first step, gradients and AdamW's state included. On a CPU (Linux)
-            of a process of its own that gives freed memory back at once, on a GPU of the allocator.
-    kept    what autograd keeps between forward and backward, every storage once, weights and images not counted.
+    time    of a step (forward, backward, AdamW) as a ratio to the first row's step in the same round. A
+            round runs all compositions one after the other; printed are the median over rounds and the
+            quartiles. With one CPU thread it is processor time, because others may share the machine.
+    memory  the peak above what stood before the first step, gradients and AdamW's state included. On a
+            CPU (Linux) of a process of its own that gives freed memory back at once, on a GPU of the
+            allocator.
+    kept    what autograd keeps between forward and backward, every storage once, weights and images not
+            counted.
 """
 
 import argparse

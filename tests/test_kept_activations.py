@@ -6,11 +6,11 @@ from toys import toy
 
 from vitrim import compose
 
-BATCH, PATCHES, WIDTH, HIDDEN = 8, 64, 96, 4 * 96
+BATCH, PATCHES, WIDTH = 8, 64, 96
 TOKENS = BATCH * (PATCHES + 1) * WIDTH * 4  # bytes of one [B, T, D]
 
-# In units of [B, T, D] for a whole block: norms keep their inputs (2), attention its queries, keys, values and
-# output (4), the activation its input (4). What the tuner's own layers read comes on top.
+# In units of [B, T, D] for a whole block: norms keep their inputs (2), attention its queries, keys, values
+# and output (4), the activation its input (4). What the tuner's own layers read comes on top.
 NEEDED = 10
 KEPT = {
     "Adapter(width=8)": NEEDED,  # its input is the second norm's
@@ -45,7 +45,7 @@ def kept_by_blocks(text: str, depth: int) -> float:
 
 @pytest.mark.parametrize("text", KEPT)
 def test_a_block_keeps_what_its_tuner_needs(text):
-    """The difference of two depths is what one more block keeps; the slack is for bottlenecks and statistics."""
+    """The difference of two depths is what one more block keeps; the slack is for bottlenecks."""
     per_block = (kept_by_blocks(text, 7) - kept_by_blocks(text, 5)) / 2
     assert KEPT[text] <= per_block < KEPT[text] + 0.3
 
