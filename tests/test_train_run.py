@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from small_runs import METHODS, colour_folder, small_run, toy_vit, weights
+from timm.models.vision_transformer import VisionTransformer
 
 from vitrim.cli import main
 from vitrim.evaluate import evaluate
@@ -155,6 +156,17 @@ def test_gradient_checkpointing_changes_nothing(tmp_path: Path, data: str) -> No
     kept = small_run(tmp_path / "kept", data, **settings).metrics
     recomputed = small_run(tmp_path / "again", data, **settings, gradient_checkpointing=True).metrics
     assert kept.loss == pytest.approx(recomputed.loss, rel=1e-5)
+
+
+def test_drop_path_is_timms(tmp_path: Path, data: str) -> None:
+    sizes = {"img_size": 32, "patch_size": 8, "embed_dim": 32, "depth": 4, "num_heads": 2, "num_classes": 0}
+    theirs = VisionTransformer(**sizes, drop_path_rate=0.3)
+    ours = small_run(tmp_path / "run", data, epochs=1, drop_path=0.3).model.vit
+    for mine, timms in zip(ours.blocks, theirs.blocks, strict=True):
+        assert type(mine.drop_path1) is type(timms.drop_path1)
+        assert getattr(mine.drop_path2, "drop_prob", 0) == pytest.approx(
+            getattr(timms.drop_path2, "drop_prob", 0)
+        )
 
 
 def test_bfloat16_trains(tmp_path: Path, data: str) -> None:

@@ -14,6 +14,7 @@ from vitrim.data import DataSource
 from vitrim.data.transforms import eval_transform
 from vitrim.plan import Plan
 from vitrim.stage import StagedViT
+from vitrim.timm_bridge import set_drop_path
 from vitrim.training import Training
 
 
@@ -46,6 +47,8 @@ def prepare_task(plan: Plan, source: DataSource, backbone: str | nn.Module) -> T
         weights=plan.weights,
     )
     model.classes = source.classes
+    if training.drop_path:
+        set_drop_path(model.vit, training.drop_path)
     model.set_gradient_checkpointing(training.gradient_checkpointing)
     test_split = "test" if "test" in source.splits else "val"
     tested = source.split(test_split).with_transform(eval_transform(model.preprocess))

@@ -9,10 +9,11 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
-from timm.layers import apply_rot_embed_cat
+from timm.layers import DropPath, apply_rot_embed_cat
 from timm.models.deit import VisionTransformerDistilled
 from timm.models.eva import Eva
 from torch import Tensor
+from torch.nn import Identity
 from torch.nn import functional as F
 
 from vitrim.attended import Attended
@@ -136,6 +137,15 @@ def after_attention(block: TimmModule, update: Tensor) -> Tensor:
 def after_mlp(block: TimmModule, update: Tensor) -> Tensor:
     """LayerScale and drop path of the MLP's residual."""
     return _residual(block, update, "2")
+
+
+def set_drop_path(vit: TimmModule, rate: float) -> None:
+    """Skip residual branches at random in training: none in the first block, `rate` in the last, in a
+    straight line between, as timm does."""
+    for index, block in enumerate(vit.blocks):
+        share = rate * index / max(len(vit.blocks) - 1, 1)
+        for half in "12":
+            setattr(block, f"drop_path{half}", DropPath(share) if share > 0 else Identity())
 
 
 def _residual(block: TimmModule, update: Tensor, half: str) -> Tensor:

@@ -50,6 +50,8 @@ class Training:
     """share of the target spread evenly over all classes, 0 to below 1"""
     clip_grad: float | None = None
     """largest norm of the gradient, longer ones are scaled down; not given: no limit"""
+    drop_path: float = 0.0
+    """chance to skip a residual branch of the last block in training; the first block skips none"""
     augment: Augment = "none"
     """random changes of training images: none, flip (left-right), crop (random crop and flip), rand
     (RandAugment)
@@ -79,7 +81,8 @@ class Training:
             _check_whole("workers", self.workers, least=0)
         for name in ("lr", "min_lr", "warmup_lr", "weight_decay"):
             _check_number(name, getattr(self, name), least=0.0)
-        _check_number("label_smoothing", self.label_smoothing, least=0.0, below=1.0)
+        for name in ("label_smoothing", "drop_path"):
+            _check_number(name, getattr(self, name), least=0.0, below=1.0)
         if self.clip_grad is not None:
             _check_number("clip_grad", self.clip_grad, least=0.0, exclusive=True)
         for name in ("drop_last", "gradient_checkpointing"):
