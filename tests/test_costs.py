@@ -57,6 +57,13 @@ ROUNDED = [
     ("Bipartite(at=(6,)); Adapter(width=32, bias=False)", 13.5203, 99),
     ("Bipartite(at=(6,)); LoRA(rank=8)", 13.48, 99),
     ("Convpass(width=8)", 17.6429, 197),
+    ("FacT(rank=8)", 17.8453, 197),
+    ("FacT(rank=16)", 18.11, 197),
+    ("LoRA(rank=32, bits=1)", 17.81, 197),
+    ("VPT(prompts=7)", 18.2290, 204),
+    ("VPT(prompts=57)", 22.90, 254),
+    ("DyT(rate=0.5)", 12.0593, 197),  # 12.0575 and its routers, which the release leaves out
+    ("DyT(rate=0.7)", 14.3261, 197),
 ]
 
 
