@@ -274,6 +274,11 @@ def test_gps_counts_are_known_before_choosing() -> None:
     assert found.trained - found.trained_head == 83_712 * 3
 
 
+def test_most_bounds_every_neuron() -> None:
+    free, bound = (fitted(FisherDelta(layer="block", most=most)).methods[0] for most in (None, 2))
+    assert max(free.counts) > 2 and bound.counts == tuple(min(2, count) for count in free.counts)
+
+
 def test_text_says_what_was_chosen() -> None:
     (method,) = fitted(FisherDelta()).methods
     assert parse_method(repr(method)) == method and len(method.counts) == 48

@@ -17,12 +17,14 @@ from toys import images, toy
 from vitrim import FisherDelta, compose
 from vitrim.selection.allocation import best_inputs, connections_per_neuron, layer_totals, top_counts
 from vitrim.selection.candidates import candidates
+from vitrim.selection.comparing import overlap, redundancy, spearman
 from vitrim.selection.contrastive import contrastive_loss
 from vitrim.selection.files import load_scores, save_scores
 from vitrim.selection.packing import bits_of, pack, packed_bytes, unpack
 from vitrim.selection.placement import choose_blocks
 from vitrim.selection.scores import measure_scores
 from vitrim.stage import StagedViT
+from vitrim.state import TokenState
 
 BY = FisherDelta()
 MANY = settings(max_examples=60, deadline=None)
@@ -247,3 +249,24 @@ def test_scores_may_be_supplied_without_a_word_about_them(tmp_path: Path) -> Non
     save_file({"blocks.0.attn.qkv.weight": torch.ones(3, 4)}, tmp_path / "mine.safetensors")
     mine = load_scores(tmp_path / "mine.safetensors")
     assert (mine.measure, list(mine.values)) == ("", ["blocks.0.attn.qkv.weight"])
+
+
+def test_overlap_counts_shared_weights_and_knows_chance() -> None:
+    one = {"a": torch.tensor([[0, 1], [2, 3]]), "b": torch.tensor([[0], [1]])}
+    other = {"a": torch.tensor([[1, 2, 3], [0, 1, 4]]), "b": torch.tensor([[0], [0]])}
+    share, chance = overlap(one, other, {"a": 6, "b": 4})
+    assert share == 2 / 6 and chance == pytest.approx((2 * 2 * 3 / 6 + 2 * 1 / 4) / 6)
+    assert overlap(one, one, {"a": 6, "b": 4})[0] == 1
+
+
+def test_spearman_is_the_correlation_of_ranks() -> None:
+    assert spearman([1, 2, 3, 4], [10, 100, 1000, 10000]) == pytest.approx(1)
+    assert spearman([1, 2, 3], [3, 2, 1]) == pytest.approx(-1)
+    assert spearman([1, 1, 2], [5, 6, 7]) == pytest.approx(3**0.5 / 2)
+
+
+def test_redundancy_is_the_mean_cosine_of_pairs() -> None:
+    tokens = torch.randn(2, 6, 8, generator=torch.Generator().manual_seed(0))
+    cosines = F.cosine_similarity(tokens[:, 1:, None], tokens[:, None, 1:], dim=-1)  # [B, N, N]
+    expected = (cosines.sum((1, 2)) - 5) / 20
+    assert redundancy(TokenState.start(tokens, 1, (5,))) == pytest.approx(expected.mean().item(), abs=1e-6)

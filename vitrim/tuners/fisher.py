@@ -38,7 +38,10 @@ class FisherDelta(Method):
     patch=True)`: k inputs per neuron everywhere, 83,712 (k + 1) parameters on ViT-B/16. Its release masks
     dense gradients, in the loss scaler only; here nothing else can train.
 
-    The paper leaves open what `layer`, `rounding` and `empty` decide; C is capped at a matrix's fan-in.
+    The paper leaves open what `layer`, `rounding` and `empty` decide; C is capped at a matrix's fan-in. Taken
+    literally the equation gives far more than the 0.34 % the paper trains: on EuroSAT with ViT-Tiny, 53 % by
+    matrix and 6 % by block, since the layer with the smallest share sets the unit. `most` bounds C; 4 by
+    block gives the paper's size.
 
     Attributes:
         top: percent of all scores that count as the top; None gives every neuron `connections` inputs.
@@ -49,9 +52,11 @@ class FisherDelta(Method):
             squares of mean gradients: what most code does, and another choice).
         loss: "cross_entropy" with the fresh classifier, or supervised "contrastive" on two views, for which
             there is no per-sample form.
-        biases: the biases of those layers train too. patch: the patch embedding is a candidate too.
-        rounding: of C, "floor" or "nearest". empty: neurons of layers without any top score train "one"
-            input or "none".
+        biases: the biases of those layers train too.
+        patch: the patch embedding is a candidate too.
+        rounding: of C, "floor" or "nearest".
+        empty: neurons of layers without any top score train "one" input or "none".
+        most: the largest C; None for no bound but the fan-in.
         scores: a file of scores to read, or to write where there is none yet.
         counts: inputs per neuron of every matrix, in order; set by `fit`.
     """
@@ -69,6 +74,7 @@ class FisherDelta(Method):
     patch: bool = option(False)
     rounding: str = option("floor")
     empty: str = option("one")
+    most: int | None = option(None)
     scores: str | None = option(None)
     counts: tuple[int, ...] | None = option(None)
 
@@ -76,6 +82,8 @@ class FisherDelta(Method):
         if self.top is not None and (not is_number(self.top) or not 0 < self.top <= 100):
             raise ValueError(f"FisherDelta: top must be above 0 and at most 100 percent, got {self.top!r}")
         check_positive("FisherDelta", "connections", self.connections)
+        if self.most is not None:
+            check_positive("FisherDelta", "most", self.most)
         choices = {
             "layer": ("matrix", "block"), "score": ("fisher", "gradient"), "fisher": ("per_sample", "batch"),
             "loss": ("cross_entropy", "contrastive"), "rounding": ("floor", "nearest"),
@@ -155,14 +163,16 @@ class FisherDelta(Method):
     def allocate(self, values: dict[str, Tensor], blocks: list[int]) -> tuple[list[int], list[float]]:
         """C of every matrix, and its share of the top scores (zeros where none are ranked)."""
         fan_ins = [score.shape[1] for score in values.values()]
+        bounds = fan_ins if self.most is None else [min(self.most, fan_in) for fan_in in fan_ins]
         if self.top is None:
             return [min(self.connections, fan_in) for fan_in in fan_ins], [0.0] * len(fan_ins)
         counts = list(top_counts(values, self.top).values())
         layers = blocks if self.layer == "block" else list(range(len(counts)))
         totals = layer_totals(counts, layers)
         wanted = connections_per_neuron(totals, self.connections, self.rounding, self.empty)
-        capped = [min(count, fan_in) for count, fan_in in zip(wanted, fan_ins, strict=True)]
-        return capped, [count / sum(counts) for count in counts]
+        return [min(count, bound) for count, bound in zip(wanted, bounds, strict=True)], [
+            count / sum(counts) for count in counts
+        ]
 
     def _scores(
         self, model: "StagedViT", batches: "LabelledImages", found: list[Candidate]
