@@ -12,6 +12,7 @@ from typing import Any
 from vitrim.data import open_data
 from vitrim.opening import open_model
 from vitrim.report.figures import curves, kept_patches
+from vitrim.report.selection_figures import section
 from vitrim.report.summary import HEADINGS, in_words, name_of, rows
 from vitrim.run_folder import RunFolder
 from vitrim.saving import write_whole
@@ -44,9 +45,12 @@ def write_report(runs: Sequence[str | Path], out: str | Path | None = None) -> P
     records = [_finished(folder) for folder in folders]
     file = Path(out) if out is not None else folders[0].path / "report.html"
     source = open_data(records[0]["settings"]["data"], root=records[0]["settings"]["root"])
-    kept = kept_patches(open_model(folders[0].path), source)
+    models = [open_model(folder.path) for folder in folders]
+    kept = kept_patches(models[0], source)
+    titles = [f"{name_of(record)} on {record['data']['spec']}" for record in records]
+    chosen = section(dict(zip(titles, models, strict=True)), source)
     histories = {name_of(record): folder.history() for record, folder in zip(records, folders, strict=True)}
-    write_whole(file, page(records, curves(histories), kept).encode())
+    write_whole(file, page(records, curves(histories), kept, chosen).encode())
     return file
 
 
@@ -57,7 +61,12 @@ def _finished(folder: RunFolder) -> dict[str, Any]:
     return record
 
 
-def page(records: Sequence[Mapping[str, Any]], learning: bytes, kept: bytes | None) -> str:
+def page(
+    records: Sequence[Mapping[str, Any]],
+    learning: bytes,
+    kept: bytes | None,
+    chosen: Sequence[tuple[str, bytes]] = (),
+) -> str:
     first = records[0]
     title = f"{name_of(first)} on {first['data']['spec']}"
     parts = [f"<h1>{escape(title)}</h1>", *(f"<p>{escape(line)}</p>" for line in in_words(records))]
@@ -75,6 +84,9 @@ def page(records: Sequence[Mapping[str, Any]], learning: bytes, kept: bytes | No
             "its class.</p>",
             _image(kept, "test images with the patches kept after each reducing block"),
         ]
+    parts += ["<h2>Which weights were chosen to train</h2>"] if chosen else []
+    for words, picture in chosen:
+        parts += [f"<p>{escape(words)}</p>", _image(picture, words)]
     parts += ["<h2>What was run</h2>", *(_facts(record) for record in records)]
     head = f'<meta charset="utf-8"><title>{escape(title)}</title><style>{STYLE}</style>'
     viewport = '<meta name="viewport" content="width=device-width, initial-scale=1">'
