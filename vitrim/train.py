@@ -6,7 +6,6 @@ so a run that was stopped and resumed ends with the same weights as one that was
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,13 +13,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import nn
 
-from vitrim.batches import Batches, mixed_seed
+from vitrim.batches import mixed_seed
 from vitrim.checkpoint import fill, keep_epoch, restore
 from vitrim.data import DataSource, open_data
 from vitrim.devices import start_accelerator
+from vitrim.epoch import WithLoss, train_epoch
 from vitrim.evaluate import Metrics, measure
 from vitrim.fitting import adopt, fit_for_training, needs_fit
 from vitrim.method import Method
@@ -35,8 +34,6 @@ from vitrim.training import Training
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
-
-CHECK_EVERY = 10  # steps between looks at the loss: each look waits for the device
 
 
 @dataclass(frozen=True)
@@ -159,31 +156,6 @@ def choose_by_data(
     return record
 
 
-def train_epoch(
-    learner: nn.Module, loader: Batches, optimizer: torch.optim.Optimizer, trained: list[nn.Parameter],
-    training: Training, epoch: int, accelerator: Accelerator, progress: Progress,
-) -> float:  # fmt: skip
-    """One pass over the training images; the mean loss."""
-    learner.train()
-    total = torch.zeros((), device=accelerator.device)
-    for step, (images, labels) in enumerate(loader):
-        for group in optimizer.param_groups:
-            group["lr"] = training.learning_rate(epoch + step / len(loader))
-        with accelerator.accumulate(learner):
-            loss = learner(images, labels)
-            accelerator.backward(loss)
-            if training.clip_grad is not None and accelerator.sync_gradients:
-                accelerator.clip_grad_norm_(trained, training.clip_grad)
-            optimizer.step()
-            optimizer.zero_grad()
-        total += loss.detach()
-        if (step + 1) % CHECK_EVERY == 0 or step + 1 == len(loader):
-            mean = accelerator.reduce(total, "mean").item() / (step + 1)
-            check_finite(mean, epoch, step)
-            progress.step(epoch, step, mean)
-    return mean
-
-
 def finish(
     task: Task, folder: RunFolder, record: Mapping[str, Any], epoch: int, accelerator: Accelerator
 ) -> Run:
@@ -197,26 +169,3 @@ def finish(
         folder.write_record(finish_record(record, results, folder.history(), folder.model_file))
     accelerator.wait_for_everyone()
     return Run(folder.path, task.model.eval(), metrics, folder.record())
-
-
-class WithLoss(nn.Module):
-    """Images and labels in, the loss out: one module, so data parallelism sees the whole forward pass."""
-
-    def __init__(self, model: StagedViT, label_smoothing: float) -> None:
-        super().__init__()
-        self.model = model
-        self.label_smoothing = label_smoothing
-
-    def forward(self, images: Tensor, labels: Tensor) -> Tensor:
-        logits, penalty = self.model.forward_with_penalty(images)  # [B, classes]
-        loss = F.cross_entropy(logits.float(), labels, label_smoothing=self.label_smoothing)
-        return loss if penalty is None else loss + penalty
-
-
-def check_finite(loss: float, epoch: int, step: int) -> None:
-    if not math.isfinite(loss):
-        kept = f"the checkpoint after epoch {epoch} is intact" if epoch else "no epoch was finished"
-        raise FloatingPointError(
-            f"the loss is no longer a number (epoch {epoch + 1}, step {step + 1}); {kept}; "
-            "start a new run with a lower lr or with clip_grad=1"
-        )
