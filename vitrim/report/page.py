@@ -47,11 +47,18 @@ def write_report(runs: Sequence[str | Path], out: str | Path | None = None) -> P
     source = open_data(records[0]["settings"]["data"], root=records[0]["settings"]["root"])
     models = [open_model(folder.path) for folder in folders]
     kept = kept_patches(models[0], source)
-    titles = [f"{name_of(record)} on {record['data']['spec']}" for record in records]
-    chosen = section(dict(zip(titles, models, strict=True)), source)
+    chosen = section(dict(zip(_titles(records, folders), models, strict=True)), source)
     histories = {name_of(record): folder.history() for record, folder in zip(records, folders, strict=True)}
     write_whole(file, page(records, curves(histories), kept, chosen).encode())
     return file
+
+
+def _titles(records: Sequence[Mapping[str, Any]], folders: Sequence[RunFolder]) -> list[str]:
+    """What to call each run in a picture; by folder where method and data do not tell them apart."""
+    titles = [f"{name_of(record)} on {record['data']['spec']}" for record in records]
+    if len(set(titles)) == len(titles):
+        return titles
+    return [f"{title} ({folder.path.name})" for title, folder in zip(titles, folders, strict=True)]
 
 
 def _finished(folder: RunFolder) -> dict[str, Any]:

@@ -32,8 +32,9 @@ def overlap(one: dict[str, Tensor], other: dict[str, Tensor], fan_ins: dict[str,
     """
     both, expected = 0, 0.0
     for name in one.keys() & other.keys():
-        rows, mine, theirs = one[name].shape[0], one[name].shape[1], other[name].shape[1]
-        both += int((one[name][:, :, None] == other[name][:, None]).sum())
+        (rows, mine), theirs = one[name].shape, other[name].shape[1]
+        marked = torch.zeros(rows, fan_ins[name], dtype=torch.bool).scatter_(1, one[name].cpu(), True)
+        both += int(marked.gather(1, other[name].cpu()).sum())
         expected += rows * mine * theirs / fan_ins[name]
     smaller = min(sum(index.numel() for index in each.values()) for each in (one, other))
     return both / smaller, expected / smaller
