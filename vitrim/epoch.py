@@ -1,4 +1,4 @@
-"""One pass over the training images: loss, backward, step."""
+"""One pass over the training images: forward, backward, step."""
 
 from __future__ import annotations
 
@@ -6,12 +6,10 @@ import math
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import nn
 
 from vitrim.batches import Batches
 from vitrim.progress import Progress
-from vitrim.stage import StagedViT
 from vitrim.training import Training
 
 if TYPE_CHECKING:
@@ -43,20 +41,6 @@ def train_epoch(
             check_finite(mean, epoch, step)
             progress.step(epoch, step, mean)
     return mean
-
-
-class WithLoss(nn.Module):
-    """Images and labels in, the loss out: one module, so data parallelism sees the whole forward pass."""
-
-    def __init__(self, model: StagedViT, label_smoothing: float) -> None:
-        super().__init__()
-        self.model = model
-        self.label_smoothing = label_smoothing
-
-    def forward(self, images: Tensor, labels: Tensor) -> Tensor:
-        logits, penalty = self.model.forward_with_penalty(images)  # [B, classes]
-        loss = F.cross_entropy(logits.float(), labels, label_smoothing=self.label_smoothing)
-        return loss if penalty is None else loss + penalty
 
 
 def check_finite(loss: float, epoch: int, step: int) -> None:

@@ -97,17 +97,17 @@ def _from_confusion(confusion: torch.Tensor, losses: torch.Tensor) -> Metrics:
     )
 
 
-def check_same_classes(model: StagedViT, source: DataSource) -> None:
+def check_same_classes(model: StagedViT, source: DataSource, called: str = "the model") -> None:
     """Refuse data whose labels mean something else than the model's outputs."""
     if model.num_classes != len(source.classes):
         raise ValueError(
-            f"the model tells {model.num_classes} classes apart, but {source.spec} has "
-            f"{len(source.classes)}; choose the data the model was trained for"
+            f"{called} tells {model.num_classes} classes apart, but {source.spec} has "
+            f"{len(source.classes)}; choose the data {called} was trained for"
         )
     if model.classes is not None and tuple(model.classes) != tuple(source.classes):
         pairs = zip(model.classes, source.classes, strict=True)
         ours, theirs = next((ours, theirs) for ours, theirs in pairs if ours != theirs)
         raise ValueError(
-            f"the model knows the class {ours!r} where {source.spec} has {theirs!r}; "
-            "choose the data the model was trained for"
+            f"{called} knows the class {ours!r} where {source.spec} has {theirs!r}; "
+            f"choose the data {called} was trained for"
         )

@@ -98,8 +98,13 @@ class Asked:
 
     def training_changes(self) -> dict[str, object]:
         if isinstance(self.training, Training):
-            return self.training.to_json()
-        return dict(self.training or {})
+            changes = self.training.to_json()
+        else:
+            changes = dict(self.training or {})
+        teacher = changes.get("teacher")
+        if isinstance(teacher, str | Path) and teacher:
+            changes["teacher"] = str(Path(teacher).resolve())  # so that a resumed run finds it from anywhere
+        return changes
 
 
 def settle(asked: Asked) -> Plan:

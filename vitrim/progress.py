@@ -78,6 +78,12 @@ def opening_lines(record: Mapping[str, Any], folder: Path, done: int) -> str:
         f"methods   {', '.join(settings['methods']) or 'none: only the classifier trains'}",
         f"trains    {found['trained_parameters']:,} of {found['total_parameters']:,} parameters; "
         f"{found['gmacs']:.3f} GMACs per image",
+        *teacher_line(record.get("teacher")),
         f"writes    {folder}" + (f", resumed after epoch {done}" if done else ""),
     ]
     return "\n".join(lines)
+
+
+def teacher_line(teacher: Mapping[str, Any] | None) -> list[str]:
+    """Where there is a teacher, what is learned from it."""
+    return [f"teacher   {teacher['path']}, compared: {' and '.join(teacher['compared'])}"] if teacher else []

@@ -17,9 +17,12 @@ from vitrim.evaluate import Metrics
 from vitrim.machine import machine, versions
 from vitrim.plan import Plan
 from vitrim.stage import StagedViT
+from vitrim.teacher import Teacher
 
 
-def start_record(plan: Plan, source: DataSource, model: StagedViT) -> dict[str, Any]:
+def start_record(
+    plan: Plan, source: DataSource, model: StagedViT, teacher: Teacher | None = None
+) -> dict[str, Any]:
     """The record as it stands before the first step."""
     return {
         "status": "running",
@@ -34,6 +37,7 @@ def start_record(plan: Plan, source: DataSource, model: StagedViT) -> dict[str, 
         },
         "preprocess": model.preprocess.to_json(),
         "backbone": model.origin.to_json(),
+        "teacher": None if teacher is None else teacher.to_json(),
         "costs": cost_record(model),
         "versions": versions(),
         "machine": machine(),

@@ -14,6 +14,7 @@ from vitrim.data import DataSource
 from vitrim.data.transforms import eval_transform
 from vitrim.plan import Plan
 from vitrim.stage import StagedViT
+from vitrim.teacher import Teacher, introduce, open_teacher
 from vitrim.timm_bridge import set_drop_path
 from vitrim.training import Training
 
@@ -30,6 +31,7 @@ class Task:
     test: Batches
     test_split: str
     """test, or val where the data has no test split"""
+    teacher: Teacher | None = None
 
 
 def prepare_task(plan: Plan, source: DataSource, backbone: str | nn.Module) -> Task:
@@ -37,6 +39,7 @@ def prepare_task(plan: Plan, source: DataSource, backbone: str | nn.Module) -> T
     from accelerate.utils import set_seed
 
     training = plan.training
+    teacher = open_teacher(training)  # before the seed is set: it must not change what is drawn
     set_seed(training.seed)
     model = compose(
         backbone,
@@ -47,6 +50,7 @@ def prepare_task(plan: Plan, source: DataSource, backbone: str | nn.Module) -> T
         weights=plan.weights,
     )
     model.classes = source.classes
+    teacher = None if teacher is None else introduce(teacher, model, source)
     if training.drop_path:
         set_drop_path(model.vit, training.drop_path)
     model.set_gradient_checkpointing(training.gradient_checkpointing)
@@ -60,4 +64,5 @@ def prepare_task(plan: Plan, source: DataSource, backbone: str | nn.Module) -> T
         validation=validation_batches(model, source, training),
         test=ordered_batches(tested, training.batch_size, training.workers),
         test_split=test_split,
+        teacher=teacher,
     )

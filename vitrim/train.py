@@ -19,9 +19,10 @@ from vitrim.batches import mixed_seed
 from vitrim.checkpoint import fill, keep_epoch, restore
 from vitrim.data import DataSource, open_data
 from vitrim.devices import start_accelerator
-from vitrim.epoch import WithLoss, train_epoch
+from vitrim.epoch import train_epoch
 from vitrim.evaluate import Metrics, measure
 from vitrim.fitting import adopt, fit_for_training, needs_fit
+from vitrim.losses import WithLoss
 from vitrim.method import Method
 from vitrim.plan import Asked, resume_plan, settle
 from vitrim.progress import Progress, opening_lines
@@ -95,7 +96,7 @@ def train(
     source = data if isinstance(data, DataSource) else open_data(plan.data, root=plan.root)
     task = prepare_task(plan, source, model if isinstance(model, nn.Module) else plan.model)
     folder = claim_folder(out, plan, resume, accelerator)
-    record = folder.record() if resume else start_record(plan, source, task.model)
+    record = folder.record() if resume else start_record(plan, source, task.model, task.teacher)
     if accelerator.is_main_process and not resume:
         folder.write_record(record)
     try:
@@ -113,7 +114,9 @@ def fit(
     model, training = task.model, task.training
     if needs_fit(model):
         record = choose_by_data(task, folder, record, accelerator)
-    learner: nn.Module = WithLoss(model, training.label_smoothing)
+    if task.teacher is not None:
+        task.teacher.model.to(accelerator.device)
+    learner: nn.Module = WithLoss(model, training, task.teacher)
     trained = list(model.trained().values())
     optimizer = torch.optim.AdamW(trained, lr=training.lr, weight_decay=training.weight_decay)
     learner, optimizer, loader = accelerator.prepare(learner, optimizer, task.batches.loader)

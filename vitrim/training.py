@@ -52,6 +52,12 @@ class Training:
     """largest norm of the gradient, longer ones are scaled down; not given: no limit"""
     drop_path: float = 0.0
     """chance to skip a residual branch of the last block in training; the first block skips none"""
+    teacher: str | None = None
+    """run folder or saved model of the same classes to learn from, such as a run without reduction; its class
+    probabilities and, where the methods learn to mask patches, its patches are added to the loss
+    """
+    distil: float = 0.5
+    """weight of each of the terms a teacher adds, 0 or more"""
     augment: Augment = "none"
     """random changes of training images: none, flip (left-right), crop (random crop and flip), rand
     (RandAugment)
@@ -79,7 +85,7 @@ class Training:
         _check_whole("seed", self.seed, least=0)
         if self.workers is not None:
             _check_whole("workers", self.workers, least=0)
-        for name in ("lr", "min_lr", "warmup_lr", "weight_decay"):
+        for name in ("lr", "min_lr", "warmup_lr", "weight_decay", "distil"):
             _check_number(name, getattr(self, name), least=0.0)
         for name in ("label_smoothing", "drop_path"):
             _check_number(name, getattr(self, name), least=0.0, below=1.0)
@@ -94,6 +100,8 @@ class Training:
                 raise ValueError(f"{name} must be one of {allowed}, got {getattr(self, name)!r}")
         if not isinstance(self.train_split, str) or not self.train_split:
             raise ValueError(f"train_split must be the name of a split, got {self.train_split!r}")
+        if self.teacher is not None and (not isinstance(self.teacher, str) or not self.teacher):
+            raise ValueError(f"teacher must be the path of a run or a saved model, got {self.teacher!r}")
         self._check_curve()
 
     def _check_curve(self) -> None:

@@ -43,7 +43,7 @@ class DynamicViT(Method):
     in float32 or better (the release: float32 always). N0 is the current image's grid and the number of
     stages the model's, where the release assumes 196 and divides by the length of its loss's own default
     list. The release trains the whole backbone and distils it from the untouched one; here predictors, tuners
-    and head train, and `distillation_loss` is there to add.
+    and head train; `Training(teacher=...)` adds `distillation_loss`.
 
     Attributes:
         keep: share of the tokens each stage leaves of the stage before, above 0 and at most 1. at: indices of
@@ -135,6 +135,12 @@ class Distillation(NamedTuple):
     tokens: Tensor
 
 
+def class_divergence(logits: Tensor, teacher_logits: Tensor) -> Tensor:
+    """How far the class probabilities are from the teacher's, summed over classes, averaged over images."""
+    student, teacher = F.log_softmax(logits, -1), F.log_softmax(teacher_logits, -1)
+    return F.kl_div(student, teacher, reduction="batchmean", log_target=True)
+
+
 def distillation_loss(
     logits: Tensor, features: Tensor, kept: Tensor, teacher_logits: Tensor, teacher_features: Tensor
 ) -> Distillation:
@@ -150,8 +156,7 @@ def distillation_loss(
         the last decision, [B, N]: `state.keep`. teacher_logits, teacher_features: the same of the frozen
         backbone: `vit.forward_features(images)` and its head.
     """
-    student, teacher = F.log_softmax(logits, -1), F.log_softmax(teacher_logits, -1)
-    classes = F.kl_div(student, teacher, reduction="batchmean", log_target=True)
     still = (kept.detach() > 0.5).to(features.dtype)  # [B, N]
     distance = ((features - teacher_features) ** 2).mean(-1)  # [B, N]
+    classes = class_divergence(logits, teacher_logits)
     return Distillation(classes, (distance * still).sum() / still.sum().clamp(min=1))

@@ -29,12 +29,12 @@ class DyT(Method):
 
     No token leaves the sequence, so it is a tuner and goes with any reducer. In training m is noisy and
     straight through: forwards 1[y > 0.5], backwards y = sigmoid((w x' + b + g1 - g2) / 5), g Gumbel noise;
-    the loss gains 2 (mean m - rate)^2, the mean over images, patches and blocks. The paper adds the
-    cross-entropy of the complete model, which skips nothing, and the divergence from it:
-    `complete_model_loss`. In inference only the picked tokens are gathered, normed and run through the MLP,
-    over the whole batch at once: the MLP acts on each token alone, so images may pick different numbers,
-    exactly. Compiled and exported models compute the masked form: the same result with shapes that are known
-    before the image, without the saving. Costs count the share `rate`.
+    the loss gains 2 (mean m - rate)^2, the mean over images, patches and blocks. `vitrim.train` adds, as the
+    release, the cross-entropy of the complete model, which skips nothing, and the divergence from it, by a
+    second forward pass (`complete_model_loss`). In inference only the picked tokens are gathered, normed and
+    run through the MLP, over the whole batch at once: the MLP acts on each token alone, so images may pick
+    different numbers, exactly. Compiled and exported models compute the masked form: the same result with
+    shapes that are known before the image, without the saving. Costs count the share `rate`.
 
     Routers start at a normal of deviation 0.02, adapters silent; about half of the patches pass at the start,
     so the model does not start unchanged. AdaptFormer's parameters and L (D + 1) for the routers (ViT-B/16,
@@ -49,6 +49,7 @@ class DyT(Method):
         dropout: in the adapter, while training (the release: 0.1).
         temperature: of the noisy decision.
         weight: of the penalty on the rate.
+        complete: weight of the complete model's losses; 0 spares training the second forward pass.
         experts: adapters in each block.
         mix: "weights" mixes the experts' weights, "outputs" what each of them gives.
     """
@@ -59,6 +60,7 @@ class DyT(Method):
     dropout: float = option(0.0)
     temperature: float = option(5.0)
     weight: float = option(2.0)
+    complete: float = option(1.0)
     experts: int = option(1)
     mix: str = option("weights")
 
@@ -68,6 +70,9 @@ class DyT(Method):
         check_number("DyT", "scale", self.scale)
         check_probability("DyT", "dropout", self.dropout)
         check_number("DyT", "weight", self.weight)
+        check_number("DyT", "complete", self.complete)
+        if self.complete < 0:
+            raise ValueError(f"DyT: complete must be 0 or above, got {self.complete!r}")
         check_number("DyT", "temperature", self.temperature)
         if self.temperature <= 0:
             raise ValueError(f"DyT: temperature must be above 0, got {self.temperature!r}")

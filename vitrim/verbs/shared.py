@@ -96,6 +96,7 @@ METAVARS = {
     "gradient_checkpointing": "true|false",
     "batch_size": "N",
     "epochs": "N",
+    "teacher": "RUN",
 }
 
 
