@@ -15,6 +15,7 @@ PLAIN = Preprocess(image_size=(32, 32), mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5
 @pytest.fixture
 def place(tmp_path):
     """A folder with some things done right and many done wrong."""
+
     def images(folder, count):
         (tmp_path / folder).mkdir(parents=True, exist_ok=True)
         for index in range(count):
@@ -23,12 +24,29 @@ def place(tmp_path):
     (tmp_path / "file.txt").write_text("x")
     (tmp_path / "nothing").mkdir()
     images("flat", 2)
-    for folder, count in (("few/ant", 3), ("few/bee", 2), ("hole/ant", 3), ("hole/bee", 0), ("none/ant", 0),
-                          ("one/ant", 5), ("new/train/ant", 1), ("new/train/bee", 1), ("new/test/ant", 1),
-                          ("new/test/cow", 1), ("lonely/train/ant", 1), ("lonely/train/bee", 1),
-                          ("headless/test/ant", 1), ("twice/train/ant", 1), ("twice/val/ant", 1),
-                          ("twice/valid/ant", 1), ("good/ant", 3), ("good/bee", 3), ("split/train/ant", 1),
-                          ("split/train/bee", 1), ("split/val/ant", 1)):
+    for folder, count in (
+        ("few/ant", 3),
+        ("few/bee", 2),
+        ("hole/ant", 3),
+        ("hole/bee", 0),
+        ("none/ant", 0),
+        ("one/ant", 5),
+        ("new/train/ant", 1),
+        ("new/train/bee", 1),
+        ("new/test/ant", 1),
+        ("new/test/cow", 1),
+        ("lonely/train/ant", 1),
+        ("lonely/train/bee", 1),
+        ("headless/test/ant", 1),
+        ("twice/train/ant", 1),
+        ("twice/val/ant", 1),
+        ("twice/valid/ant", 1),
+        ("good/ant", 3),
+        ("good/bee", 3),
+        ("split/train/ant", 1),
+        ("split/train/bee", 1),
+        ("split/val/ant", 1),
+    ):
         images(folder, count)
     for task, files in VTAB.items():
         images(f"vtab/{task}", 2)
@@ -53,7 +71,7 @@ VTAB = {
     "pets": {"test.json": b'[{"0.png": 1}, {"1.png": "cat"}]'},
 }
 
-BAD_SPECS = {                           # HERE is the folder made above
+BAD_SPECS = {  # HERE is the folder made above
     "": "names no kind; write kind:rest",
     "?seed=1": "names no kind",
     "digit": "no kind of data 'digit'; did you mean digits? there are: digits, folder, vtab",
@@ -92,7 +110,7 @@ BAD_SPECS = {                           # HERE is the folder made above
     "vtab:resisc45": "HERE/vtab/resisc45/val200.txt is not a UTF-8 text file",
     "vtab:caltech101": "HERE/vtab/caltech101 has none of the lists train800.txt, val200.txt",
     "vtab:patch_camelyon": "classes.txt names 1 different classes on 1 lines, but patch_camelyon has 2",
-    "vtab:clevr_dist": "HERE/vtab/clevr_dist/test.json, entry 1: {} is not {\"file name\": label}",
+    "vtab:clevr_dist": 'HERE/vtab/clevr_dist/test.json, entry 1: {} is not {"file name": label}',
     "vtab:clevr_count": "HERE/vtab/clevr_count/test.json is not a list of",
     "vtab:sun397": "HERE/vtab/sun397/test.json, line 1: not valid JSON",
     "vtab:pets": "HERE/vtab/pets/test.json, entry 2: {'1.png': 'cat'} is not",
@@ -114,14 +132,20 @@ def test_vtab_without_a_root_or_with_a_wrong_one(place):
         open_data("vtab:eurosat", root=place / "nowhere")
 
 
-@pytest.mark.parametrize("change, sentence", [
-    ({"augment": "flipp"}, "no augmentation 'flipp'; did you mean flip? there are: none, flip, crop, rand"),
-    ({"interpolation": "cubic"}, "no interpolation 'cubic'; did you mean bicubic?"),
-    ({"channels": 4}, "the model takes 4 channels but images have 1 or 3; use a backbone"),
-    ({"mean": (0.1, 0.2)}, "mean and std have 2 values for 3 channels"),
-    ({"crop": 0.0}, "crop must be above 0 and at most 1, the share kept, but is 0.0"),
-    ({"crop": 1.5}, "above 0 and at most 1, the share kept, but is 1.5"),
-])
+@pytest.mark.parametrize(
+    "change, sentence",
+    [
+        (
+            {"augment": "flipp"},
+            "no augmentation 'flipp'; did you mean flip? there are: none, flip, crop, rand",
+        ),
+        ({"interpolation": "cubic"}, "no interpolation 'cubic'; did you mean bicubic?"),
+        ({"channels": 4}, "the model takes 4 channels but images have 1 or 3; use a backbone"),
+        ({"mean": (0.1, 0.2)}, "mean and std have 2 values for 3 channels"),
+        ({"crop": 0.0}, "crop must be above 0 and at most 1, the share kept, but is 0.0"),
+        ({"crop": 1.5}, "above 0 and at most 1, the share kept, but is 1.5"),
+    ],
+)
 def test_bad_preprocessing(change, sentence):
     settings = {"image_size": (32, 32), "mean": PLAIN.mean, "std": PLAIN.std, **change}
     augment = settings.pop("augment", "none")

@@ -12,7 +12,11 @@ def test_sizes_classes_and_disjoint_splits():
     data = open_data("digits")
     assert data.classes == tuple("0123456789")
     assert {name: len(split) for name, split in data.splits.items()} == {
-        "train": 800, "val": 200, "trainval": 1000, "test": 797}
+        "train": 800,
+        "val": 200,
+        "trainval": 1000,
+        "test": 797,
+    }
     train, val, test = (set(data.split(name).names) for name in ("train", "val", "test"))
     assert len(train | val | test) == 1797
     assert set(data.split("trainval").names) == train | val

@@ -57,7 +57,11 @@ def test_the_split_depends_on_names_only(flowers, tmp_path):
         relative = [os.path.relpath(name, flowers) for name in here.split(split).names]
         assert relative == [os.path.relpath(name, moved) for name in there.split(split).names]
     assert [os.path.relpath(name, flowers) for name in here.split("val").names] == [
-        "aster/001.png", "rose/001.png", "tulip/018.png", "tulip/019.png"]
+        "aster/001.png",
+        "rose/001.png",
+        "tulip/018.png",
+        "tulip/019.png",
+    ]
 
 
 @pytest.mark.parametrize("train, val", [("train", "val"), ("Train", "valid"), ("train", "validation")])
@@ -69,9 +73,15 @@ def test_a_split_folder_is_taken_as_it_is(tmp_path, train, val):
     data = open_data(f"folder:{tmp_path}", seed=9)
     assert data.spec == f"folder:{tmp_path}" and data.classes == ("ant", "cat")
     assert {name: len(split) for name, split in data.splits.items()} == {
-        "train": 7, "val": 5, "trainval": 12, "test": 3}
-    test = [(str(tmp_path / "test" / name), label) for name, label in (
-        ("ant/000.png", 0), ("ant/001.png", 0), ("cat/000.png", 1))]
+        "train": 7,
+        "val": 5,
+        "trainval": 12,
+        "test": 3,
+    }
+    test = [
+        (str(tmp_path / "test" / name), label)
+        for name, label in (("ant/000.png", 0), ("ant/001.png", 0), ("cat/000.png", 1))
+    ]
     assert contents(data)["test"] == test
 
 

@@ -16,17 +16,20 @@ def halves(left, right, size=(40, 20)) -> Image.Image:
     return image
 
 
-@pytest.mark.parametrize("stored, expected", [
-    (Image.new("1", (6, 4), 1), WHITE),
-    (Image.new("L", (6, 4), 100), (100, 100, 100)),
-    (Image.new("LA", (6, 4), (100, 0)), WHITE),
-    (Image.new("RGBA", (6, 4), (255, 0, 0, 0)), WHITE),
-    (Image.new("RGBA", (6, 4), (255, 0, 0, 255)), RED),
-    (Image.new("RGBA", (6, 4), (0, 0, 0, 51)), (204, 204, 204)),
-    (Image.new("RGB", (6, 4), RED).quantize(4), RED),
-    (Image.fromarray(numpy.full((4, 6), 65535, numpy.uint16)), WHITE),
-    (Image.fromarray(numpy.full((4, 6), 1000, numpy.uint16)), (4, 4, 4)),
-])
+@pytest.mark.parametrize(
+    "stored, expected",
+    [
+        (Image.new("1", (6, 4), 1), WHITE),
+        (Image.new("L", (6, 4), 100), (100, 100, 100)),
+        (Image.new("LA", (6, 4), (100, 0)), WHITE),
+        (Image.new("RGBA", (6, 4), (255, 0, 0, 0)), WHITE),
+        (Image.new("RGBA", (6, 4), (255, 0, 0, 255)), RED),
+        (Image.new("RGBA", (6, 4), (0, 0, 0, 51)), (204, 204, 204)),
+        (Image.new("RGB", (6, 4), RED).quantize(4), RED),
+        (Image.fromarray(numpy.full((4, 6), 65535, numpy.uint16)), WHITE),
+        (Image.fromarray(numpy.full((4, 6), 1000, numpy.uint16)), (4, 4, 4)),
+    ],
+)
 def test_png_of_any_mode_becomes_rgb(tmp_path, stored, expected):
     stored.save(tmp_path / "a.png")
     image = read_image(tmp_path / "a.png")
@@ -42,9 +45,19 @@ def test_transparent_palette_entry_becomes_white(tmp_path):
     assert image.getpixel((3, 2)) == WHITE and image.getpixel((0, 0)) == RED
 
 
-@pytest.mark.parametrize("ending, mode", [
-    ("jpg", "CMYK"), ("jpg", "L"), ("tif", "CMYK"), ("tif", "I;16"), ("pgm", "I"), ("gif", "P"),
-    ("webp", "RGBA"), ("bmp", "RGB")])
+@pytest.mark.parametrize(
+    "ending, mode",
+    [
+        ("jpg", "CMYK"),
+        ("jpg", "L"),
+        ("tif", "CMYK"),
+        ("tif", "I;16"),
+        ("pgm", "I"),
+        ("gif", "P"),
+        ("webp", "RGBA"),
+        ("bmp", "RGB"),
+    ],
+)
 def test_other_formats_keep_light_and_dark(tmp_path, ending, mode):
     if mode.startswith("I"):
         levels = numpy.full((20, 40), 60_000, numpy.uint16)
@@ -60,7 +73,7 @@ def test_other_formats_keep_light_and_dark(tmp_path, ending, mode):
     numpy.testing.assert_allclose(image.getpixel((35, 10)), 20, atol=6)
 
 
-STORED_TURNED = {                       # orientation -> how a camera held that way stores the scene
+STORED_TURNED = {  # orientation -> how a camera held that way stores the scene
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -75,7 +88,7 @@ STORED_TURNED = {                       # orientation -> how a camera held that 
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_exif_orientation_is_applied(tmp_path, ending, orientation):
     scene = halves(RED, (0, 0, 255))
-    scene.paste((0, 255, 0), (0, 0, 16, 8))                     # one corner: no two orientations look alike
+    scene.paste((0, 255, 0), (0, 0, 16, 8))  # one corner: no two orientations look alike
     turn = STORED_TURNED.get(orientation)
     stored = scene if turn is None else scene.transpose(turn)
     exif = Image.Exif()
@@ -99,7 +112,7 @@ def test_large_jpeg_is_decoded_smaller_but_never_below_what_is_needed(tmp_path):
     scene.save(tmp_path / "a.jpg", exif=exif)
     scene.save(tmp_path / "a.png")
     image = read_image(tmp_path / "a.jpg", at_least=224)
-    assert image.size == (500, 800)                             # half, turned; a quarter is below 448
+    assert image.size == (500, 800)  # half, turned; a quarter is below 448
     numpy.testing.assert_allclose(image.getpixel((250, 100)), RED, atol=8)
     assert read_image(tmp_path / "a.jpg", at_least=600).size == (1000, 1600)
     assert read_image(tmp_path / "a.png", at_least=224).size == (1600, 1000)

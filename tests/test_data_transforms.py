@@ -42,8 +42,9 @@ def test_evaluation_resizes_the_whole_image_and_normalises():
 @pytest.mark.parametrize("shape", [(90, 60), (50, 120), (20, 20)])
 def test_with_crop_the_window_is_timms(size, interpolation, shape):
     ours = eval_transform(replace(IMAGENET, image_size=size, crop=0.9, interpolation=interpolation))
-    timms = create_transform((3, *size), interpolation=interpolation, crop_pct=0.9,
-                             mean=IMAGENET.mean, std=IMAGENET.std)
+    timms = create_transform(
+        (3, *size), interpolation=interpolation, crop_pct=0.9, mean=IMAGENET.mean, std=IMAGENET.std
+    )
     assert ours(picture(shape)).shape == (3, *size)
     assert torch.equal(ours(picture(shape)), timms(picture(shape)))
 
@@ -107,7 +108,7 @@ def test_a_transformed_split_gives_tensors_and_reads_large_jpegs_fast(tmp_path):
     fast, label = split.with_transform(eval_transform(PLAIN))[0]
     slow = eval_transform(PLAIN)(split[0][0])
     assert label == 3 and len(split.with_transform(eval_transform(PLAIN))) == 1
-    assert not torch.equal(fast, slow)                          # decoded at a smaller size
-    assert (fast - slow).abs().mean() < 0.02                    # of values from -1 to 1
+    assert not torch.equal(fast, slow)  # decoded at a smaller size
+    assert (fast - slow).abs().mean() < 0.02  # of values from -1 to 1
     same, _ = split.with_transform(eval_transform(PLAIN).steps)[0]
-    assert torch.equal(same, slow)                              # any callable will do
+    assert torch.equal(same, slow)  # any callable will do

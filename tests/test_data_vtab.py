@@ -41,7 +41,11 @@ def test_any_alias_is_found_in_any_usual_place(tmp_path, place, folder, asked):
     data = open_data(f"vtab:{asked}", root=tmp_path)
     assert data.spec == "vtab:oxford_iiit_pet"
     assert {name: len(split) for name, split in data.splits.items()} == {
-        "train": 6, "val": 4, "trainval": 10, "test": 5}
+        "train": 6,
+        "val": 4,
+        "trainval": 10,
+        "test": 5,
+    }
     assert data.classes == tuple(str(number) for number in range(37))
 
 

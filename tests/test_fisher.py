@@ -308,3 +308,9 @@ def test_nonsense_is_refused_in_one_sentence(sentence: str) -> None:
     with pytest.raises(ValueError) as caught:
         REFUSED[sentence]()
     assert sentence in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_model_whose_blocks_are_not_chosen_refuses_to_run() -> None:
+    model = compose(toy(), EViT(keep=0.5, at="sparse"))
+    with pytest.raises(ValueError, match=r"not chosen yet; call vitrim\.fit"):
+        model(images(model))

@@ -199,7 +199,8 @@ def _bundled(size: tuple[int, int] | None) -> nn.Module:
     with safe_open(bundled_file(), framework="pt") as opened:
         about = opened.metadata()
     vit = VisionTransformer(**{**json.loads(about["architecture"]), "num_classes": 0})
-    vit.load_state_dict({name: value.float() for name, value in load_file(bundled_file()).items()})
+    if not vit.patch_embed.proj.weight.is_meta:  # on the meta device only the structure is asked for
+        vit.load_state_dict({name: value.float() for name, value in load_file(bundled_file()).items()})
     if size is not None:
         vit.set_input_size(img_size=size)
     return vit

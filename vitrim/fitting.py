@@ -100,6 +100,7 @@ def adopt(model: StagedViT, methods: Sequence[str], tensors: Mapping[str, Tensor
     tensors a checkpoint holds.
     """
     settled = tuple(parse_method(text) for text in methods)
+    model.awaits = None
     for method, before in zip(settled, model.methods, strict=True):
         if method != before:
             method.attach(model)

@@ -127,6 +127,7 @@ class StagedViT(nn.Module):
         preprocess: image size, mean, standard deviation and interpolation the backbone expects.
         classes: names of the classes, None until trained or set.
         origin: where the backbone came from.
+        awaits: a reducer whose blocks have yet to be chosen by data; until then the model refuses to run.
         base_names: names of the backbone's own weights in the state dict.
         own_layers: owner, name and layer of every site before anything was attached, for `vitrim.swap`.
         first_values: of backbone weights that `vitrim.swap` wrote over, by name.
@@ -142,6 +143,7 @@ class StagedViT(nn.Module):
         self.preprocess = preprocess
         self.classes: tuple[str, ...] | None = None
         self.checkpointing = False
+        self.awaits: Method | None = None
         self.origin = origin
         self.base_names = frozenset(f"vit.{name}" for name in vit.state_dict())
         self.own_layers = tuple((site.owner, site.name, site.layer) for site in sites(vit))
@@ -170,6 +172,11 @@ class StagedViT(nn.Module):
     def _advance(
         self, images: Tensor, rows: int | None, complete: bool = False, history: bool = False
     ) -> TokenState:
+        if self.awaits is not None and not images.is_meta:
+            raise ValueError(
+                f"{self.awaits}: the blocks are not chosen yet; call vitrim.fit(model, batches) with "
+                "training images first (vitrim.train does), or name the blocks"
+            )
         embedded = embed(self.vit, images)
         state = TokenState.start(embedded.tokens, self.vit.num_prefix_tokens, embedded.grid)
         state = replace(state, complete=complete, history=() if history else None)

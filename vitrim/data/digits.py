@@ -14,8 +14,8 @@ from PIL import Image
 from vitrim.data.source import DataSource, Spec, Split, with_trainval
 from vitrim.data.splitting import shuffled
 
-LEVELS = 16                             # pixel values are 0 to 16
-TRAIN, VAL = 80, 20                     # images per class
+LEVELS = 16  # pixel values are 0 to 16
+TRAIN, VAL = 80, 20  # images per class
 
 
 def open_digits(spec: Spec) -> DataSource:
@@ -28,11 +28,11 @@ def open_digits(spec: Spec) -> DataSource:
         names = shuffled([str(index) for index, target in enumerate(targets) if target == digit], seed=0)
         order = [int(name) for name in names]
         chosen["train"] += order[:TRAIN]
-        chosen["val"] += order[TRAIN:TRAIN + VAL]
-        chosen["test"] += order[TRAIN + VAL:]
+        chosen["val"] += order[TRAIN : TRAIN + VAL]
+        chosen["test"] += order[TRAIN + VAL :]
     splits = {}
     for split, indices in chosen.items():
-        indices.sort()                  # back to the order of the bundle, where the classes are mixed
+        indices.sort()  # back to the order of the bundle, where the classes are mixed
         splits[split] = Split(Digits(), [str(i) for i in indices], [targets[i] for i in indices])
     classes = tuple(str(digit) for digit in range(10))
     note = "stratified split, the same for every seed"
@@ -44,7 +44,7 @@ class Digits:
     """Reads image number `name`. Holds no pixels, so loader processes are sent nothing and load their own."""
 
     def __call__(self, name: str, _at_least: int | None = None) -> Image.Image:
-        levels = _bundle().images[int(name)]                    # [8, 8], floats 0 to 16
+        levels = _bundle().images[int(name)]  # [8, 8], floats 0 to 16
         return Image.fromarray((levels * (255 / LEVELS)).round().astype("uint8")).convert("RGB")
 
 
@@ -53,6 +53,8 @@ def _bundle() -> Any:
     try:
         from sklearn.datasets import load_digits
     except ImportError as error:
-        raise ImportError("the digits data comes with scikit-learn, which is not installed; "
-                          "install scikit-learn or choose other data, for example folder:PATH") from error
+        raise ImportError(
+            "the digits data comes with scikit-learn, which is not installed; "
+            "install scikit-learn or choose other data, for example folder:PATH"
+        ) from error
     return load_digits()

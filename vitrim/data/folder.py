@@ -17,9 +17,9 @@ from vitrim.data.source import DataSource, Spec, Split, with_trainval
 from vitrim.data.splitting import split_70_10_20
 
 SPLIT_FOLDERS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
-NOT_DATA = "__MACOSX"                   # left behind by zip files made on a Mac
+NOT_DATA = "__MACOSX"  # left behind by zip files made on a Mac
 
-Classes = dict[str, list[str]]          # class name -> paths relative to the folder of classes, with "/"
+Classes = dict[str, list[str]]  # class name -> paths relative to the folder of classes, with "/"
 
 
 def open_folder(spec: Spec) -> DataSource:
@@ -85,12 +85,14 @@ def _split_layout(path: Path) -> dict[str, Path] | None:
         if split is not None:
             layout[split] = folder
     if not layout or (len(layout) < len(folders) and not any(_folders(folder) for folder in layout.values())):
-        return None                     # "train" beside "bus" and "tram", images right inside, is a class
+        return None  # "train" beside "bus" and "tram", images right inside, is a class
     if "train" not in layout:
         raise ValueError(f"{path} has {next(iter(layout.values())).name}/ but no train/ folder")
     if len(layout) == 1:
-        raise ValueError(f"{path} has train/ but neither val/ nor test/; add one of them, "
-                         f"or give {layout['train']} to have it split")
+        raise ValueError(
+            f"{path} has train/ but neither val/ nor test/; add one of them, "
+            f"or give {layout['train']} to have it split"
+        )
     return layout
 
 
@@ -99,15 +101,20 @@ def _class_folders(path: Path) -> Classes:
     folders = _folders(path)
     if not folders:
         images = sum(entry.suffix.lower() in EXTENSIONS for entry in path.iterdir())
-        raise ValueError(f"{path} has no class folders" + (f", only images ({images})" if images else "")
-                         + "; put the images of each class into a folder named after the class")
+        raise ValueError(
+            f"{path} has no class folders"
+            + (f", only images ({images})" if images else "")
+            + "; put the images of each class into a folder named after the class"
+        )
     found: Classes = {}
     for folder in folders:
         found[folder.name] = [file.relative_to(path).as_posix() for file in _images(folder)]
     empty = [name for name, files in found.items() if not files]
     if len(empty) == len(found):
-        raise ValueError(f"there are no images in the class folders of {path}; "
-                         f"known endings are {' '.join(sorted(EXTENSIONS))}")
+        raise ValueError(
+            f"there are no images in the class folders of {path}; "
+            f"known endings are {' '.join(sorted(EXTENSIONS))}"
+        )
     if empty:
         raise ValueError(f"class folders without images in {path}: {_some(empty)}; fill them or remove them")
     if len(found) == 1:
@@ -116,8 +123,10 @@ def _class_folders(path: Path) -> Classes:
 
 
 def _folders(path: Path) -> list[Path]:
-    return sorted((entry for entry in path.iterdir() if entry.is_dir() and not _ignored(entry.name)),
-                  key=lambda entry: entry.name)
+    return sorted(
+        (entry for entry in path.iterdir() if entry.is_dir() and not _ignored(entry.name)),
+        key=lambda entry: entry.name,
+    )
 
 
 def _images(folder: Path) -> Iterator[Path]:
@@ -125,7 +134,7 @@ def _images(folder: Path) -> Iterator[Path]:
     seen: set[Path] = set()
     for parent, folders, files in os.walk(folder, onerror=_raise, followlinks=True):
         real = Path(parent).resolve()
-        if real in seen:                # a link that leads back up
+        if real in seen:  # a link that leads back up
             folders.clear()
             continue
         seen.add(real)
@@ -136,7 +145,7 @@ def _images(folder: Path) -> Iterator[Path]:
 
 
 def _raise(error: OSError) -> None:
-    raise error                         # a folder that may not be read would otherwise be skipped in silence
+    raise error  # a folder that may not be read would otherwise be skipped in silence
 
 
 def _ignored(name: str) -> bool:

@@ -10,11 +10,28 @@ from pathlib import Path
 import numpy
 from PIL import ExifTags, Image, UnidentifiedImageError
 
-EXTENSIONS = frozenset((
-    ".jpg", ".jpeg", ".jpe", ".jfif", ".jp2", ".png", ".bmp", ".gif", ".webp", ".avif",
-    ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm"))
+EXTENSIONS = frozenset(
+    (
+        ".jpg",
+        ".jpeg",
+        ".jpe",
+        ".jfif",
+        ".jp2",
+        ".png",
+        ".bmp",
+        ".gif",
+        ".webp",
+        ".avif",
+        ".tif",
+        ".tiff",
+        ".ppm",
+        ".pgm",
+        ".pbm",
+        ".pnm",
+    )
+)
 
-UPRIGHT = {                             # EXIF orientation -> what turns the stored pixels the right way up
+UPRIGHT = {  # EXIF orientation -> what turns the stored pixels the right way up
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -39,12 +56,12 @@ def read_image(path: str | Path, at_least: int | None = None) -> Image.Image:
     try:
         with Image.open(path) as image:
             if at_least is not None:
-                image.draft(None, (2 * at_least, 2 * at_least))     # None: keep the colour mode
+                image.draft(None, (2 * at_least, 2 * at_least))  # None: keep the colour mode
             image.load()
-            turn = UPRIGHT.get(_orientation(image))     # after load(), which turns TIFF files itself
+            turn = UPRIGHT.get(_orientation(image))  # after load(), which turns TIFF files itself
     except FileNotFoundError as error:
         raise FileNotFoundError(f"there is no image {path}") from error
-    except Exception as error:                          # decoders raise anything, struct.error included
+    except Exception as error:  # decoders raise anything, struct.error included
         raise ImageError(_what_is_wrong(path, error)) from error
     rgb = _to_rgb(image, path)
     return rgb if turn is None else rgb.transpose(turn)
@@ -67,7 +84,7 @@ def _what_is_wrong(path: Path, error: Exception) -> str:
 def _orientation(image: Image.Image) -> int:
     try:
         return int(image.getexif().get(ExifTags.Base.Orientation, 1))
-    except Exception:                                   # broken EXIF beside sound pixels: take them as stored
+    except Exception:  # broken EXIF beside sound pixels: take them as stored
         return 1
 
 
@@ -80,15 +97,18 @@ def _to_rgb(image: Image.Image, path: Path) -> Image.Image:
             image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
         return image.convert("RGB")
     except ValueError as error:
-        raise ImageError(f"{path} has colour mode {image.mode}, which has no way to RGB; "
-                         "save it as RGB") from error
+        raise ImageError(
+            f"{path} has colour mode {image.mode}, which has no way to RGB; save it as RGB"
+        ) from error
 
 
 def _eight_bit(image: Image.Image, path: Path) -> Image.Image:
     """Grey of more than 8 bits. 0 to 65,535 becomes 0 to 255; formats without a fixed range are refused."""
     # Pillow holds 16-bit PNG and PGM either as I;16 or as 32-bit I, depending on its version.
     if not (image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM"))):
-        raise ImageError(f"{path} stores 32-bit grey (mode {image.mode}), whose range is not known; "
-                         "save it with 8 or 16 bits")
-    levels = numpy.asarray(image).astype(numpy.uint32)          # [H, W]
+        raise ImageError(
+            f"{path} stores 32-bit grey (mode {image.mode}), whose range is not known; "
+            "save it with 8 or 16 bits"
+        )
+    levels = numpy.asarray(image).astype(numpy.uint32)  # [H, W]
     return Image.fromarray(((levels * 255 + 32767) // 65535).astype(numpy.uint8))

@@ -7,10 +7,10 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Row:
-    path: str                   # as written in the list
+    path: str  # as written in the list
     label: int
-    file: Path                  # the list
-    number: int                 # line or entry, from 1
+    file: Path  # the list
+    number: int  # line or entry, from 1
     unit: str = "line"
 
     @property
@@ -29,8 +29,10 @@ def read_text_list(file: Path) -> Rows:
             continue
         fields = line.rsplit(maxsplit=1)
         if len(fields) != 2 or not (fields[1].isascii() and fields[1].isdigit()):
-            raise ValueError(f"{file}, line {number}: {line.strip()[:80]!r} is not a path, a space and "
-                             "a label (a whole number from 0)")
+            raise ValueError(
+                f"{file}, line {number}: {line.strip()[:80]!r} is not a path, a space and "
+                "a label (a whole number from 0)"
+            )
         rows.append(Row(fields[0].strip(), int(fields[1]), file, number))
     return _not_empty(rows, file)
 
@@ -47,8 +49,10 @@ def read_json_list(file: Path, images: str) -> Rows:
     for number, entry in enumerate(entries, start=1):
         pair = list(entry.items()) if isinstance(entry, dict) else []
         if len(pair) != 1 or type(pair[0][1]) is not int or pair[0][1] < 0:
-            raise ValueError(f'{file}, entry {number}: {str(entry)[:80]} is not {{"file name": label}} '
-                             "with a whole number from 0")
+            raise ValueError(
+                f'{file}, entry {number}: {str(entry)[:80]} is not {{"file name": label}} '
+                "with a whole number from 0"
+            )
         name, label = pair[0]
         rows.append(Row(f"{images}/{name}", label, file, number, "entry"))
     return _not_empty(rows, file)
@@ -62,7 +66,7 @@ def check_files(folder: Path, rows: Rows) -> None:
         parent = file.parent
         if parent not in listings:
             listings[parent] = {entry.name for entry in parent.iterdir()} if parent.is_dir() else set()
-        if file.name not in listings[parent] and not file.exists():     # exists(): some disks ignore case
+        if file.name not in listings[parent] and not file.exists():  # exists(): some disks ignore case
             raise FileNotFoundError(f"{row.where}: there is no file {file}")
 
 

@@ -19,8 +19,8 @@ class Spec:
     kind: str
     rest: str = ""
     options: Mapping[str, str] = field(default_factory=dict)
-    root: Path | None = None            # where the files are, or what a relative path starts from
-    seed: int = 0                       # for data that has to be split
+    root: Path | None = None  # where the files are, or what a relative path starts from
+    seed: int = 0  # for data that has to be split
 
     def __str__(self) -> str:
         options = "&".join(f"{key}={value}" for key, value in self.options.items())
@@ -53,8 +53,9 @@ class Split(Dataset[tuple[Image.Image, int]]):
 
     def __init__(self, read: Reader, names: Sequence[str], labels: Sequence[int]) -> None:
         if len(names) != len(labels):
-            raise ValueError(f"a split needs one label per image but has {len(names)} images, "
-                             f"{len(labels)} labels")
+            raise ValueError(
+                f"a split needs one label per image but has {len(names)} images, {len(labels)} labels"
+            )
         self.read = read
         self.names = tuple(names)
         self.labels = tuple(labels)
@@ -92,7 +93,7 @@ class DataSource:
     spec: str
     classes: tuple[str, ...]
     splits: Mapping[str, Split]
-    notes: tuple[str, ...] = ()         # what a reader of results should know: how it was split, odd sizes
+    notes: tuple[str, ...] = ()  # what a reader of results should know: how it was split, odd sizes
 
     def split(self, name: str) -> Split:
         """`splits[name]`, or a sentence that lists the splits there are."""
@@ -108,7 +109,6 @@ def with_trainval(splits: Mapping[str, Split]) -> dict[str, Split]:
         train, val = found["train"], found["val"]
         found["trainval"] = Split(train.read, train.names + val.names, train.labels + val.labels)
     return {name: found[name] for name in ("train", "val", "trainval", "test") if name in found}
-
 
 
 def describe(data: DataSource) -> str:

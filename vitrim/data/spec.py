@@ -11,9 +11,9 @@ from vitrim.data.source import DataSource, Spec
 from vitrim.data.vtab import open_vtab
 
 KINDS: dict[str, Callable[[Spec], DataSource]] = {
-    "digits": open_digits,    # digits                8x8 handwritten digits, bundled with scikit-learn
-    "folder": open_folder,    # folder:PATH           one folder per class, with or without train/ val/ test/
-    "vtab": open_vtab,        # vtab:TASK and a root  VTAB-1k as image files and lists
+    "digits": open_digits,  # digits                8x8 handwritten digits, bundled with scikit-learn
+    "folder": open_folder,  # folder:PATH           one folder per class, with or without train/ val/ test/
+    "vtab": open_vtab,  # vtab:TASK and a root  VTAB-1k as image files and lists
 }
 
 
@@ -33,7 +33,7 @@ def open_data(spec: str, root: str | Path | None = None, seed: int = 0) -> DataS
 def parse_spec(text: str) -> Spec:
     """Take "kind:rest?key=value&key=value" apart; whether kind and keys exist is not decided here."""
     body, mark, tail = text.strip().rpartition("?")
-    if not mark or "=" not in tail:                             # a "?" may also be part of a path
+    if not mark or "=" not in tail:  # a "?" may also be part of a path
         body, tail = text.strip(), ""
     kind, _, rest = body.partition(":")
     if not kind:

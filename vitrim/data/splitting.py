@@ -18,6 +18,6 @@ def split_70_10_20(names: Sequence[str], seed: int) -> dict[str, list[str]]:
     if len(names) < 3:
         raise ValueError(f"splitting a class takes at least 3 images but it has {len(names)}")
     order = shuffled(names, seed)
-    test = max(1, (2 * len(order) + 5) // 10)                   # a fifth, rounded half up
+    test = max(1, (2 * len(order) + 5) // 10)  # a fifth, rounded half up
     val = max(1, (len(order) + 5) // 10)
-    return {"train": order[test + val:], "val": order[test:test + val], "test": order[:test]}
+    return {"train": order[test + val :], "val": order[test : test + val], "test": order[:test]}

@@ -22,7 +22,7 @@ from vitrim.preprocess import Preprocess
 Step = Callable[[Any], Any]
 
 INTERPOLATIONS = {mode.value: mode for mode in InterpolationMode}
-RAND_AUGMENT = "rand-m9-mstd0.5-inc1"           # two operations of magnitude 9 +- 0.5, as DeiT
+RAND_AUGMENT = "rand-m9-mstd0.5-inc1"  # two operations of magnitude 9 +- 0.5, as DeiT
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class ImageTransform:
     """Any PIL image to a float tensor [channels, height, width]."""
 
     steps: transforms.Compose
-    at_least: int | None = None                 # how many pixels a side it needs: see read_image
+    at_least: int | None = None  # how many pixels a side it needs: see read_image
 
     def __call__(self, image: Image.Image) -> Tensor:
         tensor: Tensor = self.steps(image if image.mode == "RGB" else image.convert("RGB"))
@@ -46,7 +46,7 @@ def eval_transform(preprocess: Preprocess) -> ImageTransform:
 def train_transform(preprocess: Preprocess, augment: str = "none") -> ImageTransform:
     """`augment`: none (as in evaluation), flip, crop (random resized crop, flip), rand (and RandAugment)."""
     steps = choose("augmentation", augment, AUGMENTATIONS)(preprocess)
-    at_least = _longest(preprocess) if augment in ("none", "flip") else None    # crops zoom in
+    at_least = _longest(preprocess) if augment in ("none", "flip") else None  # crops zoom in
     return ImageTransform(transforms.Compose([*steps, *_to_tensor(preprocess)]), at_least)
 
 
@@ -56,8 +56,9 @@ def _window(preprocess: Preprocess) -> list[Step]:
     if preprocess.crop == 1.0:
         return [transforms.Resize(list(preprocess.image_size), mode)]
     steps: list[Step] = create_transform(
-        (3, *preprocess.image_size), interpolation=mode.value, crop_pct=preprocess.crop).transforms
-    return steps[:2]                            # resize and crop; then come to tensor and normalise
+        (3, *preprocess.image_size), interpolation=mode.value, crop_pct=preprocess.crop
+    ).transforms
+    return steps[:2]  # resize and crop; then come to tensor and normalise
 
 
 def _flipped(preprocess: Preprocess) -> list[Step]:
@@ -72,8 +73,13 @@ def _random_crop(preprocess: Preprocess) -> list[Step]:
 def _rand_augment(preprocess: Preprocess) -> list[Step]:
     mode = _interpolation(preprocess)
     crop, augment, _ = create_transform(
-        (3, *preprocess.image_size), is_training=True, auto_augment=RAND_AUGMENT, interpolation=mode.value,
-        mean=_per_channel(preprocess.mean, 3), separate=True)
+        (3, *preprocess.image_size),
+        is_training=True,
+        auto_augment=RAND_AUGMENT,
+        interpolation=mode.value,
+        mean=_per_channel(preprocess.mean, 3),
+        separate=True,
+    )
     return [crop, augment]
 
 
@@ -88,8 +94,10 @@ AUGMENTATIONS: dict[str, Callable[[Preprocess], list[Step]]] = {
 def _to_tensor(preprocess: Preprocess) -> list[Step]:
     """0 to 255 becomes 0 to 1, then mean and std. One channel is the luminance of RGB."""
     if preprocess.channels not in (1, 3):
-        raise ValueError(f"the model takes {preprocess.channels} channels but images have 1 or 3; "
-                         "use a backbone with 1 or 3 input channels")
+        raise ValueError(
+            f"the model takes {preprocess.channels} channels but images have 1 or 3; "
+            "use a backbone with 1 or 3 input channels"
+        )
     grey: list[Step] = [transforms.Grayscale(1)] if preprocess.channels == 1 else []
     mean = _per_channel(preprocess.mean, preprocess.channels)
     std = _per_channel(preprocess.std, preprocess.channels)

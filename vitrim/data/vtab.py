@@ -16,7 +16,7 @@ from vitrim.data.vtab_tasks import NAMES, TASKS, Task
 
 LISTS = {"train": "train800", "val": "val200", "trainval": "train800val200", "test": "test"}
 SIZES = {"train": 800, "val": 200, "trainval": 1000}
-PLACES = ("", "vtab-1k", "vtab", "vtab-1k-png")         # where below the root the task folders may be
+PLACES = ("", "vtab-1k", "vtab", "vtab-1k-png")  # where below the root the task folders may be
 
 
 def open_vtab(spec: Spec) -> DataSource:
@@ -30,14 +30,18 @@ def open_vtab(spec: Spec) -> DataSource:
     rows = {split: _read(path) for split in LISTS if (path := _list_file(folder, split)) is not None}
     for part in rows.values():
         _check(task, folder, part)
-    splits = {split: Split(read_image, [str(folder / row.path) for row in part], [row.label for row in part])
-              for split, part in rows.items()}
+    splits = {
+        split: Split(read_image, [str(folder / row.path) for row in part], [row.label for row in part])
+        for split, part in rows.items()
+    }
     notes = [f"VTAB-1k task, group {task.group}"]
     for split, part in rows.items():
         usual = SIZES.get(split, task.test_images)
         if len(part) != usual:
-            notes.append(f"{split} has {len(part):,} images where VTAB-1k has {usual:,}: "
-                         "results are not comparable with published ones")
+            notes.append(
+                f"{split} has {len(part):,} images where VTAB-1k has {usual:,}: "
+                "results are not comparable with published ones"
+            )
     return DataSource(f"vtab:{task.name}", _classes(task, folder), with_trainval(splits), tuple(notes))
 
 
@@ -54,10 +58,13 @@ def _find(task: Task, root: Path) -> Path:
             return folder
     without_lists = [folder for folder in folders if folder.is_dir()]
     if without_lists:
-        raise FileNotFoundError(f"{without_lists[0]} has none of the lists train800.txt, val200.txt, "
-                                "train800val200.txt, test.txt")
-    raise FileNotFoundError(f"no folder {' or '.join(names)} in {root}, {root / 'vtab-1k'} or "
-                            f"{root / 'vtab'}; give the root that has it")
+        raise FileNotFoundError(
+            f"{without_lists[0]} has none of the lists train800.txt, val200.txt, train800val200.txt, test.txt"
+        )
+    raise FileNotFoundError(
+        f"no folder {' or '.join(names)} in {root}, {root / 'vtab-1k'} or "
+        f"{root / 'vtab'}; give the root that has it"
+    )
 
 
 def _list_file(folder: Path, split: str) -> Path | None:
@@ -75,8 +82,10 @@ def _read(path: Path) -> Rows:
 def _check(task: Task, folder: Path, rows: Rows) -> None:
     for row in rows:
         if row.label >= task.classes:
-            raise ValueError(f"{row.where}: label {row.label}, but {task.name} has {task.classes} classes, "
-                             f"0 to {task.classes - 1}")
+            raise ValueError(
+                f"{row.where}: label {row.label}, but {task.name} has {task.classes} classes, "
+                f"0 to {task.classes - 1}"
+            )
     check_files(folder, rows)
 
 
@@ -87,6 +96,8 @@ def _classes(task: Task, folder: Path) -> tuple[str, ...]:
         return tuple(str(number) for number in range(task.classes))
     names = tuple(line.strip() for line in read_text(path).splitlines() if line.strip())
     if len(names) != task.classes or len(set(names)) != len(names):
-        raise ValueError(f"{path} names {len(set(names))} different classes on {len(names)} lines, but "
-                         f"{task.name} has {task.classes}; write one name a line, in label order")
+        raise ValueError(
+            f"{path} names {len(set(names))} different classes on {len(names)} lines, but "
+            f"{task.name} has {task.classes}; write one name a line, in label order"
+        )
     return names

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Task:
-    name: str                           # the folder name most copies use
-    group: str                          # natural, specialized or structured
+    name: str  # the folder name most copies use
+    group: str  # natural, specialized or structured
     classes: int
     test_images: int
-    aliases: tuple[str, ...] = ()       # other folder names in circulation
+    aliases: tuple[str, ...] = ()  # other folder names in circulation
 
 
 _TASKS = (
@@ -39,4 +39,4 @@ _TASKS = (
 
 TASKS = {task.name: task for task in _TASKS}
 ALIASES = {alias.replace("-", "_"): task for task in _TASKS for alias in task.aliases}
-NAMES = TASKS | ALIASES                 # everything a user may write, in lower case with "_" for "-"
+NAMES = TASKS | ALIASES  # everything a user may write, in lower case with "_" for "-"

@@ -102,6 +102,7 @@ class EViT(Method):
             )
         if isinstance(self.at, str):
             self._choose((0.0,) * model.depth)  # refused now if so many do not fit
+            model.awaits = self
         else:
             model.reduce_at(self.at, [KeepAttended(self, model.vit) for _ in self.at], by=self)
 
@@ -124,6 +125,7 @@ class EViT(Method):
 
         found = (0.0,) * model.depth if self.at == "random" else block_shares(model, batches, self)
         placed = replace(self, at=self._choose(found), blocks=3, first=3, apart=2, seed=0)
+        model.awaits = None
         placed.attach(model)
         return placed
 

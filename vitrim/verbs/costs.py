@@ -10,7 +10,7 @@ from vitrim.verbs.shared import composition_options, given_methods
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser, Namespace
 
-    from vitrim.costs import Costs
+    from vitrim.stage import StagedViT
 
 DESCRIPTION = """
 Count what a composition trains and what it costs to run, beside the plain backbone. Needs no weights, data or
@@ -41,13 +41,13 @@ def run(chosen: Namespace) -> None:
     from vitrim.costs import costs
     from vitrim.plan import Asked, compose_asked
 
-    def counted(methods: list[str] | None, recipe: str | None) -> Costs:
+    def composed(methods: list[str] | None, recipe: str | None) -> StagedViT:
         asked = Asked(model=chosen.model, methods=methods, recipe=recipe, image_size=chosen.image_size)
         with torch.device("meta") if chosen.weights is None else contextlib.nullcontext():
-            return costs(compose_asked(asked, chosen.classes))
+            return compose_asked(asked, chosen.classes)
 
-    ours = counted(given_methods(chosen), chosen.recipe)
-    plain = counted([], None)
+    model = composed(given_methods(chosen), chosen.recipe)
+    ours, plain = costs(model), costs(composed([], None))
     table = Table("", "composed", "plain backbone", box=None, pad_edge=False)
     table.add_row("parameters that train", f"{ours.trained:,}", "")
     table.add_row("  without the classifier", f"{ours.trained - ours.trained_head:,}", "")
@@ -56,6 +56,9 @@ def run(chosen: Namespace) -> None:
     table.add_row("GMACs as papers count", f"{ours.gmacs_paper:.3f}", f"{plain.gmacs_paper:.3f}")
     table.add_row("  share of the plain one", f"{ours.gmacs_paper / plain.gmacs_paper:.3f}", "1")
     Console().print(table)
+    if model.awaits is not None:
+        words = "is not in these figures: its blocks are chosen by the training images"
+        Console(soft_wrap=True).print(f"{model.awaits} {words}", highlight=False)
     tokens = " ".join(map(str, ours.tokens))
     Console(soft_wrap=True).print(
         f"tokens after each block: {tokens} (plain: {plain.tokens[-1]} everywhere)", highlight=False
