@@ -1,6 +1,4 @@
-"""The README's first command: what vitrim does, shown on bundled weights and bundled data in a few
-minutes.
-"""
+"""The README's first command: what vitrim does, on bundled weights and bundled data, in a few minutes."""
 
 from __future__ import annotations
 
@@ -14,9 +12,11 @@ from vitrim.run_folder import RunFolder, free_folder
 from vitrim.train import Run, train
 
 TUNED, PROBE = "sparse-tuning", "linear"
+# Far fewer epochs than the recipes' own, hence higher rates: for each of the two, the one that did best on the
+# validation images.
 SETTINGS: dict[str, dict[str, object]] = {
-    TUNED: {"epochs": 8, "batch_size": 32, "lr": 5e-3},
-    PROBE: {"epochs": 8, "batch_size": 32, "lr": 1e-2},
+    TUNED: {"epochs": 8, "batch_size": 16, "lr": 1e-2, "label_smoothing": 0.1, "drop_path": 0.1},
+    PROBE: {"epochs": 8, "batch_size": 16, "lr": 1e-2},
 }
 
 
@@ -27,9 +27,10 @@ class Demo(NamedTuple):
     report: Path
 
 
-def demo(out: str | Path | None = None, say: Callable[[str], object] = print, quiet: bool = False) -> Demo:
-    """Train the recipe and a linear probe on the digits, measure speed, and write both runs and a report to
-    `out`.
+def demo(out: str | Path | None = None, say: Callable[[str], object] = str, quiet: bool = False) -> Demo:
+    """Train the recipe and a linear probe on the digits, measure speed, write both runs and a report.
+
+    `say` is told what happens, in three lines; `quiet` keeps the training runs from printing.
     """
     folder = free_folder(Path("vitrim-demo")) if out is None else Path(out)
     say("1 of 3: sparse-tuning: a few parameters are trained, a third of the patches is dropped on the way\n")
