@@ -52,6 +52,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; the exit code is 0, 2 after a refusal, 130 after Ctrl-C, 1 after an error of vitrim
     itself.
     """
+    # OpenMP threads that spin while waiting make training ten times slower on a CPU that others use as well.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when torch is imported, hence here
     try:
         run_command(list(sys.argv[1:] if arguments is None else arguments))
     except SystemExit as end:  # of help and --print_config

@@ -12,7 +12,7 @@ from vitrim.run_folder import RunFolder, free_folder
 from vitrim.train import Run, train
 
 TUNED, PROBE = "sparse-tuning", "linear"
-# Far fewer epochs than the recipes' own, hence higher rates: for each of the two, the one that did best on the
+# Far fewer epochs than the recipes' own, hence higher rates; for each of the two, what did best on the
 # validation images.
 SETTINGS: dict[str, dict[str, object]] = {
     TUNED: {"epochs": 8, "batch_size": 16, "lr": 1e-2, "label_smoothing": 0.1, "drop_path": 0.1},
