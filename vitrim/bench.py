@@ -35,6 +35,7 @@ class Speed:
     """the same with the processor time of this process instead of the clock"""
     images_per_second: float
     """median; of this moment and this machine only"""
+    batch_size: int
 
     def to_json(self) -> dict[str, object]:
         return asdict(self)
@@ -66,7 +67,7 @@ def relative(name: str, turns: Sequence[Turn], first: Sequence[Turn], images: in
     low, _, high = statistics.quantiles(ratios, n=4)
     cpu = statistics.median(ours.cpu / theirs.cpu for ours, theirs in zip(turns, first, strict=True))
     rate = images / statistics.median(turn.wall for turn in turns)
-    return Speed(name, statistics.median(ratios), (low, high), cpu, rate)
+    return Speed(name, statistics.median(ratios), (low, high), cpu, rate, images)
 
 
 def compare(candidates: Mapping[str, nn.Module], images: Tensor, rounds: int = 9) -> list[Speed]:

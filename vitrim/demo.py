@@ -38,7 +38,7 @@ def demo(out: str | Path | None = None, say: Callable[[str], object] = str, quie
     say("\n2 of 3: linear probing, to compare with: the same backbone, only the classifier trains\n")
     probe = train(recipe=PROBE, training=SETTINGS[PROBE], out=folder / PROBE, quiet=quiet)
     say("\n3 of 3: measuring speed side by side with the plain backbone\n")
-    record = {**tuned.record, "speed": [speed.to_json() for speed in bench(tuned.model)]}
+    record = {**tuned.record, "speed": [speed.to_json() for speed in bench(tuned.model, batch_size=32)]}
     RunFolder(tuned.folder).write_record(record)
     report = write_report([tuned.folder, probe.folder], folder / "report.html")
     return Demo(folder, tuned, probe, report)

@@ -79,8 +79,10 @@ def page(
     parts = [f"<h1>{escape(title)}</h1>", *(f"<p>{escape(line)}</p>" for line in in_words(records))]
     parts += ["<h2>Side by side</h2>", _table(records)]
     parts.append(
-        '<p class="note">Time: median ratio to the plain backbone, measured in turns. '
-        "GMACs: billions of multiply-adds as executed. Full fine-tuning was not run: its costs are known.</p>"
+        '<p class="note">Trained: parameters, and their share of the backbone. File: what this task needs on '
+        "disk. GMACs: billions of multiply-adds for one image, as executed. Time: for one image, where the "
+        "plain backbone takes 1; median of rounds in turns. Full fine-tuning was not run: its costs are "
+        "known.</p>"
     )
     parts += ["<h2>Learning</h2>", _image(learning, "training loss and validation accuracy by epoch")]
     if kept is not None:

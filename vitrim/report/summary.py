@@ -23,9 +23,7 @@ class Row:
     time: str
 
 
-HEADINGS = Row(
-    "", "test accuracy", "trained parameters", "file per task", "GMACs per image", "measured time per image"
-)
+HEADINGS = Row("", "test accuracy", "trained", "file", "GMACs", "time")
 
 
 def name_of(record: Mapping[str, Any]) -> str:
@@ -45,7 +43,7 @@ def rows(records: Sequence[Mapping[str, Any]]) -> list[Row]:
         "full fine-tuning",
         "not run",
         f"{plain['total_parameters']:,} (100 %)",
-        megabytes(FLOAT32 * plain["total_parameters"]),
+        on_disk(FLOAT32 * plain["total_parameters"]),
         f"{plain['gmacs']:.3f}",
         "1",
     )
@@ -60,7 +58,7 @@ def _row(record: Mapping[str, Any]) -> Row:
         name_of(record),
         f"{100 * record['results']['top1']:.2f} %",
         f"{found['trained_parameters']:,} ({share:.2g} %)",
-        megabytes(record["model_bytes"]),
+        on_disk(record["model_bytes"]),
         f"{found['gmacs']:.3f}",
         f"{speed['ratio']:.2f}" if speed else "1" if not record["settings"]["methods"] else "not measured",
     )
@@ -79,8 +77,8 @@ def in_words(records: Sequence[Mapping[str, Any]]) -> list[str]:
     whole = FLOAT32 * plain["total_parameters"]
     sentences.append(
         f"It trained {found['trained_parameters']:,} parameters where full fine-tuning trains "
-        f"{plain['total_parameters']:,}, and the file for this task has {megabytes(ours['model_bytes'])} "
-        f"instead of {megabytes(whole)}."
+        f"{plain['total_parameters']:,}, and the file for this task has {on_disk(ours['model_bytes'])} "
+        f"instead of {on_disk(whole)}."
     )
     change = 100 * (found["gmacs"] / plain["gmacs"] - 1)
     worded = f"{abs(change):.0f} % {'fewer' if change < 0 else 'more'}"
@@ -92,8 +90,8 @@ def in_words(records: Sequence[Mapping[str, Any]]) -> list[str]:
     if speed:
         low, high = speed["quartiles"]
         sentences.append(
-            f"Measured here, it needs {speed['ratio']:.2f} of the plain backbone's time "
-            f"(half of the rounds between {low:.2f} and {high:.2f})."
+            f"Measured here on batches of {speed['batch_size']}, it takes {speed['ratio']:.2f} of the plain "
+            f"backbone's time (half of the rounds between {low:.2f} and {high:.2f})."
         )
     return sentences
 
@@ -104,5 +102,5 @@ def speed_of(record: Mapping[str, Any]) -> Mapping[str, Any] | None:
     return measured[-1] if measured else None
 
 
-def megabytes(size: float) -> str:
-    return f"{size / 1e6:.2f} MB"
+def on_disk(size: float) -> str:
+    return f"{size / 1e6:.2f} MB" if size >= 1e5 else f"{size / 1e3:.0f} kB"

@@ -48,6 +48,9 @@ def run(chosen: Namespace) -> None:
     for row in rows(records):
         table.add_row(*astuple(row))
     Console().print(table)
+    sys.stdout.write(
+        "file: on disk, for each task; GMACs: billion multiply-adds for an image; time: plain backbone = 1\n"
+    )
     sys.stdout.write("\n" + "\n".join(in_words(records)) + "\n\n")
     sys.stdout.write(f"Everything is in {shown.folder}; open {shown.report} in a browser.\n")
     sys.stdout.write(f"Use the model:  vitrim predict {shown.tuned.folder} PICTURE.png\n")
