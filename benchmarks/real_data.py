@@ -57,9 +57,8 @@ def main() -> None:
     here = machine()
     print(f"{here['cpu']}, {here['threads']} of {here['cpus']} CPUs used; {datetime.date.today()}")
     print(f"`python {shlex.join(sys.argv)}`\n")
-    print(
-        "| tuner | top-1 | trained without head | GMACs | seconds per epoch |\n| --- | ---: | ---: | ---: | ---: |"
-    )
+    print("| tuner | top-1 | trained without head | GMACs | seconds per epoch |")
+    print("| --- | ---: | ---: | ---: | ---: |")
     for name in chosen.rows:
         print(row(name, chosen), flush=True)
 
