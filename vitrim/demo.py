@@ -33,9 +33,7 @@ def demo(out: str | Path | None = None, say: Callable[[str], object] = str, quie
     `say` is told what happens, in three lines; `quiet` keeps the training runs from printing.
     """
     folder = free_folder(Path("vitrim-demo")) if out is None else Path(out)
-    say(
-        "1 of 3: sparse-tuning: a few parameters are trained, and patches that matter little are fused on the way\n"
-    )
+    say("1 of 3: sparse-tuning: trains a few parameters and fuses the patches that matter little\n")
     tuned = train(recipe=TUNED, training=SETTINGS[TUNED], out=folder / TUNED, quiet=quiet)
     say("\n2 of 3: linear probing, to compare with: the same backbone, only the classifier trains\n")
     probe = train(recipe=PROBE, training=SETTINGS[PROBE], out=folder / PROBE, quiet=quiet)
