@@ -1,6 +1,4 @@
-"""Back to the full grid: what every original patch would be, from the tokens that are left. For dense
-outputs.
-"""
+"""Back to the full grid: what every original patch would be, from the tokens left. For dense outputs."""
 
 import torch
 from torch import Tensor
@@ -15,24 +13,26 @@ NEIGHBOURS, SHARPNESS = 20, 0.01  # of "knn", the constants of token reconstruct
 def restore(
     state: TokenState, mode: str = "delta", values: Tensor | None = None, dropped: str = "stale"
 ) -> Tensor:
-    """The patch tokens of a reduced state on the original grid: [B, D, rows, columns] (or [B, D, frames,
-    rows, columns]).
+    """The patch tokens of a reduced state on the original grid: [B, D, rows, columns] (frames before rows).
 
     Every reduction is undone in turn, the last one first. With x the tokens just before it, y those just
     after it, and z what became of y since:
 
-        delta   x_i + (z - y)_a(i)      what the blocks since added to the token that patch i went to; keeps
-        its detail copy    z_a(i)                  a plain copy of that token knn     sum over the nearest j
-        of w_ij z_j,   w_ij ~ exp(-0.01 |x_i - y_j|^2) over the 20 nearest, normalised
+        delta   x_i + (z - y)_a(i)     what the blocks since added to the token that patch i went to
+        copy    z_a(i)                 a plain copy of that token
+        knn     sum_j w_ij z_j         w_ij ~ exp(-0.01 |x_i - y_j|^2) over the 20 nearest j, normalised
 
     A token that was alone in its place comes back bit for bit, under "delta" and "copy". A dropped token is
     x_i as it was when it was dropped, or zero; "knn" fills it from its neighbours. Gradients pass through all
     terms.
 
     Args:
-        state: the state of `model.run(images, history=True)`. Without a history only `copy` works, if nothing
-        was dropped. mode: "delta", "copy" or "knn". values: [B, M, C], restored in place of the patch tokens,
-        such as logits for each token; "copy" and "knn" only. dropped: "stale" or "zero".
+        state: of `model.run(images, history=True)`. Without a history only "copy" works, if nothing was
+            dropped.
+        mode: "delta", "copy" or "knn".
+        values: [B, M, C], restored in place of the patch tokens, such as logits for each token; "copy" and
+            "knn" only.
+        dropped: "stale" or "zero".
 
     >>> logits, state = model.run(images, history=True)
     >>> features = restore(state)  # [B, D, rows, columns]

@@ -46,9 +46,9 @@ class DynamicViT(Method):
     and head train; `Training(teacher=...)` adds `distillation_loss`.
 
     Attributes:
-        keep: share of the tokens each stage leaves of the stage before, above 0 and at most 1. at: indices of
-        the blocks before which tokens are dropped, counted from 0. ratio_weight: weight of the ratio loss
-        (the release: 2, for DeiT-B 5).
+        keep: share of the tokens each stage leaves of the stage before, above 0 and at most 1.
+        at: indices of the blocks before which tokens are dropped, counted from 0.
+        ratio_weight: weight of the ratio loss (the release: 2, for DeiT-B 5).
     """
 
     keep: float = 0.7
@@ -151,10 +151,10 @@ def distillation_loss(
     mean squared difference of the patch tokens that are still kept.
 
     Args:
-        logits: [B, classes] of the model in training mode: `logits, state = model.run(images)`. features: its
-        patch tokens after the final norm, [B, N, D]: `model.vit.norm(state.tokens)[:, state.prefix:]`. kept:
-        the last decision, [B, N]: `state.keep`. teacher_logits, teacher_features: the same of the frozen
-        backbone: `vit.forward_features(images)` and its head.
+        logits: [B, classes] of the model in training mode: `logits, state = model.run(images)`.
+        features: its patch tokens after the final norm, [B, N, D].
+        kept: the last decision, [B, N]: `state.keep`.
+        teacher_logits, teacher_features: the same of the teacher.
     """
     still = (kept.detach() > 0.5).to(features.dtype)  # [B, N]
     distance = ((features - teacher_features) ** 2).mean(-1)  # [B, N]

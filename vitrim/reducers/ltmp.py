@@ -54,8 +54,9 @@ class LTMP(Method):
     the budget alone, which the release accepts and so do we. `at` can leave that block out.
 
     Attributes:
-        kind: "both", "merge" (LTM) or "prune" (LTP). budget: the share of multiply-accumulates to come down
-        to, above 0 and at most 1. at: indices of the blocks that reduce, counted from 0; None is every block.
+        kind: "both", "merge" (LTM) or "prune" (LTP).
+        budget: the share of multiply-accumulates to come down to, above 0 and at most 1.
+        at: indices of the blocks that reduce, counted from 0; None is every block.
         tau: temperature of the decisions in training (the release: 0.1 in code, 0.5 in its training command).
         budget_weight: factor of the budget's loss.
     """

@@ -61,8 +61,8 @@ class MaskedMixing:
     `masked_softmax`.
 
     Attributes:
-        epsilon: keeps rows finite that have nothing to attend to. itself: whether masked tokens attend to
-        themselves.
+        epsilon: keeps rows finite that have nothing to attend to.
+        itself: whether masked tokens attend to themselves.
     """
 
     epsilon: float

@@ -36,8 +36,9 @@ class Pool(Method):
     library's choice. On a grid with frames, every frame is pooled by itself.
 
     Attributes:
-        at: the block that pools, counted from 0; it needs the full grid, so no other reducer may come before
-        it. kind: "avg" or "max". window: rows and columns of a window; one number f stands for (f, f).
+        at: the block that pools, counted from 0; it needs the full grid, so no other reducer may come before.
+        kind: "avg" or "max".
+        window: rows and columns of a window; one number f stands for (f, f).
         proportional: whether later blocks weigh tokens by size.
     """
 
