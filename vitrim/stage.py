@@ -25,11 +25,10 @@ from vitrim.timm_bridge import (
     after_attention,
     after_mlp,
     attend,
-    classify,
     embed,
     project_attention,
-    rows_read_by_head,
 )
+from vitrim.timm_heads import classify, rows_read_by_head
 
 if TYPE_CHECKING:
     from vitrim.methods import Method

@@ -1,4 +1,4 @@
-"""The only file that names timm's internals: how its models embed, attend, add residuals, pool and classify.
+"""How timm's models embed, attend and add residuals. Only this file and `timm_heads.py` name their parts.
 
 Two model classes cover the families vitrim supports: `VisionTransformer` (ViT, DeiT, CLIP, SigLIP, DINOv2,
 InternViT) and `Eva` (EVA-02, DINOv3, Perception Encoder). Whatever else a model has is refused by
@@ -10,14 +10,13 @@ from typing import NamedTuple
 
 import torch
 from timm.layers import DropPath, apply_rot_embed_cat
-from timm.models.deit import VisionTransformerDistilled
 from timm.models.eva import Eva
 from torch import Tensor
 from torch.nn import Identity
 from torch.nn import functional as F
 
 from vitrim.attended import Attended
-from vitrim.state import TokenState, without_autocast
+from vitrim.state import TokenState
 from vitrim.support import TimmModule
 from vitrim.tuned_linear import linear_rows
 
@@ -180,10 +179,10 @@ def _project(attention: TimmModule, normed: Tensor, rows: int | None) -> tuple[T
                     values + extra[2 * width :],
                 )
     heads = attention.num_heads
-    return _heads(queries, heads), _heads(keys, heads), _heads(values, heads)
+    return split_heads(queries, heads), split_heads(keys, heads), split_heads(values, heads)
 
 
-def _heads(tokens: Tensor, heads: int) -> Tensor:
+def split_heads(tokens: Tensor, heads: int) -> Tensor:
     return tokens.unflatten(-1, (heads, -1)).transpose(1, 2)  # [B, T, H*d] -> [B, H, T, d]
 
 
@@ -220,82 +219,3 @@ def head_width(attention: TimmModule) -> int:
     fused = getattr(attention, "qkv", None)
     width = attention.k_proj.out_features if fused is None else fused.out_features // 3
     return width // attention.num_heads
-
-
-def rows_read_by_head(vit: TimmModule) -> int | None:
-    """How many prefix tokens the head reads, None if it reads the patches: class token 1, distilled pair
-    2."""
-    if isinstance(vit, VisionTransformerDistilled):
-        return 2
-    return 1 if vit.attn_pool is None and vit.global_pool == "token" else None
-
-
-def classify(vit: TimmModule, state: TokenState) -> Tensor:
-    """Final norm, pooling that weighs every token by its size, and head: timm's `forward_head` for reduced
-    sequences."""
-    tokens = vit.norm(state.tokens)
-    if isinstance(vit, VisionTransformerDistilled):
-        both = vit.head(vit.head_drop(tokens[:, 0])), vit.head_dist(vit.head_drop(tokens[:, 1]))
-        return (both[0] + both[1]) / 2
-    return vit.head(vit.head_drop(vit.fc_norm(pool(vit, tokens, state))))
-
-
-def features(vit: TimmModule, state: TokenState) -> Tensor:
-    """What the head reads (of a distilled pair, its first token's), after the final norm. [B, D]"""
-    return vit.fc_norm(pool(vit, vit.norm(state.tokens), state))
-
-
-def pool(vit: TimmModule, tokens: Tensor, state: TokenState) -> Tensor:
-    """Class token, size-weighted average, maximum, or attention pool with log sizes as bias. [B, T, D] -> [B,
-    D]"""
-    include_prefix = bool(getattr(vit, "pool_include_prefix", False)) or (
-        vit.attn_pool is not None and isinstance(vit, Eva)
-    )
-    if vit.attn_pool is None and vit.global_pool == "token":
-        return tokens[:, 0]
-    reduced = not state.full or state.keep is not None
-    weights = _pool_weights(state)  # [B, T]
-    if not include_prefix:
-        tokens, weights = tokens[:, state.prefix :], weights[:, state.prefix :]
-    if vit.attn_pool is not None:
-        mask = _log_sizes(weights)[:, None, None].to(tokens.dtype) if reduced else None
-        return vit.attn_pool(tokens, attn_mask=mask)
-    if not vit.global_pool:
-        return tokens
-    share = (weights / weights.sum(1, keepdim=True))[..., None].to(tokens.dtype)
-    mean = (tokens * share).sum(1) if reduced else tokens.mean(1)
-    largest = tokens.masked_fill(weights[..., None] == 0, -torch.inf).amax(1) if reduced else tokens.amax(1)
-    return {"avg": mean, "max": largest, "avgmax": (mean + largest) / 2}[vit.global_pool]
-
-
-def _pool_weights(state: TokenState) -> Tensor:
-    """How much every token counts when tokens are pooled: patches by size, a prefix token as one. [B, T]"""
-    weights = state.sizes if state.keep is None else state.sizes * state.keep
-    return F.pad(weights, (state.prefix, 0), value=1.0)
-
-
-def _log_sizes(weights: Tensor) -> Tensor:
-    """Their logarithm; minus infinity, without a gradient, where a token is masked out."""
-    return weights.clamp(min=torch.finfo(weights.dtype).tiny).log().masked_fill(weights == 0, -torch.inf)
-
-
-def pool_attention(vit: TimmModule, state: TokenState) -> Tensor:
-    """What an attention pool would give each patch if these were the last tokens, the mean over its heads.
-    [B, N]
-
-    Final norm, the pool's own query and key maps and the log-size bias, as `pool` applies them at the end.
-    """
-    with_prefix = isinstance(vit, Eva)
-    tokens, weights = vit.norm(state.tokens), _pool_weights(state)
-    if not with_prefix:
-        tokens, weights = tokens[:, state.prefix :], weights[:, state.prefix :]
-    latent, width = vit.attn_pool, vit.attn_pool.kv.out_features // 2
-    queries = latent.q_norm(_heads(latent.q(latent.latent), latent.num_heads))  # [1, H, L, d]
-    keys = latent.k_norm(
-        _heads(linear_rows(latent.kv, tokens, slice(0, width)), latent.num_heads)
-    )  # [B, H, T, d]
-    precise = weights.dtype
-    with without_autocast(tokens.device):
-        scores = (queries.to(precise) * latent.scale) @ keys.to(precise).transpose(-2, -1)  # [B, H, L, T]
-        scores = (scores + _log_sizes(weights)[:, None, None]).softmax(-1).mean((1, 2))
-    return scores[:, state.prefix :] if with_prefix else scores

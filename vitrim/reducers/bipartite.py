@@ -15,7 +15,8 @@ from vitrim.placing import placed, weigh_by_size_after
 from vitrim.quantised import BITS, QuantisedLinear, start_quiet
 from vitrim.reducers.matching import alternate, checkerboard, merge_all, merge_all_softly, similarity, unit
 from vitrim.state import TokenState, regroup, without_autocast
-from vitrim.timm_bridge import head_width, rows_read_by_head
+from vitrim.timm_bridge import head_width
+from vitrim.timm_heads import rows_read_by_head
 
 if TYPE_CHECKING:
     from vitrim.stage import StagedViT

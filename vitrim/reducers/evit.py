@@ -14,7 +14,7 @@ from vitrim.method import Method, option, settle
 from vitrim.parts import Reducer
 from vitrim.selection.placement import PLACEMENTS, choose_blocks
 from vitrim.state import Grouping, TokenState, regroup
-from vitrim.timm_bridge import pool_attention
+from vitrim.timm_heads import pool_attention
 
 if TYPE_CHECKING:
     from vitrim.selection.scores import LabelledImages

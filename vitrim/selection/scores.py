@@ -23,7 +23,7 @@ from torch.nn import functional as F
 from vitrim.selection.candidates import Candidate, candidates
 from vitrim.selection.contrastive import contrastive_loss
 from vitrim.stage import StagedViT
-from vitrim.timm_bridge import features
+from vitrim.timm_heads import features
 from vitrim.tuned_linear import TunedLinear
 
 if TYPE_CHECKING:

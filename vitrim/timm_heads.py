@@ -1,0 +1,91 @@
+"""How timm's models pool and classify, for sequences that were reduced: every token counts by its size."""
+
+import torch
+from timm.models.deit import VisionTransformerDistilled
+from timm.models.eva import Eva
+from torch import Tensor
+from torch.nn import functional as F
+
+from vitrim.state import TokenState, without_autocast
+from vitrim.support import TimmModule
+from vitrim.timm_bridge import split_heads
+from vitrim.tuned_linear import linear_rows
+
+
+def rows_read_by_head(vit: TimmModule) -> int | None:
+    """How many prefix tokens the head reads, None if it reads the patches: class token 1, distilled pair
+    2."""
+    if isinstance(vit, VisionTransformerDistilled):
+        return 2
+    return 1 if vit.attn_pool is None and vit.global_pool == "token" else None
+
+
+def classify(vit: TimmModule, state: TokenState) -> Tensor:
+    """Final norm, pooling that weighs every token by its size, and head: timm's `forward_head` for reduced
+    sequences."""
+    tokens = vit.norm(state.tokens)
+    if isinstance(vit, VisionTransformerDistilled):
+        both = vit.head(vit.head_drop(tokens[:, 0])), vit.head_dist(vit.head_drop(tokens[:, 1]))
+        return (both[0] + both[1]) / 2
+    return vit.head(vit.head_drop(vit.fc_norm(pool(vit, tokens, state))))
+
+
+def features(vit: TimmModule, state: TokenState) -> Tensor:
+    """What the head reads (of a distilled pair, its first token's), after the final norm. [B, D]"""
+    return vit.fc_norm(pool(vit, vit.norm(state.tokens), state))
+
+
+def pool(vit: TimmModule, tokens: Tensor, state: TokenState) -> Tensor:
+    """Class token, size-weighted average, maximum, or attention pool with log sizes as bias. [B, T, D] -> [B,
+    D]"""
+    include_prefix = bool(getattr(vit, "pool_include_prefix", False)) or (
+        vit.attn_pool is not None and isinstance(vit, Eva)
+    )
+    if vit.attn_pool is None and vit.global_pool == "token":
+        return tokens[:, 0]
+    reduced = not state.full or state.keep is not None
+    weights = _pool_weights(state)  # [B, T]
+    if not include_prefix:
+        tokens, weights = tokens[:, state.prefix :], weights[:, state.prefix :]
+    if vit.attn_pool is not None:
+        mask = _log_sizes(weights)[:, None, None].to(tokens.dtype) if reduced else None
+        return vit.attn_pool(tokens, attn_mask=mask)
+    if not vit.global_pool:
+        return tokens
+    share = (weights / weights.sum(1, keepdim=True))[..., None].to(tokens.dtype)
+    mean = (tokens * share).sum(1) if reduced else tokens.mean(1)
+    largest = tokens.masked_fill(weights[..., None] == 0, -torch.inf).amax(1) if reduced else tokens.amax(1)
+    return {"avg": mean, "max": largest, "avgmax": (mean + largest) / 2}[vit.global_pool]
+
+
+def _pool_weights(state: TokenState) -> Tensor:
+    """How much every token counts when tokens are pooled: patches by size, a prefix token as one. [B, T]"""
+    weights = state.sizes if state.keep is None else state.sizes * state.keep
+    return F.pad(weights, (state.prefix, 0), value=1.0)
+
+
+def _log_sizes(weights: Tensor) -> Tensor:
+    """Their logarithm; minus infinity, without a gradient, where a token is masked out."""
+    return weights.clamp(min=torch.finfo(weights.dtype).tiny).log().masked_fill(weights == 0, -torch.inf)
+
+
+def pool_attention(vit: TimmModule, state: TokenState) -> Tensor:
+    """What an attention pool would give each patch if these were the last tokens, the mean over its heads.
+    [B, N]
+
+    Final norm, the pool's own query and key maps and the log-size bias, as `pool` applies them at the end.
+    """
+    with_prefix = isinstance(vit, Eva)
+    tokens, weights = vit.norm(state.tokens), _pool_weights(state)
+    if not with_prefix:
+        tokens, weights = tokens[:, state.prefix :], weights[:, state.prefix :]
+    latent, width = vit.attn_pool, vit.attn_pool.kv.out_features // 2
+    queries = latent.q_norm(split_heads(latent.q(latent.latent), latent.num_heads))  # [1, H, L, d]
+    keys = latent.k_norm(
+        split_heads(linear_rows(latent.kv, tokens, slice(0, width)), latent.num_heads)
+    )  # [B, H, T, d]
+    precise = weights.dtype
+    with without_autocast(tokens.device):
+        scores = (queries.to(precise) * latent.scale) @ keys.to(precise).transpose(-2, -1)  # [B, H, L, T]
+        scores = (scores + _log_sizes(weights)[:, None, None]).softmax(-1).mean((1, 2))
+    return scores[:, state.prefix :] if with_prefix else scores
