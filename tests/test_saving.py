@@ -145,16 +145,17 @@ def test_damaged_files_get_a_sentence(tmp_path: Path, kind: str, words: str) -> 
     assert words in str(caught.value) and "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("step", ["os.fsync", "pathlib.Path.replace"])
 def test_a_failed_write_leaves_the_old_file(
-    named: StagedViT, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    named: StagedViT, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
     save(named, tmp_path / "m.safetensors")
     before = (tmp_path / "m.safetensors").read_bytes()
 
-    def full(descriptor: int) -> None:
+    def full(*arguments: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("os.fsync", full)
+    monkeypatch.setattr(step, full)
     with pytest.raises(OSError, match=r"No space left on device.*unchanged"):
         save(named, tmp_path / "m.safetensors")
     assert (tmp_path / "m.safetensors").read_bytes() == before
