@@ -115,6 +115,7 @@ def test_every_variant_starts_as_the_backbone_and_learns_in_all_its_weights(text
         plain = vit(batch)
     model = compose(vit, text)
     assert_close(model(batch), plain, 1e-12)
+    torch.manual_seed(0)  # by chance, no unit of the last block might be active on its few tokens
     for parameter in model.trained().values():
         torch.nn.init.normal_(parameter, std=0.3)
     model(batch).square().sum().backward()
