@@ -1,0 +1,10 @@
+"""What every test starts from."""
+
+import pytest
+import torch
+
+
+@pytest.fixture(autouse=True)
+def same_weights_every_time() -> None:
+    """Fresh weights are random: a test that fails must fail again when it is run again, alone or not."""
+    torch.manual_seed(0)
