@@ -10,7 +10,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator, Sized
 from contextlib import contextmanager
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy
 import torch
@@ -18,11 +18,16 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from vitrim.data import DataSource
+from vitrim.data.images import ImageError
+from vitrim.data.tolerance import TolerantImages, too_many
 from vitrim.data.transforms import eval_transform, train_transform
 from vitrim.machine import cpu_count
 from vitrim.selection.contrastive import TwoViews
 from vitrim.stage import StagedViT
 from vitrim.training import Training
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
 
 Batches = DataLoader[Any]  # of (images [B, C, height, width], labels [B])
 
@@ -75,6 +80,7 @@ class TrainingBatches:
         workers: int | None,
         drop_last: bool,
     ) -> None:
+        self.tolerant = images if isinstance(images, TolerantImages) else None
         self.images = RepeatableImages(images, seed)
         self.order = EpochOrder(len(self.images), seed)
         if drop_last and len(self.images) < batch_size:
@@ -94,6 +100,19 @@ class TrainingBatches:
     def start(self, epoch: int) -> None:
         self.images.epoch = epoch
         self.order.epoch = epoch
+        if self.tolerant is not None:
+            self.tolerant.forget()
+
+    def replaced(self, accelerator: Accelerator) -> list[str]:
+        """The unreadable images of the epoch that just ended, met by any process."""
+        from accelerate.utils import gather_object
+
+        if self.tolerant is None:
+            return []
+        names = sorted(set(gather_object(self.tolerant.bad_names())))
+        if len(names) > self.tolerant.limit:
+            raise ImageError(too_many(names, self.tolerant.limit, self.tolerant.spec))
+        return names
 
 
 def ordered_batches(images: Dataset[tuple[Tensor, int]], batch_size: int, workers: int | None) -> Batches:
@@ -117,9 +136,7 @@ def reading_processes(workers: int | None) -> int:
 
 def training_batches(model: StagedViT, source: DataSource, training: Training) -> TrainingBatches:
     """The training images of a data source, as a model and the settings want them."""
-    images = source.split(training.train_split).with_transform(
-        train_transform(model.preprocess, training.augment)
-    )
+    images = tolerant_images(source, training, train_transform(model.preprocess, training.augment))
     return TrainingBatches(images, training.batch_size, training.seed, training.workers, training.drop_last)
 
 
@@ -129,9 +146,15 @@ def scoring_batches(model: StagedViT, source: DataSource, training: Training, tw
     """
     once: Any = train_transform(model.preprocess, training.augment)
     transform: Any = TwoViews(model.preprocess) if two_views else once
-    images = source.split(training.train_split).with_transform(transform)
+    images = tolerant_images(source, training, transform)
     batches = TrainingBatches(images, training.batch_size, training.seed, training.workers, drop_last=False)
     return batches.loader
+
+
+def tolerant_images(source: DataSource, training: Training, transform: Any) -> TolerantImages:
+    """The training images, of which a few may be unreadable."""
+    images = source.split(training.train_split).with_transform(transform)
+    return TolerantImages(images, source.spec, training.bad_images, training.seed)
 
 
 def validation_batches(model: StagedViT, source: DataSource, training: Training) -> Batches | None:

@@ -7,6 +7,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from vitrim.data.tolerance import replaced
+
 ORIGINS = {
     "random": "random (nothing was learned before; pretrained or weights would change that)",
     "file": "a local file",
@@ -55,6 +57,8 @@ class Progress:
         if "val_top1" in row:
             parts.append(f"validation {100 * row['val_top1']:.2f} %")
         parts += [f"lr {row['lr']:.2e}", f"{row['seconds']:.1f} s"]
+        if "bad_images" in row:
+            parts.append(replaced(row["bad_images"]))
         self.say("  ".join(parts))
 
     def _bar(self) -> Any:

@@ -70,6 +70,7 @@ def finish_record(
         "finished": now(),
         "results": dict(results),
         "seconds_per_epoch": statistics.median(row["seconds"] for row in history),
+        "bad_images": sorted({name for row in history for name in row.get("bad_images", ())}),
         "model_bytes": model_file.stat().st_size,
     }
 

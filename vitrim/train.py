@@ -134,6 +134,8 @@ def fit(
             loss = train_epoch(learner, loader, optimizer, trained, training, epoch, accelerator, progress)
             row = {"epoch": epoch + 1, "train_loss": loss, "lr": optimizer.param_groups[0]["lr"]}
             row["seconds"] = round(time.perf_counter() - started, 3)
+            if bad := task.batches.replaced(accelerator):
+                row["bad_images"] = bad
             if validation is not None:
                 metrics = measure(model, validation, accelerator)
                 row |= {f"val_{name}": value for name, value in metrics.to_json().items() if name != "images"}

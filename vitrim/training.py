@@ -78,6 +78,8 @@ class Training:
     """which epoch's weights are kept: last, or best-val (highest accuracy on the val split)"""
     workers: int | None = None
     """processes that read images; not given: none on a small CPU machine, up to 8 otherwise"""
+    bad_images: int = 10
+    """most training images per epoch that may be unreadable and are replaced by others; 0: none"""
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "accumulate"):
@@ -85,6 +87,7 @@ class Training:
         _check_whole("seed", self.seed, least=0)
         if self.workers is not None:
             _check_whole("workers", self.workers, least=0)
+        _check_whole("bad_images", self.bad_images, least=0)
         for name in ("lr", "min_lr", "warmup_lr", "weight_decay", "distil"):
             _check_number(name, getattr(self, name), least=0.0)
         for name in ("label_smoothing", "drop_path"):
