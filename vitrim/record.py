@@ -51,6 +51,7 @@ def cost_record(model: StagedViT) -> dict[str, Any]:
         "gmacs": found.gmacs,
         "gmacs_paper": found.gmacs_paper,
         "trained_parameters": found.trained,
+        "trained_head": found.trained_head,
         "total_parameters": found.total,
         "tokens": list(found.tokens),
         "plain": {"gmacs": plain.gmacs, "gmacs_paper": plain.gmacs_paper, "total_parameters": plain.total},

@@ -1,0 +1,182 @@
+"""The runs of a sweep: every recipe on every data set with every seed, and how each is started."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from vitrim.plan import Asked, find_recipe
+from vitrim.sweep.file import Entry, SweepFile
+from vitrim.training import Training
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run of a sweep: what it is called, what it asks for, and where it lives."""
+
+    name: str
+    """the row it belongs to"""
+    asked: Asked
+    folder: Path
+    """its run folder"""
+    log: Path
+    """what it printed"""
+    lock: Path
+    """held by whoever works on it"""
+    cpu: bool = False
+
+    @property
+    def data(self) -> str:
+        return str(self.asked.data)
+
+    @property
+    def seed(self) -> int:
+        return int(str(self.asked.training_changes()["seed"]))
+
+    @property
+    def title(self) -> str:
+        return f"{self.name} on {self.data}, seed {self.seed}"
+
+    def command(self, resume: bool) -> list[str]:
+        """The command that makes the run, or continues it."""
+        start = [sys.executable, "-m", "vitrim", "train", f"--out={self.folder}", "--quiet"]
+        start += ["--cpu"] if self.cpu else []
+        return [*start, "--resume"] if resume else [*start, *options(self.asked)]
+
+
+def options(asked: Asked) -> list[str]:
+    """What was asked for, as options of `vitrim train`."""
+    settings = asked.settings()
+    methods = settings.pop("methods", ())
+    found = ["--pretrained"] if settings.pop("pretrained", False) else []
+    for name, value in {**settings, **asked.training_changes()}.items():
+        found.append(f"--{name}={value if isinstance(value, str) else json.dumps(value)}")
+    return found + [f"--method={text}" for text in methods]
+
+
+def jobs(sweep: SweepFile, out: Path, cpu: bool = False) -> list[Job]:
+    """All runs, seed by seed, so that a sweep stopped half-way has whole tables of the first seeds."""
+    grid = product(sweep.seeds, sweep.data, sweep.recipes)
+    made = [make_job(entry.name, ask(sweep, entry, data, seed), out, cpu) for seed, data, entry in grid]
+    refuse_shared_folders(made)
+    return made
+
+
+def ask(sweep: SweepFile, entry: Entry, data: str, seed: int) -> Asked:
+    """What a run of the grid asks for. An entry's settings go before those of all; own methods under a
+    recipe's name train as the recipe does.
+    """
+    training: dict[str, Any] = {}
+    if entry.methods is not None and entry.recipe is not None:
+        training = differences(find_recipe(entry.recipe).training)
+    methods = entry.methods or ("Linear()",)  # an empty list trains the classifier alone
+    return Asked(
+        model=sweep.model,
+        pretrained=sweep.pretrained or None,
+        weights=sweep.weights,
+        image_size=sweep.image_size,
+        data=data,
+        root=sweep.root,
+        recipe=entry.recipe if entry.methods is None else None,
+        methods=None if entry.methods is None else methods,
+        training={**training, **sweep.training, **entry.training, "seed": seed},
+    )
+
+
+def differences(training: Training) -> dict[str, Any]:
+    """The settings in which `training` is not the default."""
+    usual = Training().to_json()
+    return {name: value for name, value in training.to_json().items() if value != usual[name]}
+
+
+def make_job(name: str, asked: Asked, out: Path, cpu: bool) -> Job:
+    place = Path(slug(name)) / slug(task_name(str(asked.data))) / f"seed-{asked.training_changes()['seed']}"
+    flat = "--".join(place.parts)
+    return Job(name, asked, out / "runs" / place, out / "logs" / f"{flat}.log", out / "locks" / flat, cpu)
+
+
+def task_name(data: str) -> str:
+    """eurosat for vtab:eurosat; other specs as they are."""
+    return data.removeprefix("vtab:")
+
+
+def slug(text: str) -> str:
+    """Letters and digits of a text, for a file name."""
+    return (
+        "".join(letter if letter.isalnum() or letter in "._" else "-" for letter in text).strip("-.") or "run"
+    )
+
+
+def refuse_shared_folders(made: Sequence[Job]) -> None:
+    first: dict[str, Job] = {}
+    for job in made:
+        other = first.setdefault(str(job.folder).lower(), job)
+        if other is not job:
+            raise ValueError(
+                f"{other.title} and {job.title} would both be written to {job.folder}; rename one of them"
+            )
+
+
+def check(made: Sequence[Job]) -> None:
+    """Refuse what cannot work before anything runs: recipes, methods, settings, data, models."""
+    import torch
+
+    from vitrim.data import open_data
+    from vitrim.plan import compose_asked, settle
+
+    opened: set[str] = set()
+    composed: set[str] = set()
+    for job in made:
+        plan = settle(job.asked)
+        if plan.data not in opened:
+            open_data(plan.data, root=plan.root)
+            opened.add(plan.data)
+        shape = repr((plan.methods, plan.model, plan.weights, plan.image_size))
+        if shape not in composed:
+            with torch.device("meta"):
+                compose_asked(without_weights(job.asked), num_classes=2)
+            composed.add(shape)
+        check_same(job)
+
+
+def without_weights(asked: Asked) -> Asked:
+    """The same model by name alone: its weights are looked for, but not read."""
+    from vitrim.backbones import CHECKPOINT_ENDINGS, name_in_file
+
+    model = asked.model
+    file = asked.weights or (model if str(model).endswith(CHECKPOINT_ENDINGS) else None)
+    if file is not None and not Path(file).is_file():
+        raise FileNotFoundError(f"no weights file {str(file)!r}; give the path of the model's checkpoint")
+    if asked.weights is None and file is not None:
+        model = name_in_file(str(file))
+    return replace(asked, model=model, weights=None, pretrained=None)
+
+
+def check_same(job: Job) -> None:
+    """Refuse a folder in which another run lies than the one asked for."""
+    from vitrim.plan import resume_plan
+    from vitrim.run_folder import stored_plan
+
+    if (job.folder / "run.json").is_file():
+        try:
+            resume_plan(stored_plan(job.folder), job.asked)
+        except ValueError as error:
+            raise ValueError(f"{job.folder} holds another run: {error}") from None
+
+
+def listing(made: Sequence[Job], out: Path) -> list[Mapping[str, object]]:
+    """Names and places of the runs, for the sweep's record."""
+    return [
+        {
+            "name": job.name,
+            "data": job.data,
+            "seed": job.seed,
+            "folder": job.folder.relative_to(out).as_posix(),
+        }
+        for job in made
+    ]
