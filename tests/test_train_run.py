@@ -121,8 +121,8 @@ def test_other_classes_are_refused(run: Run, tmp_path: Path) -> None:
         evaluate(tmp_path / "nothing", "digits")
 
 
-def test_best_val_keeps_the_best_epoch(tmp_path: Path, data: str) -> None:
-    finished = small_run(tmp_path / "run", data, select="best-val", lr=0.1, schedule="constant", epochs=6)
+def test_selection_on_val_keeps_the_best_epoch(tmp_path: Path, data: str) -> None:
+    finished = small_run(tmp_path / "run", data, select="val", lr=0.1, schedule="constant", epochs=6)
     accuracies = [row["val_top1"] for row in run_history(finished)]
     best = max(accuracies)
     assert finished.record["results"]["epoch"] == accuracies.index(best) + 1
@@ -181,7 +181,7 @@ def test_bfloat16_trains(tmp_path: Path, data: str) -> None:
             "images do not fill one batch of 64; lower batch_size or set drop_last",
         ),
         ({"train_split": "extra"}, "has no 'extra' split"),
-        ({"train_split": "trainval", "select": "best-val"}, "select='best-val' needs validation images"),
+        ({"train_split": "trainval", "select": "val"}, "select='val' needs validation images"),
         ({"precision": "fp16"}, "fp16' needs a GPU"),
     ],
 )

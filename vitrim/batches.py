@@ -164,14 +164,14 @@ def validation_batches(model: StagedViT, source: DataSource, training: Training)
     if "val" in source.splits and training.train_split == "train":
         images = source.split("val").with_transform(eval_transform(model.preprocess))
         return ordered_batches(images, training.batch_size, training.workers)
-    if training.select == "best-val":
+    if training.select == "val":
         why = (
             "has no val split"
             if "val" not in source.splits
             else f"is trained on with its {training.train_split} split"
         )
         raise ValueError(
-            f"select='best-val' needs validation images, but {source.spec} {why}; use select='last'"
+            f"select='val' needs validation images, but {source.spec} {why}; use select='last'"
         )
     return None
 

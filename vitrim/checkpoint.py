@@ -28,7 +28,7 @@ def keep_epoch(
     count.
     """
     epoch = row["epoch"]
-    better = training.select == "best-val" and row["val_top1"] > best.get("score", -1.0)
+    better = training.select == "val" and row["val_top1"] > best.get("score", -1.0)
     best = {"epoch": epoch, "score": row["val_top1"]} if better else best
     if accelerator.is_main_process:
         folder.append_history(row)

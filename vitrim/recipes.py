@@ -5,18 +5,13 @@ ViT-B/16.
 convention (GMACs; LayerNorm counted, head not); a test recomputes every entry.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from vitrim.method import Method
+from vitrim.protocols import find_protocol
 from vitrim.reducers import EViT
 from vitrim.training import Training
 from vitrim.tuners import Adapter, DenseAdapter, FisherDelta, LoRA
-
-# Adam with a weight decay of 0 is AdamW with a weight decay of 0. TR-PTS names optimiser, schedule and epochs
-# only; the rest is GPS's, whose learning rate and batch size vary by task (2e-3 and 16 or 32 are the middle).
-GPS_TRAINING = Training(
-    lr=2e-3, min_lr=1e-8, warmup_lr=1e-7, warmup_epochs=10, weight_decay=0.0, batch_size=32, epochs=100
-)
 
 
 @dataclass(frozen=True)
@@ -27,15 +22,25 @@ class Recipe:
         methods: what is attached to the backbone, in order.
         follows: the paper, and the row of it, that the recipe follows.
         advice: one line on when to use it.
-        training: the published protocol, or the nearest that is published where the paper is silent.
+        protocol: name of the published training protocol, or of the nearest that is published where the
+            paper is silent.
         expects: "trained" parameters and "gmacs_paper" on ViT-B/16.
     """
 
     methods: tuple[Method, ...]
     follows: str
     advice: str
-    training: Training = field(default_factory=Training)
+    protocol: str = "vtab/shared"
     expects: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def training(self) -> Training:
+        """How its protocol optimises. Which images, and the mean and std they are normalised with, belong to
+        the protocol's benchmark and checkpoint: they come with `--protocol NAME` alone."""
+        return replace(
+            find_protocol(self.protocol).training,
+            train_split="train", normalise="checkpoint", interpolation="checkpoint", test_crop=1.0,
+        )  # fmt: skip
 
 
 RECIPES: dict[str, Recipe] = {
@@ -43,6 +48,7 @@ RECIPES: dict[str, Recipe] = {
         methods=(DenseAdapter(width=8), EViT(keep=0.7, at=(3, 6, 9))),
         follows="Sparse-Tuning, arXiv 2405.14700, VTAB-1K setting (Table II), trained as DyT",
         advice="few parameters and a third fewer operations; the default",
+        protocol="vtab/sparse-tuning",
         expects={"trained": 279_808, "gmacs_paper": 11.654},
     ),
     "lora": Recipe(
@@ -62,7 +68,7 @@ RECIPES: dict[str, Recipe] = {
         methods=(FisherDelta(layer="block", most=4), EViT(keep=0.95, at="sparse", rounding="floor")),
         follows="TR-PTS, arXiv 2507.22872, VTAB-1K: top 1 %, one connection, rho = .95; trained as GPS",
         advice="trains the backbone weights that the task itself chooses; thins tokens where it needs fewest",
-        training=GPS_TRAINING,
+        protocol="vtab/tr-pts",
     ),
     "gps": Recipe(
         methods=(
@@ -72,7 +78,7 @@ RECIPES: dict[str, Recipe] = {
         ),
         follows="GPS, arXiv 2312.10136, VTAB-1K setting: one connection per neuron, and all biases of those",
         advice="one weight of every neuron, by gradient; folds away after training",
-        training=GPS_TRAINING,
+        protocol="vtab/gps",
         expects={"trained": 167_424, "gmacs_paper": 17.582},
     ),
     "linear": Recipe(

@@ -141,7 +141,7 @@ def fit(
                 row |= {f"val_{name}": value for name, value in metrics.to_json().items() if name != "images"}
             best = keep_epoch(folder, model, optimizer, accelerator, row, best, training)
             progress.epoch_done(row)
-    kept = int(best["epoch"]) if training.select == "best-val" else training.epochs
+    kept = int(best["epoch"]) if training.select == "val" else training.epochs
     return finish(task, folder, record, kept, accelerator)
 
 
@@ -165,7 +165,7 @@ def finish(
     task: Task, folder: RunFolder, record: Mapping[str, Any], epoch: int, accelerator: Accelerator
 ) -> Run:
     """Measure the weights of `epoch` on the test images; write model.safetensors and the results."""
-    if task.training.select == "best-val":
+    if task.training.select == "val":
         fill(task.model, folder.best(epoch)["weights"])
     metrics = measure(task.model, accelerator.prepare(task.test), accelerator)
     results = result_record(task.test_split, epoch, metrics)

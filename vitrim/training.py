@@ -1,8 +1,8 @@
-"""Every training setting, as data: one frozen dataclass and the learning-rate curve it describes.
+"""Every training setting, as data: one frozen dataclass.
 
-A recipe carries a `Training`; `vitrim train` turns each field into an option of the same name; the run folder
-stores it. Nothing here imports torch, so the command line can read names, defaults and explanations without
-waiting.
+A protocol carries a `Training`; `vitrim train` turns each field into an option of the same name; the run
+folder stores it. What is allowed is in `training_checks.py`, the learning-rate curve in `learning_rate.py`.
+Nothing here imports torch, so the command line can read names, defaults and explanations without waiting.
 """
 
 from __future__ import annotations
@@ -10,17 +10,24 @@ from __future__ import annotations
 import ast
 import inspect
 import itertools
-import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Literal, get_args
 
 from vitrim.checks import did_you_mean
+from vitrim.learning_rate import rate_at
+from vitrim.training_checks import check_training
 
+Optimizer = Literal["adamw", "adam", "sgd"]
 Schedule = Literal["cosine", "constant", "release"]
-Augment = Literal["none", "flip", "crop", "rand"]
+Updates = Literal["step", "epoch"]
+Decayed = Literal["all", "matrices"]
+Augment = Literal["none", "flip", "shift", "crop", "rand"]
+Normalise = Literal["checkpoint", "imagenet", "half", "none"]
+Interpolation = Literal["checkpoint", "bicubic", "bilinear"]
+Head = Literal["linear", "batchnorm"]
 Precision = Literal["no", "bf16", "fp16"]
-Select = Literal["last", "best-val"]
+Select = Literal["val", "last", "best-on-test"]
 
 
 @dataclass(frozen=True)
@@ -29,10 +36,34 @@ class Training:
 
     epochs: int = 100
     """how many times to go through the training images"""
+    cooldown_epochs: int = 0
+    """further epochs after those, at min_lr"""
+    patience: int | None = None
+    """stop early after this many epochs without a better accuracy on the val split; not given: never"""
     batch_size: int = 64
-    """images per step and per device"""
+    """images per step, over all processes together"""
+    accumulate: int = 1
+    """batches whose gradients are summed before each update"""
+    drop_last: bool = True
+    """leave out the last batch of an epoch when it is not full"""
+    optimizer: Optimizer = "adamw"
+    """torch's adamw, adam (weight decay added to the gradient) or sgd"""
+    momentum: float = 0.9
+    """momentum of sgd"""
     lr: float = 1e-3
-    """highest learning rate of AdamW, reached when the warm-up ends"""
+    """highest learning rate, reached when the warm-up ends"""
+    lr_batch: int | None = None
+    """batch size that lr is meant for: lr times batch_size times accumulate divided by this is used; not
+    given: lr as it is
+    """
+    rates: Mapping[str, float] | None = None
+    """multiples of the learning rate for parts of the model, such as {"head": 10, "backbone": 0.01}: head,
+    backbone (its own weights), or any part of a parameter's name
+    """
+    frozen_epochs: int = 0
+    """epochs in which the backbone's own weights rest, where a method trains them"""
+    layer_decay: float | None = None
+    """factor from each block's learning rate to that of the block before it; not given: one rate for all"""
     min_lr: float = 1e-5
     """learning rate the cosine ends at"""
     warmup_epochs: float | None = None
@@ -40,16 +71,19 @@ class Training:
     warmup_lr: float = 1e-6
     """learning rate the warm-up starts from"""
     schedule: Schedule = "cosine"
-    """cosine: falls from lr to min_lr, set at every step; constant: stays at lr after the warm-up; release:
-    as the papers' released code runs it (set once per epoch and one epoch late, so lr itself is never
-    reached)
+    """cosine: falls from lr to min_lr; constant: stays at lr after the warm-up; release: as the papers'
+    released code runs it (set once per epoch and one epoch late, so lr itself is never reached)
     """
+    lr_updates: Updates = "step"
+    """when the learning rate is set: at every step, or once per epoch"""
     weight_decay: float = 1e-4
-    """AdamW's weight decay, on every trained parameter"""
-    label_smoothing: float = 0.0
-    """share of the target spread evenly over all classes, 0 to below 1"""
+    """weight decay of what is trained"""
+    decayed: Decayed = "all"
+    """what decays: all that is trained, or matrices (no biases, no norms, no other vectors)"""
     clip_grad: float | None = None
     """largest norm of the gradient, longer ones are scaled down; not given: no limit"""
+    label_smoothing: float = 0.0
+    """share of the target spread evenly over all classes, 0 to below 1"""
     drop_path: float = 0.0
     """chance to skip a residual branch of the last block in training; the first block skips none"""
     teacher: str | None = None
@@ -59,64 +93,69 @@ class Training:
     distil: float = 0.5
     """weight of each of the terms a teacher adds, 0 or more"""
     augment: Augment = "none"
-    """random changes of training images: none, flip (left-right), crop (random crop and flip), rand
-    (RandAugment)
+    """random changes of training images: none, flip (left-right), shift (resized, a window cut out at random,
+    flip), crop (a random share of the image, flip), rand (crop and RandAugment)
     """
-    drop_last: bool = True
-    """leave out the last batch of an epoch when it is not full"""
+    policy: str = "rand-m9-mstd0.5-inc1"
+    """timm's text for the RandAugment of augment=rand"""
+    colour_jitter: float = 0.0
+    """largest change of brightness, contrast and saturation in training, as a share"""
+    erasing: float = 0.0
+    """chance to erase a rectangle of a training image"""
+    mixup: float = 0.0
+    """alpha of mixup, 0 for none: two images and their labels are blended"""
+    cutmix: float = 0.0
+    """alpha of cutmix, 0 for none: a rectangle of one image comes from another; with mixup, one of the two
+    """
+    normalise: Normalise = "checkpoint"
+    """mean and std that pixels are normalised with: checkpoint (as the backbone was trained), imagenet, half
+    (0.5 and 0.5) or none (pixels from 0 to 1); saved with the model
+    """
+    interpolation: Interpolation = "checkpoint"
+    """how images are resized: as the backbone was trained, bicubic or bilinear; saved with the model"""
+    test_crop: float = 1.0
+    """share of an image's shorter side that is looked at outside training: 1 resizes the whole image, below
+    1 cuts the centre out; saved with the model
+    """
+    head: Head = "linear"
+    """classifier: linear, or batchnorm (a BatchNorm without weights before the linear layer)"""
+    ema: float | None = None
+    """decay of a running mean of the trained weights, such as 0.9998, which is measured and saved in their
+    place; not given: none
+    """
     precision: Precision = "no"
     """number format of the forward pass: no (float32), bf16 or fp16 (needs a GPU)"""
-    accumulate: int = 1
-    """batches whose gradients are summed before each update"""
     gradient_checkpointing: bool = False
     """compute activations twice to save memory"""
+    deterministic: bool = False
+    """only operations that give the same bits every time on the same machine; slower on a GPU"""
     seed: int = 42
     """start of all randomness: fresh weights, image order, augmentation, dropout"""
     train_split: str = "train"
     """images to train on: train, or trainval where the data has it (then nothing is left to validate on)"""
-    select: Select = "last"
-    """which epoch's weights are kept: last, or best-val (highest accuracy on the val split)"""
+    select: Select | None = None
+    """which epoch's weights are kept: val (most accurate on the val split), last, or best-on-test (as most
+    papers print; every result is marked); not given: val where images are held out for it, otherwise last
+    """
     workers: int | None = None
     """processes that read images; not given: none on a small CPU machine, up to 8 otherwise"""
     bad_images: int = 10
     """most training images per epoch that may be unreadable and are replaced by others; 0: none"""
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "accumulate"):
-            _check_whole(name, getattr(self, name), least=1)
-        _check_whole("seed", self.seed, least=0)
-        if self.workers is not None:
-            _check_whole("workers", self.workers, least=0)
-        _check_whole("bad_images", self.bad_images, least=0)
-        for name in ("lr", "min_lr", "warmup_lr", "weight_decay", "distil"):
-            _check_number(name, getattr(self, name), least=0.0)
-        for name in ("label_smoothing", "drop_path"):
-            _check_number(name, getattr(self, name), least=0.0, below=1.0)
-        if self.clip_grad is not None:
-            _check_number("clip_grad", self.clip_grad, least=0.0, exclusive=True)
-        for name in ("drop_last", "gradient_checkpointing"):
-            if not isinstance(getattr(self, name), bool):
-                raise ValueError(f"{name} must be true or false, got {getattr(self, name)!r}")
-        for name, choices in CHOICES.items():
-            if getattr(self, name) not in choices:
-                allowed = ", ".join(choices)
-                raise ValueError(f"{name} must be one of {allowed}, got {getattr(self, name)!r}")
-        if not isinstance(self.train_split, str) or not self.train_split:
-            raise ValueError(f"train_split must be the name of a split, got {self.train_split!r}")
-        if self.teacher is not None and (not isinstance(self.teacher, str) or not self.teacher):
-            raise ValueError(f"teacher must be the path of a run or a saved model, got {self.teacher!r}")
-        self._check_curve()
+        check_training(self)
 
-    def _check_curve(self) -> None:
-        if self.min_lr > self.lr:
-            raise ValueError(f"min_lr ({self.min_lr:g}) must not be above lr ({self.lr:g})")
-        if self.warmup_epochs is not None:
-            _check_number("warmup_epochs", self.warmup_epochs, least=0.0)
-            if self.warmup_epochs > self.epochs:
-                raise ValueError(
-                    f"warmup_epochs ({self.warmup_epochs:g}) must not be above epochs ({self.epochs}); "
-                    "leave it out to warm up over a tenth of the epochs"
-                )
+    @property
+    def all_epochs(self) -> int:
+        """Epochs with those of the cool-down."""
+        return self.epochs + self.cooldown_epochs
+
+    @property
+    def peak(self) -> float:
+        """The highest learning rate, scaled to the batch."""
+        return (
+            self.lr if self.lr_batch is None else self.lr * self.batch_size * self.accumulate / self.lr_batch
+        )
 
     @property
     def warmup(self) -> float:
@@ -125,24 +164,7 @@ class Training:
 
     def learning_rate(self, progress: float) -> float:
         """The learning rate after `progress` epochs (2.5 is the middle of the third)."""
-        if self.schedule == "release":
-            return self._release_rate(int(progress))
-        if progress < self.warmup:
-            return self.warmup_lr + (self.lr - self.warmup_lr) * progress / self.warmup
-        if self.schedule == "constant" or self.epochs == self.warmup:
-            return self.lr
-        done = (progress - self.warmup) / (self.epochs - self.warmup)
-        return self._cosine(done)
-
-    def _release_rate(self, epoch: int) -> float:
-        # The releases set the rate from the index of the epoch that just ended; the cosine starts at epoch 0.
-        finished = max(epoch - 1, 0)
-        if finished < self.warmup:
-            return self.warmup_lr + (self.lr - self.warmup_lr) * finished / self.warmup
-        return self._cosine(finished / self.epochs)
-
-    def _cosine(self, done: float) -> float:
-        return self.min_lr + (self.lr - self.min_lr) * (1 + math.cos(math.pi * min(done, 1.0))) / 2
+        return rate_at(self, progress)
 
     def changed(self, changes: Mapping[str, object]) -> Training:
         """A copy with some settings changed; an unknown name is refused."""
@@ -157,8 +179,14 @@ class Training:
 
 
 CHOICES: dict[str, tuple[str, ...]] = {
+    "optimizer": get_args(Optimizer),
     "schedule": get_args(Schedule),
+    "lr_updates": get_args(Updates),
+    "decayed": get_args(Decayed),
     "augment": get_args(Augment),
+    "normalise": get_args(Normalise),
+    "interpolation": get_args(Interpolation),
+    "head": get_args(Head),
     "precision": get_args(Precision),
     "select": get_args(Select),
 }
@@ -177,18 +205,3 @@ def explanations() -> dict[str, str]:
         ):
             found[field.target.id] = " ".join(str(ast.literal_eval(text.value)).split())
     return found
-
-
-def _check_whole(name: str, value: object, least: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise ValueError(f"{name} must be a whole number of at least {least}, got {value!r}")
-
-
-def _check_number(
-    name: str, value: object, least: float, below: float = math.inf, exclusive: bool = False
-) -> None:
-    number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-    if not number or value < least or value >= below or (exclusive and value == least):  # type: ignore[operator]
-        bound = f"above {least:g}" if exclusive else f"at least {least:g}"
-        bound += f" and below {below:g}" if below < math.inf else ""
-        raise ValueError(f"{name} must be a number {bound}, got {value!r}")
