@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 FLAGS = ("drop_last", "gradient_checkpointing", "deterministic")
 AT_LEAST_ONE = ("epochs", "batch_size", "accumulate")
-AT_LEAST_ZERO = ("seed", "cooldown_epochs", "frozen_epochs", "bad_images")
+AT_LEAST_ZERO = ("seed", "bad_images", "cooldown_epochs", "frozen_epochs", "bad_images")
 NOT_NEGATIVE = ("lr", "min_lr", "warmup_lr", "weight_decay", "distil", "colour_jitter", "mixup", "cutmix")
 SHARES = ("label_smoothing", "drop_path", "momentum", "erasing")
 

@@ -140,7 +140,7 @@ LARGER: dict[str, Protocol] = {
     "imagenet/evit-finetune": replace(
         EVIT,
         training=replace(EVIT.training, epochs=30, lr=2e-5, weight_decay=1e-6, min_lr=1e-5),
-        follows="EViT (arXiv 2202.07800), fine-tuning of a trained DeiT for 30 epochs, without shrink warm-up",
+        follows="EViT (arXiv 2202.07800), 30 epochs on a trained DeiT, without shrink warm-up",
         checkpoint="DeiT, trained on ImageNet-1K",
     ),
     "imagenet/dynamicvit": Protocol(
