@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from toys import images, toy
 
-from vitrim import DynamicViT, EViT, Pool, ToMe, compose
+from vitrim import DynamicViT, EViT, Pool, ToMe, compose, costs
 from vitrim.reducers.dynamicvit import MIXING, Predictor, distillation_loss
 from vitrim.reducers.masked import gumbel_noise, masked_softmax, sample_keep, straight_through
 from vitrim.stage import StagedViT
@@ -189,3 +189,13 @@ def test_what_may_stand_behind_it() -> None:
         compose(toy(), DynamicViT(at=3), Pool())
     with pytest.raises(ValueError, match=r"block 3 already has a reducer \(DynamicViT\); one per block"):
         compose(toy(), DynamicViT(at=3), EViT(at=3))
+
+
+def test_shares_of_the_start_stage_by_stage():
+    """As in DynamicViT's own sweeps: 196 patches, of which 176, 137 and 98 stay."""
+    with torch.device("meta"):
+        model = compose("vit_tiny_patch16_224", DynamicViT(keep=(0.9, 0.7, 0.5)))
+    assert costs(model).tokens == (197,) * 3 + (177,) * 3 + (138,) * 3 + (99,) * 3
+    for wrong in ((0.9, 0.7), (0.5, 0.7, 0.9), (0.9, 0.7, 0)):
+        with pytest.raises(ValueError, match="DynamicViT: keep must be"):
+            DynamicViT(keep=wrong)

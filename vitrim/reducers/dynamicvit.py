@@ -46,19 +46,35 @@ class DynamicViT(Method):
     and head train; `Training(teacher=...)` adds `distillation_loss`.
 
     Attributes:
-        keep: share of the tokens each stage leaves of the stage before, above 0 and at most 1.
+        keep: share of the tokens each stage leaves of the stage before, above 0 and at most 1; or rho_k itself
+            for each stage, such as (0.9, 0.7, 0.5), shares of the tokens at the start.
         at: indices of the blocks before which tokens are dropped, counted from 0.
         ratio_weight: weight of the ratio loss (the release: 2, for DeiT-B 5).
     """
 
-    keep: float = 0.7
+    keep: float | tuple[float, ...] = 0.7
     at: tuple[int, ...] = (3, 6, 9)
     ratio_weight: float = option(2.0)
 
     def __post_init__(self) -> None:
-        check_share("DynamicViT", "keep", self.keep)
         settle(self, "at", block_indices("DynamicViT", self.at))
+        if isinstance(self.keep, list):
+            settle(self, "keep", tuple(self.keep))
+        for share in self.keep if isinstance(self.keep, tuple) else (self.keep,):
+            check_share("DynamicViT", "keep", share)
+        self.ratios()  # refuses impossible ones
         check_number("DynamicViT", "ratio_weight", self.ratio_weight)
+
+    def ratios(self) -> tuple[float, ...]:
+        """rho_k, the share of the tokens at the start that each stage leaves."""
+        if not isinstance(self.keep, tuple):
+            return tuple(self.keep ** (stage + 1) for stage in range(len(self.at)))
+        if len(self.keep) != len(self.at) or list(self.keep) != sorted(self.keep, reverse=True):
+            raise ValueError(
+                f"DynamicViT: keep must be one share, or for each of the {len(self.at)} stages one that is not "
+                f"above the one before, got {self.keep!r}"
+            )
+        return self.keep
 
     def attach(self, model: "StagedViT") -> None:
         if model.width % 4:
@@ -100,7 +116,7 @@ class DropUnlikely(Selector):
     def __init__(self, settings: DynamicViT, stage: int, predictor: Predictor) -> None:
         super().__init__()
         self.settings, self.predictor = settings, predictor
-        self.ratio = settings.keep ** (stage + 1)
+        self.ratio = settings.ratios()[stage]
         self.noise = gumbel_noise  # a function of the log-probabilities; tests put a reproducible one here
 
     def leaving(self, entering: int, start: int) -> int:
