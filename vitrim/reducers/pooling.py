@@ -96,14 +96,14 @@ def windows(grid: Sequence[int], window: tuple[int, int]) -> list[list[int]]:
     """The cells of each window of a (frames,) rows, columns grid, in grid order; smaller ones at the far
     edges.
     """
-    rows, columns = grid[-2:]
+    frames, rows, columns = prod(grid[:-2]), *map(int, grid[-2:])  # tracing gives tensors
     return [
         [
             (frame * rows + row) * columns + column
             for row in range(top, min(top + window[0], rows))
             for column in range(left, min(left + window[1], columns))
         ]
-        for frame in range(prod(grid[:-2]))
+        for frame in range(frames)
         for top in range(0, rows, window[0])
         for left in range(0, columns, window[1])
     ]
