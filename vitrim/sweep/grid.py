@@ -166,7 +166,11 @@ def check_same(job: Job) -> None:
         try:
             resume_plan(stored_plan(job.folder), job.asked)
         except ValueError as error:
-            raise ValueError(f"{job.folder} holds another run: {error}") from None
+            said = str(error).partition(", so it cannot")[0]
+            raise ValueError(
+                f"{job.folder} holds another run than the one asked for: {said}; choose another out, or "
+                "remove that folder to make the run anew"
+            ) from None
 
 
 def listing(made: Sequence[Job], out: Path) -> list[Mapping[str, object]]:

@@ -1,0 +1,170 @@
+"""Accuracies of many runs as the papers print them: recipes by tasks, means over seeds, groups and all.
+
+The two averages in use differ: the mean over the 19 tasks, and the mean of the three group means, in which
+the four specialized tasks count as much as the eight structured ones. Both are given, over the tasks there
+are.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from vitrim.data.vtab_tasks import TASKS
+from vitrim.sweep.found import Found
+from vitrim.sweep.rows import group_of
+
+GROUPS = tuple(dict.fromkeys(task.group for task in TASKS.values()))  # natural, specialized, structured
+APART = ("seed", "data", "teacher")  # settings in which the runs of one row may differ
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One recipe on one task: percent right."""
+
+    mean: float
+    std: float | None
+    """sample standard deviation over seeds; None for one seed"""
+    seeds: int
+    by_test: bool = False
+    """whether weights were selected by test accuracy"""
+    on_val: bool = False
+    """whether it was measured on val, for want of test images"""
+
+
+@dataclass(frozen=True)
+class Line:
+    """One recipe: its cells by task, and what it costs (means over its runs)."""
+
+    name: str
+    cells: Mapping[str, Cell]
+    gmacs: float
+    gmacs_paper: float
+    trained: float
+    """parameters that train, without the classifier where the runs know its size"""
+
+    def means(self) -> dict[str, float]:
+        return {task: cell.mean for task, cell in self.cells.items()}
+
+
+@dataclass(frozen=True)
+class Table:
+    """Lines, and the tasks in order: VTAB's as the papers order them, then others."""
+
+    tasks: tuple[str, ...]
+    lines: tuple[Line, ...]
+    unfinished: int
+    notes: tuple[str, ...] = ()
+
+    @property
+    def vtab(self) -> tuple[str, ...]:
+        return tuple(task for task in self.tasks if group_of(task))
+
+    def complete(self, line: Line) -> bool:
+        """Whether averages of a line are over the same tasks as those of the others."""
+        return set(line.cells) >= set(self.vtab or self.tasks)
+
+
+def group_means(means: Mapping[str, float]) -> dict[str, float]:
+    """The mean of every group's tasks, in the papers' order; tasks that are not VTAB's are left out."""
+    members: dict[str, list[float]] = {group: [] for group in GROUPS}
+    for task, mean in means.items():
+        if group_of(task):
+            members[group_of(task)].append(mean)
+    return {group: statistics.fmean(values) for group, values in members.items() if values}
+
+
+def make_table(found: Sequence[Found], by: Sequence[str] = ("recipe",)) -> Table:
+    """Group runs into lines by what `by` names, and average over seeds.
+
+    Raises:
+        ValueError: if runs of one cell differ in more than the seed, or none is finished.
+    """
+    finished = [run for run in found if run.row["status"] == "finished"]
+    if not finished:
+        raise ValueError(f"none of the {len(found)} runs has finished")
+    lines: dict[str, dict[str, list[Found]]] = {}
+    for run in finished:
+        cell = lines.setdefault(title(run, by), {}).setdefault(run.row["task"], [])
+        cell.append(run)
+    for name, cells in lines.items():
+        for task, runs in cells.items():
+            refuse_mixture(name, task, runs, by)
+    tasks = in_order([run.row["task"] for run in finished])
+    notes = [
+        f"{run.row['task']}: {note}" for run in finished for note in run.notes if "not comparable" in note
+    ]
+    return Table(
+        tasks,
+        tuple(make_line(name, cells) for name, cells in lines.items()),
+        unfinished=len(found) - len(finished),
+        notes=tuple(dict.fromkeys(notes)),
+    )
+
+
+def title(run: Found, by: Sequence[str]) -> str:
+    """What a run's line is called."""
+    return " | ".join(
+        str(value_of(run, name)) if name == "recipe" else f"{name}={value_of(run, name)}" for name in by
+    )
+
+
+def value_of(run: Found, name: str) -> Any:
+    if name in ("recipe", "model", "methods", "image_size", "folder"):
+        return run.row[name]
+    if name in run.settings:
+        return run.settings[name]
+    from vitrim.checks import did_you_mean
+
+    raise ValueError(
+        f"runs cannot be told apart by {name!r}; {did_you_mean(name, ['recipe', *run.settings])}"
+    )
+
+
+def in_order(tasks: Sequence[str]) -> tuple[str, ...]:
+    """Each task once: VTAB's in the papers' order, then the others as they come."""
+    canonical = {f"vtab:{name}": index for index, name in enumerate(TASKS)}
+    return tuple(sorted(dict.fromkeys(tasks), key=lambda task: canonical.get(task, len(canonical))))
+
+
+def refuse_mixture(name: str, task: str, runs: Sequence[Found], by: Sequence[str]) -> None:
+    """Only seeds are averaged over."""
+    first = runs[0]
+    for index, run in enumerate(runs):
+        names = [key for key in first.settings | run.settings if key not in APART]
+        differ = [key for key in names if first.settings.get(key) != run.settings.get(key)]
+        if differ:
+            raise ValueError(
+                f"runs of {name!r} on {task} differ in {', '.join(differ)} ({first.row['folder']} and "
+                f"{run.row['folder']}); tell them apart with --by {' '.join([*by, differ[0]])}"
+            )
+        twin = next((other for other in runs[:index] if other.row["seed"] == run.row["seed"]), None)
+        if twin is not None:
+            raise ValueError(
+                f"two runs of {name!r} on {task} have seed {run.row['seed']}: {twin.row['folder']} and "
+                f"{run.row['folder']}; give a folder that holds one of them"
+            )
+
+
+def make_line(name: str, cells: Mapping[str, Sequence[Found]]) -> Line:
+    rows = [run.row for runs in cells.values() for run in runs]
+    return Line(
+        name,
+        {task: make_cell(runs) for task, runs in cells.items()},
+        gmacs=statistics.fmean(row["gmacs"] for row in rows),
+        gmacs_paper=statistics.fmean(row["gmacs_paper"] for row in rows),
+        trained=statistics.fmean(row["trained"] - (row["trained_head"] or 0) for row in rows),
+    )
+
+
+def make_cell(runs: Sequence[Found]) -> Cell:
+    values = [100 * run.row["accuracy"] for run in runs]
+    return Cell(
+        statistics.fmean(values),
+        statistics.stdev(values) if len(values) > 1 else None,
+        len(values),
+        by_test=any(run.row["select"] == "best-on-test" for run in runs),
+        on_val=any(run.row["split"] != "test" for run in runs),
+    )
