@@ -133,6 +133,8 @@ class Training:
     """start of all randomness: fresh weights, image order, augmentation, dropout"""
     train_split: str = "train"
     """images to train on: train, or trainval where the data has it (then nothing is left to validate on)"""
+    test_split: str | None = None
+    """images that the finished model is measured on; not given: test, or val where there is none"""
     select: Select | None = None
     """which epoch's weights are kept: val (most accurate on the val split), last, or best-on-test (as most
     papers print; every result is marked); not given: val where images are held out for it, otherwise last

@@ -70,6 +70,9 @@ def _check_optional(training: Training) -> None:
 def _check_texts(training: Training) -> None:
     if not isinstance(training.train_split, str) or not training.train_split:
         raise ValueError(f"train_split must be the name of a split, got {training.train_split!r}")
+    split = training.test_split
+    if split is not None and (not isinstance(split, str) or not split):
+        raise ValueError(f"test_split must be the name of a split, got {split!r}")
     teacher = training.teacher
     if teacher is not None and (not isinstance(teacher, str) or not teacher):
         raise ValueError(f"teacher must be the path of a run or a saved model, got {teacher!r}")
