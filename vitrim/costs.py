@@ -102,6 +102,15 @@ def costs(model: StagedViT, image_size: int | tuple[int, int] | None = None) -> 
     )
 
 
+def paper_macs(model: StagedViT) -> tuple[int, tuple[int, ...]]:
+    """The `macs_paper` and the `tokens` of `costs` alone, for those who count many compositions."""
+    twin = without_values(model)
+    like = next(twin.vit.parameters())
+    size = model.preprocess.image_size
+    images = torch.empty(1, model.preprocess.channels, *size, dtype=like.dtype, device=like.device)
+    return _as_in_papers(twin, images)
+
+
 def _as_executed(twin: StagedViT, images: Tensor) -> tuple[int, tuple[int, ...]]:
     """Multiply-accumulates of the forward pass, and of each block in it."""
     counter = MacCounter()

@@ -46,8 +46,8 @@ class DynamicViT(Method):
     and head train; `Training(teacher=...)` adds `distillation_loss`.
 
     Attributes:
-        keep: share of the tokens each stage leaves of the stage before, above 0 and at most 1; or rho_k itself
-            for each stage, such as (0.9, 0.7, 0.5), shares of the tokens at the start.
+        keep: share of the tokens each stage leaves of the stage before, above 0 and at most 1; or
+            rho_k itself for each stage, such as (0.9, 0.7, 0.5), shares of the tokens at the start.
         at: indices of the blocks before which tokens are dropped, counted from 0.
         ratio_weight: weight of the ratio loss (the release: 2, for DeiT-B 5).
     """
@@ -71,8 +71,8 @@ class DynamicViT(Method):
             return tuple(self.keep ** (stage + 1) for stage in range(len(self.at)))
         if len(self.keep) != len(self.at) or list(self.keep) != sorted(self.keep, reverse=True):
             raise ValueError(
-                f"DynamicViT: keep must be one share, or for each of the {len(self.at)} stages one that is not "
-                f"above the one before, got {self.keep!r}"
+                f"DynamicViT: keep must be one share, or for each of the {len(self.at)} stages one that is "
+                f"not above the one before, got {self.keep!r}"
             )
         return self.keep
 
