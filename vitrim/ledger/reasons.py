@@ -31,8 +31,8 @@ REASONS = {
     ),
     "percentage": "the printed saving of 21.9 % contradicts the two printed costs, which give 23.7 %",
     "one-for-four": (
-        "one figure is printed for four means of halving, which cost up to 0.01 G more or less; it rounds "
-        "some of them only"
+        "one figure is printed for four means of halving, which do not cost the same; it rounds some of them "
+        "only"
     ),
     "dyt-mixed-rows": "parameters of DyT with four experts beside the operations of DyT with one",
     # rounding and slips
@@ -53,12 +53,13 @@ REASONS = {
         "Table I prints 1.19 for the same method and accuracies; no usual rank gives this figure"
     ),
     "dense-constant": (
-        "the printed count lies about 0.009 M above the paper's equations at every width: one more vector of "
-        "the model's width in each layer, or DyT's dispatchers left in the model, would explain all five"
+        "the printed count lies above the paper's equations by nearly the same amount at every width: one "
+        "more vector of the model's width in each layer, or DyT's dispatchers left in the model, would "
+        "explain all five"
     ),
     "dense-constant-every-start": (
-        "as in Table X the printed count lies about 0.009 M above the equations; here it does not change with"
-        " the layers, in Table XI it does"
+        "as in Table X the printed count lies a little above the equations; here it does not change with the "
+        "layers, in Table XI it does"
     ),
     "dense-as-adaptformer": (
         "AdaptFormer's count at the same width; a dense adapter has more inputs, and the paper's own Table X "
@@ -73,11 +74,11 @@ REASONS = {
         "before in 11, so the counts cannot be equal"
     ),
     "evit-offset": (
-        "every row with dense adapters of inner fusion is printed 0.053 G below the equations, whatever the "
-        "width. One of the two products with the attention matrix left uncounted in the three reducing blocks"
-        " would explain it; unproven. Tables II and VII (c) do not have this offset"
+        "every row with dense adapters of inner fusion is printed below the equations by the same amount, "
+        "whatever the width. One of the two products with the attention matrix left uncounted in the three "
+        "reducing blocks would explain it; unproven. Tables II and VII (c) do not have this offset"
     ),
-    "evit-90": "printed 0.16 G above the equations, which agree at keep rate 0.7 in the row above",
+    "evit-90": "printed above the equations, which agree at keep rate 0.7 in the row above",
     "video-sparse": (
         "eight frames, pooled over the tokens that survive; no usual reading gives the printed figure, which "
         "lies next to nominal DyT's and to 0.7 of the plain backbone's"
@@ -87,7 +88,9 @@ REASONS = {
         "some 57, which would cost far more"
     ),
     "prompts-by-task": "the number of prompts was tuned for each task and is not published",
-    "predictors-counted": "three DynamicViT predictors and AdaptFormer; the printed figure is 0.06 M higher",
+    "predictors-counted": (
+        "three DynamicViT predictors and AdaptFormer; the printed figure is slightly higher"
+    ),
     "predictors-left-out": (
         "leaves out the three predictors that DynamicViT trains, which the table's first row counts"
     ),
@@ -96,8 +99,8 @@ REASONS = {
         " 0.29"
     ),
     "digits-swapped": (
-        "nearest is the schedule of 0.9, 0.7 and 0.5 of the tokens with adapters of width 64, 14.23, perhaps "
-        "with two digits swapped; the caption's keep rate of 0.5 costs far less"
+        "nearest is the schedule of 0.9, 0.7 and 0.5 of the tokens with adapters of width 64, perhaps with "
+        "two digits swapped; the caption's keep rate of 0.5 costs far less"
     ),
     "not-the-caption": (
         "agrees at keep rate 0.7 and width 64 only, while the caption says 0.5 and the parameters say width 8"
@@ -111,10 +114,10 @@ REASONS = {
         "matrix, as some counters have it, it comes lower"
     ),
     "evit-too-low": (
-        "1.8 G below what EViT of keep rate 0.5 costs at the 4th, 7th and 10th layer, also by EViT's own "
+        "far below what EViT of keep rate 0.5 costs at the 4th, 7th and 10th layer, also by EViT's own "
         "figures; only much earlier reduction comes near"
     ),
-    "dynamicvit-half": "0.5, 0.25 and 0.125 of the tokens kept; the printed figure is half a G higher",
+    "dynamicvit-half": "0.5, 0.25 and 0.125 of the tokens kept; the printed figure is higher",
     "ts-alone": (
         "EViT alone cannot save what is printed: against row (d) the adapters would cost seven times what "
         "they do. The figure is near reduction one layer earlier with the adapters on"
@@ -145,8 +148,7 @@ REASONS = {
         "Table X"
     ),
     "layers-unstated": (
-        "the layers are not stated for ViT-L; the 7th, 13th and 19th come nearest for all three rates, within"
-        " 1.2 %"
+        "the layers are not stated for ViT-L; the 7th, 13th and 19th come nearest for all three rates"
     ),
     # FPET
     "synqt": (
@@ -154,15 +156,15 @@ REASONS = {
         "Sparse-Tuning prints 17.20 for the same method"
     ),
     "halved-folded": (
-        "the official merging with the tuner folded comes 0.1 G higher; the printed saving of 24.4 % would be"
-        " lower than merging alone can reach at this layer"
+        "the official merging with the tuner folded comes higher; the printed saving of 24.4 % would be lower"
+        " than merging alone can reach at this layer"
     ),
     "bias-free": "the released code has no biases, with which the literature's figures come out",
     "bi-adaptformer": "width 32 without biases, as coded; neither reading gives the printed figure",
     "no-cell": "the table holds differences of accuracy, time and memory only; there is nothing to compute",
     "deit-s": (
-        "the printed figure is some 0.1 G above what this method costs on distilled DeiT-S, whose 198 tokens "
-        "are counted here"
+        "the printed figure is above what this method costs on distilled DeiT-S, whose 198 tokens are counted"
+        " here"
     ),
     "deit-b": (
         "distilled DeiT has 198 tokens; the printed figure is that of ViT-B, which has 197, to one digit"
@@ -178,7 +180,7 @@ REASONS = {
     ),
     "gps-scripts": (
         "one connection of every neuron, two on Camelyon, as the released scripts have it, all biases of "
-        "these layers and the mean classifier; rounded once more from 0.21 million it is the printed figure"
+        "these layers and the mean classifier; rounded first to three digits it is the printed figure"
     ),
     "gps-fgvc": "the released scripts choose 2, 20, 1, 15 and 1 connections, of which this is the mean",
     "no-natural-width": "no usual width gives this figure; 24 comes nearest",
