@@ -125,7 +125,8 @@ def test_selection_on_val_keeps_the_best_epoch(tmp_path: Path, data: str) -> Non
     finished = small_run(tmp_path / "run", data, select="val", lr=0.1, schedule="constant", epochs=6)
     accuracies = [row["val_top1"] for row in run_history(finished)]
     best = max(accuracies)
-    assert finished.record["results"]["epoch"] == accuracies.index(best) + 1
+    rows = [row for row in run_history(finished) if row["val_top1"] == best]
+    assert finished.record["results"]["epoch"] == min(rows, key=lambda row: row["val_loss"])["epoch"]
     model = load(finished.folder / "model.safetensors", backbone=toy_vit())
     assert evaluate(model, data, "val", cpu=True).top1 == pytest.approx(best)
     assert len(list((finished.folder / "checkpoints").glob("best-*.pt"))) == 1
@@ -215,7 +216,7 @@ def test_an_unfinished_run_has_no_model_to_use(
         open_model(tmp_path / "run")
 
 
-def test_two_processes_train_like_one_with_batches_twice_as_large(tmp_path: Path, data: str) -> None:
+def test_two_processes_train_like_one(tmp_path: Path, data: str) -> None:
     options = ["--model=test_vit", "--image_size=48", f"--data={data}", "--method=LoRA(rank=2)", "--cpu"]
     options += ["--epochs=1", "--lr=0.01", "--quiet", "--seed=3"]
     launch = [
@@ -228,7 +229,7 @@ def test_two_processes_train_like_one_with_batches_twice_as_large(tmp_path: Path
         "train",
     ]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
-    two = [*launch, *options, "--batch_size=4", f"--out={tmp_path / 'two'}"]
+    two = [*launch, *options, "--batch_size=8", f"--out={tmp_path / 'two'}"]
     subprocess.run(two, env=environment, check=True, capture_output=True, timeout=200)
     assert main(["train", *options, "--batch_size=8", f"--out={tmp_path / 'one'}"]) == 0
     one, two_processes = (weights(tmp_path / name) for name in ("one", "two"))

@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from vitrim.data import DataSource
 from vitrim.data.images import ImageError
 from vitrim.data.tolerance import TolerantImages, too_many
-from vitrim.data.transforms import eval_transform, train_transform
+from vitrim.data.transforms import ImageTransform, eval_transform, train_transform
 from vitrim.machine import cpu_count
 from vitrim.selection.contrastive import TwoViews
 from vitrim.stage import StagedViT
@@ -136,7 +136,7 @@ def reading_processes(workers: int | None) -> int:
 
 def training_batches(model: StagedViT, source: DataSource, training: Training) -> TrainingBatches:
     """The training images of a data source, as a model and the settings want them."""
-    images = tolerant_images(source, training, train_transform(model.preprocess, training.augment))
+    images = tolerant_images(source, training, augmented(model, training))
     return TrainingBatches(images, training.batch_size, training.seed, training.workers, training.drop_last)
 
 
@@ -144,11 +144,17 @@ def scoring_batches(model: StagedViT, source: DataSource, training: Training, tw
     """The training images once, all of them and under randomness of their own, for methods that choose by
     data; with `two_views`, each as a pair of random views.
     """
-    once: Any = train_transform(model.preprocess, training.augment)
-    transform: Any = TwoViews(model.preprocess) if two_views else once
+    transform: Any = TwoViews(model.preprocess) if two_views else augmented(model, training)
     images = tolerant_images(source, training, transform)
     batches = TrainingBatches(images, training.batch_size, training.seed, training.workers, drop_last=False)
     return batches.loader
+
+
+def augmented(model: StagedViT, training: Training) -> ImageTransform:
+    """The random changes that the settings ask for."""
+    return train_transform(
+        model.preprocess, training.augment, training.policy, training.colour_jitter, training.erasing
+    )
 
 
 def tolerant_images(source: DataSource, training: Training, transform: Any) -> TolerantImages:
@@ -161,19 +167,10 @@ def validation_batches(model: StagedViT, source: DataSource, training: Training)
     """The images to validate on after every epoch; None where there are none, or where they are trained
     on.
     """
-    if "val" in source.splits and training.train_split == "train":
-        images = source.split("val").with_transform(eval_transform(model.preprocess))
-        return ordered_batches(images, training.batch_size, training.workers)
-    if training.select == "val":
-        why = (
-            "has no val split"
-            if "val" not in source.splits
-            else f"is trained on with its {training.train_split} split"
-        )
-        raise ValueError(
-            f"select='val' needs validation images, but {source.spec} {why}; use select='last'"
-        )
-    return None
+    if "val" not in source.splits or training.train_split != "train":
+        return None
+    images = source.split("val").with_transform(eval_transform(model.preprocess))
+    return ordered_batches(images, training.batch_size, training.workers)
 
 
 @contextmanager

@@ -1,74 +1,82 @@
-"""State between two epochs: what trains, the optimiser's memory, the best epoch so far. Written whole, read
-back exactly.
+"""State between two epochs: what trains, its running mean, the optimiser's memory, which epoch is best so
+far. Written whole, read back exactly.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 
+from vitrim.averaging import RunningMean
+from vitrim.picking import Picked
 from vitrim.run_folder import RunFolder
 from vitrim.saving import saved_tensors
 from vitrim.stage import StagedViT
-from vitrim.training import Training
+from vitrim.training import Select
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-Best = dict[str, float]  # "epoch" and "score" of the best validation so far; empty before the first
+
+@dataclass(frozen=True)
+class Trained:
+    """What changes while a run goes on."""
+
+    model: StagedViT
+    optimizer: torch.optim.Optimizer
+    mean: RunningMean
+    accelerator: Accelerator
 
 
 def keep_epoch(
-    folder: RunFolder, model: StagedViT, optimizer: torch.optim.Optimizer, accelerator: Accelerator,
-    row: Mapping[str, Any], best: Best, training: Training,
-) -> Best:  # fmt: skip
+    folder: RunFolder, trained: Trained, row: Mapping[str, Any], picked: Picked, select: Select
+) -> Picked:
     """Write down a finished epoch. The order matters: the checkpoint comes last, and only it makes the epoch
     count.
     """
-    epoch = row["epoch"]
-    better = training.select == "val" and row["val_top1"] > best.get("score", -1.0)
-    best = {"epoch": epoch, "score": row["val_top1"]} if better else best
-    if accelerator.is_main_process:
+    picked = picked.after(row, select)
+    epoch = picked.last
+    if trained.accelerator.is_main_process:
         folder.append_history(row)
-        if better:
-            folder.save_best(epoch, {"weights": saved_tensors(model)})
-        folder.save_checkpoint(epoch, snapshot(model, optimizer, accelerator, epoch, best))
-        if best:
-            folder.drop_other_bests(int(best["epoch"]))
-    return best
+        if picked.epoch == epoch:
+            with trained.mean.in_place():
+                folder.save_best(epoch, {"weights": saved_tensors(trained.model)})
+        folder.save_checkpoint(epoch, snapshot(trained, picked))
+        if picked.epoch:
+            folder.drop_other_bests(picked.epoch)
+    return picked
 
 
-def snapshot(
-    model: StagedViT, optimizer: torch.optim.Optimizer, accelerator: Accelerator, epoch: int, best: Best
-) -> dict[str, Any]:
-    scaler = accelerator.scaler
+def snapshot(trained: Trained, picked: Picked) -> dict[str, Any]:
+    scaler = trained.accelerator.scaler
     return {
-        "epoch": epoch,
-        "best": best,
-        "methods": [repr(method) for method in model.methods],
-        "weights": saved_tensors(model),
-        "optimizer": optimizer.state_dict(),
+        "epoch": picked.last,
+        "picked": picked.to_json(),
+        "methods": [repr(method) for method in trained.model.methods],
+        "weights": saved_tensors(trained.model),
+        "mean": trained.mean.state(),
+        "optimizer": trained.optimizer.state_dict(),
         "scaler": None if scaler is None else scaler.state_dict(),
     }
 
 
-def restore(
-    folder: RunFolder, model: StagedViT, optimizer: torch.optim.Optimizer, accelerator: Accelerator
-) -> tuple[int, Best]:
-    """Go back to the last checkpoint of the folder: how many epochs are done, and the best of them."""
+def restore(folder: RunFolder, trained: Trained) -> Picked:
+    """Go back to the last checkpoint of the folder; what the epochs up to it came to."""
     state = folder.last_checkpoint()
-    if state is None:
-        state = {"epoch": 0, "best": {}}
-    else:
-        fill(model, state["weights"])
-        optimizer.load_state_dict(state["optimizer"])
-        if accelerator.scaler is not None:
-            accelerator.scaler.load_state_dict(state["scaler"])
-    if accelerator.is_main_process and folder.history_file.exists():
-        folder.cut_history(state["epoch"])
-    return state["epoch"], state["best"]
+    picked = Picked()
+    if state is not None:
+        picked = Picked(**state["picked"])
+        fill(trained.model, state["weights"])
+        trained.mean.restore(state["mean"])
+        trained.optimizer.load_state_dict(state["optimizer"])
+        if trained.accelerator.scaler is not None:
+            trained.accelerator.scaler.load_state_dict(state["scaler"])
+    if trained.accelerator.is_main_process and folder.history_file.exists():
+        folder.cut_history(picked.last)
+    return picked
 
 
 def fill(model: StagedViT, weights: Mapping[str, torch.Tensor]) -> None:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
 
+from vitrim.averaging import RunningMean
 from vitrim.batches import Batches
+from vitrim.mixing import Mixing
+from vitrim.optimising import set_rates
 from vitrim.progress import Progress
 from vitrim.training import Training
 
@@ -18,25 +22,40 @@ if TYPE_CHECKING:
 CHECK_EVERY = 10  # steps between looks at the loss: each look waits for the device
 
 
-def train_epoch(
-    learner: nn.Module, loader: Batches, optimizer: torch.optim.Optimizer, trained: list[nn.Parameter],
-    training: Training, epoch: int, accelerator: Accelerator, progress: Progress,
-) -> float:  # fmt: skip
+@dataclass(frozen=True)
+class Learning:
+    """What one pass works with."""
+
+    learner: nn.Module
+    loader: Batches
+    optimizer: torch.optim.Optimizer
+    mixing: Mixing | None
+    mean: RunningMean
+    training: Training
+    accelerator: Accelerator
+
+
+def train_epoch(learning: Learning, epoch: int, progress: Progress) -> float:
     """One pass over the training images; the mean loss."""
+    learner, optimizer, accelerator = learning.learner, learning.optimizer, learning.accelerator
+    training, steps = learning.training, len(learning.loader)
     learner.train()
     total = torch.zeros((), device=accelerator.device)
-    for step, (images, labels) in enumerate(loader):
-        for group in optimizer.param_groups:
-            group["lr"] = training.learning_rate(epoch + step / len(loader))
+    for step, (images, labels) in enumerate(learning.loader):
+        set_rates(optimizer, training, epoch + step / steps)
+        if learning.mixing is not None:
+            images, labels = learning.mixing(images, labels)
         with accelerator.accumulate(learner):
             loss = learner(images, labels)
             accelerator.backward(loss)
             if training.clip_grad is not None and accelerator.sync_gradients:
-                accelerator.clip_grad_norm_(trained, training.clip_grad)
+                accelerator.clip_grad_norm_(learning.mean.trained, training.clip_grad)
             optimizer.step()
             optimizer.zero_grad()
+        if accelerator.sync_gradients:
+            learning.mean.update()
         total += loss.detach()
-        if (step + 1) % CHECK_EVERY == 0 or step + 1 == len(loader):
+        if (step + 1) % CHECK_EVERY == 0 or step + 1 == steps:
             mean = accelerator.reduce(total, "mean").item() / (step + 1)
             check_finite(mean, epoch, step)
             progress.step(epoch, step, mean)

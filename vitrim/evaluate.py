@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -60,7 +61,8 @@ def evaluate(
     images = source.split(split).with_transform(eval_transform(staged.preprocess))
     accelerator = start_accelerator(precision, cpu=cpu)
     staged.to(accelerator.device)
-    batches = accelerator.prepare(ordered_batches(images, batch_size, workers))
+    shared = math.ceil(batch_size / accelerator.num_processes) * accelerator.num_processes
+    batches = accelerator.prepare(ordered_batches(images, shared, workers))
     return measure(staged, batches, accelerator)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vitrim.mixing import mixes
 from vitrim.stage import StagedViT
 from vitrim.state import TokenState
 from vitrim.teacher import Teacher
@@ -13,12 +14,14 @@ from vitrim.tuners.dyt import DyT, complete_model_loss
 
 
 class WithLoss(nn.Module):
-    """Images and labels in, the loss out: one module, so data parallelism sees the whole forward pass."""
+    """Images and labels (or the shares of mixed ones) in, the loss out: one module, so data parallelism sees
+    the whole forward pass.
+    """
 
     def __init__(self, model: StagedViT, training: Training, teacher: Teacher | None = None) -> None:
         super().__init__()
         self.model = model
-        self.label_smoothing = training.label_smoothing
+        self.label_smoothing = 0.0 if mixes(training) else training.label_smoothing  # or smoothed twice
         self.teacher = teacher if teacher is not None and teacher.weight > 0 else None
         self.complete = next((method.complete for method in model.methods if isinstance(method, DyT)), 0.0)
 

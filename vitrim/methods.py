@@ -8,8 +8,9 @@ from vitrim.checks import did_you_mean
 from vitrim.method import Method
 from vitrim.reducers import REDUCERS as REDUCERS
 from vitrim.tuners import TUNERS as TUNERS
+from vitrim.tuners.batchnorm_head import BatchNormHead
 
-METHODS: dict[str, type[Method]] = {**REDUCERS, **TUNERS}
+METHODS: dict[str, type[Method]] = {**REDUCERS, **TUNERS, "BatchNormHead": BatchNormHead}
 
 
 def parse_method(text: str) -> Method:

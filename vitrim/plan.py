@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vitrim.checks import did_you_mean
+from vitrim.deviations import training_part, with_values
+from vitrim.protocols import find_protocol, values_for
 from vitrim.training import Training
 
 if TYPE_CHECKING:
@@ -22,6 +24,17 @@ if TYPE_CHECKING:
 DEFAULT_MODEL = "vitrim_tiny_patch8_96"
 DEFAULT_DATA = "digits"
 DEFAULT_RECIPE = "sparse-tuning"
+DEFAULTS: dict[str, Any] = {
+    "model": DEFAULT_MODEL,
+    "pretrained": False,
+    "weights": None,
+    "image_size": None,
+    "data": DEFAULT_DATA,
+    "root": None,
+    "recipe": None,
+    "protocol": None,
+    "per_task": False,
+}
 
 
 @dataclass(frozen=True)
@@ -37,6 +50,10 @@ class Plan:
     recipe: str | None
     methods: tuple[str, ...]
     training: Training
+    protocol: str | None = None
+    """the published protocol that `training` starts from: named by the user, or the recipe's own"""
+    per_task: bool = False
+    """whether the protocol's values for this task were put in"""
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -48,6 +65,8 @@ class Plan:
             "root": self.root,
             "recipe": self.recipe,
             "methods": list(self.methods),
+            "protocol": self.protocol,
+            "per_task": self.per_task,
             "training": self.training.to_json(),
         }
 
@@ -63,6 +82,8 @@ class Plan:
             root=stored["root"],
             recipe=stored["recipe"],
             methods=tuple(stored["methods"]),
+            protocol=stored["protocol"],
+            per_task=stored["per_task"],
             training=Training().changed(stored["training"]),
         )
 
@@ -79,6 +100,8 @@ class Asked:
     root: str | Path | None = None
     recipe: str | None = None
     methods: Sequence[str | Method] | None = None
+    protocol: str | None = None
+    per_task: bool | None = None
     training: Training | Mapping[str, object] | None = None
 
     def settings(self) -> dict[str, Any]:
@@ -93,6 +116,8 @@ class Asked:
             "root": None if self.root is None else str(Path(self.root).resolve()),
             "recipe": self.recipe,
             "methods": None if self.methods is None else method_texts(self.methods),
+            "protocol": self.protocol,
+            "per_task": self.per_task,
         }
         return {name: value for name, value in values.items() if value is not None}
 
@@ -113,22 +138,22 @@ def settle(asked: Asked) -> Plan:
         raise ValueError(
             f"recipe {asked.recipe!r} brings its own methods, so methods cannot be given as well; choose one"
         )
-    settings = asked.settings()
-    training = Training()
+    if asked.per_task is not None and asked.protocol is None:
+        raise ValueError("per_task is about the values of a protocol for single tasks; give protocol as well")
+    settings = {**DEFAULTS, **asked.settings()}
+    training, own = Training(), {}
+    if asked.protocol is not None:
+        protocol = find_protocol(asked.protocol)
+        settings["per_task"] = asked.per_task is not False
+        own = values_for(protocol, settings["data"]) if settings["per_task"] else {}
+        training = protocol.training.changed(training_part(own))
     if "methods" not in settings:
-        recipe = find_recipe(settings.setdefault("recipe", DEFAULT_RECIPE))
-        settings["methods"] = method_texts(recipe.methods)
-        training = recipe.training
-    defaults = {
-        "model": DEFAULT_MODEL,
-        "pretrained": False,
-        "weights": None,
-        "image_size": None,
-        "data": DEFAULT_DATA,
-        "root": None,
-        "recipe": None,
-    }
-    return Plan(**{**defaults, **settings}, training=training.changed(asked.training_changes()))
+        recipe = find_recipe(settings["recipe"] or DEFAULT_RECIPE)
+        settings["recipe"] = settings["recipe"] or DEFAULT_RECIPE
+        settings["methods"] = method_texts(with_values(recipe.methods, own))
+        if asked.protocol is None:
+            settings["protocol"], training = recipe.protocol, recipe.training
+    return Plan(**settings, training=training.changed(asked.training_changes()))
 
 
 def compose_asked(asked: Asked, num_classes: int | None = None) -> StagedViT:

@@ -1,7 +1,7 @@
 """What a backbone expects of its images. Saved with every model, because wrong mean and size are the
 commonest silent error."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from vitrim.support import TimmModule
@@ -49,6 +49,25 @@ class Preprocess:
         """The inverse of `to_json`."""
         lists = {name: tuple(values[name]) for name in ("image_size", "mean", "std")}
         return Preprocess(**{**values, **lists})
+
+
+NORMALISATIONS = {
+    "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    "half": ((0.5,), (0.5,)),
+    "none": ((0.0,), (1.0,)),
+}
+
+
+def as_asked(preprocess: Preprocess, normalise: str, interpolation: str, crop: float) -> Preprocess:
+    """What a run was told to do with images instead; "checkpoint" leaves mean and std, or the interpolation,
+    as the backbone has it.
+    """
+    found = replace(preprocess, crop=crop)
+    if normalise != "checkpoint":
+        mean, std = NORMALISATIONS[normalise]
+        channels = preprocess.channels
+        found = replace(found, mean=_per_channel(mean, channels), std=_per_channel(std, channels))
+    return found if interpolation == "checkpoint" else replace(found, interpolation=interpolation)
 
 
 def _per_channel(values: Any, channels: int) -> tuple[float, ...]:

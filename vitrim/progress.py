@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import Any
 
 from vitrim.data.tolerance import replaced
+from vitrim.deviations import in_words
 
 ORIGINS = {
     "random": "random (nothing was learned before; pretrained or weights would change that)",
@@ -56,6 +57,8 @@ class Progress:
         parts = [f"epoch {row['epoch']:>3}/{self.epochs}", f"loss {row['train_loss']:.4f}"]
         if "val_top1" in row:
             parts.append(f"validation {100 * row['val_top1']:.2f} %")
+        if "test_top1" in row:
+            parts.append(f"test {100 * row['test_top1']:.2f} % (watched: best on test)")
         parts += [f"lr {row['lr']:.2e}", f"{row['seconds']:.1f} s"]
         if "bad_images" in row:
             parts.append(replaced(row["bad_images"]))
@@ -82,10 +85,22 @@ def opening_lines(record: Mapping[str, Any], folder: Path, done: int) -> str:
         f"methods   {', '.join(settings['methods']) or 'none: only the classifier trains'}",
         f"trains    {found['trained_parameters']:,} of {found['total_parameters']:,} parameters; "
         f"{found['gmacs']:.3f} GMACs per image",
+        *protocol_lines(record.get("protocol"), settings["per_task"]),
         *teacher_line(record.get("teacher")),
         f"writes    {folder}" + (f", resumed after epoch {done}" if done else ""),
     ]
     return "\n".join(lines)
+
+
+def protocol_lines(protocol: Mapping[str, Any] | None, per_task: bool) -> list[str]:
+    """Which published protocol is followed, and where it is not."""
+    if protocol is None:
+        return []
+    values = ", with its values for this task" if per_task and protocol["task_values"] else ""
+    lines = [f"protocol  {protocol['name']}{values}: {protocol['follows']}"]
+    if protocol["deviations"]:
+        lines.append(f"differs   {in_words(protocol['deviations'])}")
+    return lines
 
 
 def teacher_line(teacher: Mapping[str, Any] | None) -> list[str]:

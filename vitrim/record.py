@@ -13,15 +13,18 @@ from typing import Any
 from vitrim.compose import compose, merge
 from vitrim.costs import costs
 from vitrim.data import DataSource
+from vitrim.deviations import protocol_record
 from vitrim.evaluate import Metrics
 from vitrim.machine import machine, versions
+from vitrim.picking import MARKS
 from vitrim.plan import Plan
 from vitrim.stage import StagedViT
 from vitrim.teacher import Teacher
+from vitrim.training import Select
 
 
 def start_record(
-    plan: Plan, source: DataSource, model: StagedViT, teacher: Teacher | None = None
+    plan: Plan, source: DataSource, model: StagedViT, select: Select, teacher: Teacher | None = None
 ) -> dict[str, Any]:
     """The record as it stands before the first step."""
     return {
@@ -29,6 +32,8 @@ def start_record(
         "started": now(),
         "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
         "settings": plan.to_json(),
+        "protocol": protocol_record(plan),
+        "select": select,
         "data": {
             "spec": source.spec,
             "classes": list(source.classes),
@@ -76,9 +81,17 @@ def finish_record(
     }
 
 
-def result_record(split: str, epoch: int, metrics: Metrics) -> dict[str, Any]:
-    """The figures of the kept weights, with the split they were measured on and the epoch they come from."""
-    return {"split": split, "epoch": epoch, **metrics.to_json()}
+def result_record(split: str, epoch: int, select: Select, metrics: Metrics) -> dict[str, Any]:
+    """The figures of the kept weights, with the split they were measured on, the epoch they come from and how
+    that was chosen; `mark` goes beside the figures wherever they are shown.
+    """
+    return {
+        "split": split,
+        "epoch": epoch,
+        "select": select,
+        "mark": MARKS.get(select),
+        **metrics.to_json(),
+    }
 
 
 def now() -> str:

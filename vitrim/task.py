@@ -12,11 +12,15 @@ from vitrim.batches import Batches, TrainingBatches, ordered_batches, training_b
 from vitrim.compose import compose
 from vitrim.data import DataSource
 from vitrim.data.transforms import eval_transform
+from vitrim.mixing import Mixing, make_mixing, mixes
+from vitrim.optimising import parameter_groups
+from vitrim.picking import settled_select
 from vitrim.plan import Plan
+from vitrim.preprocess import as_asked
 from vitrim.stage import StagedViT
 from vitrim.teacher import Teacher, introduce, open_teacher
 from vitrim.timm_bridge import set_drop_path
-from vitrim.training import Training
+from vitrim.training import Select, Training
 
 
 @dataclass(frozen=True)
@@ -31,30 +35,21 @@ class Task:
     test: Batches
     test_split: str
     """test, or val where the data has no test split"""
+    select: Select
+    """how the kept epoch is chosen"""
+    mixing: Mixing | None = None
     teacher: Teacher | None = None
 
 
-def prepare_task(plan: Plan, source: DataSource, backbone: str | nn.Module) -> Task:
+def prepare_task(plan: Plan, source: DataSource, backbone: str | nn.Module, processes: int = 1) -> Task:
     """Compose the model a plan asks for, fresh, with a classifier for the data, and open the splits."""
-    from accelerate.utils import set_seed
-
     training = plan.training
+    check_shares(training, processes)
+    select = settled_select(source, training)
     teacher = open_teacher(training)  # before the seed is set: it must not change what is drawn
-    set_seed(training.seed)
-    model = compose(
-        backbone,
-        *plan.methods,
-        num_classes=len(source.classes),
-        pretrained=plan.pretrained,
-        image_size=plan.image_size,
-        weights=plan.weights,
-    )
-    model.classes = source.classes
+    model = fresh_model(plan, source, backbone)
     teacher = None if teacher is None else introduce(teacher, model, source)
-    if training.drop_path:
-        set_drop_path(model.vit, training.drop_path)
-    model.set_gradient_checkpointing(training.gradient_checkpointing)
-    test_split = "test" if "test" in source.splits else "val"
+    test_split = training.test_split or ("test" if "test" in source.splits else "val")
     tested = source.split(test_split).with_transform(eval_transform(model.preprocess))
     return Task(
         model,
@@ -64,5 +59,49 @@ def prepare_task(plan: Plan, source: DataSource, backbone: str | nn.Module) -> T
         validation=validation_batches(model, source, training),
         test=ordered_batches(tested, training.batch_size, training.workers),
         test_split=test_split,
+        select=select,
+        mixing=make_mixing(training, len(source.classes)),
         teacher=teacher,
     )
+
+
+def fresh_model(plan: Plan, source: DataSource, backbone: str | nn.Module) -> StagedViT:
+    """The model a plan asks for, its random parts drawn from the seed."""
+    from accelerate.utils import set_seed
+
+    training = plan.training
+    set_seed(training.seed)
+    normed = ("BatchNormHead()",) if training.head == "batchnorm" else ()
+    model = compose(
+        backbone,
+        *plan.methods,
+        *normed,
+        num_classes=len(source.classes),
+        pretrained=plan.pretrained,
+        image_size=plan.image_size,
+        weights=plan.weights,
+    )
+    model.classes = source.classes
+    model.preprocess = as_asked(
+        model.preprocess, training.normalise, training.interpolation, training.test_crop
+    )
+    if training.drop_path:
+        set_drop_path(model.vit, training.drop_path)
+    model.set_gradient_checkpointing(training.gradient_checkpointing)
+    parameter_groups(model, training)  # refuses rates for parts that are not there
+    return model
+
+
+def check_shares(training: Training, processes: int) -> None:
+    """Refuse batches that the processes cannot share evenly."""
+    size = training.batch_size
+    if size % processes:
+        raise ValueError(
+            f"batch_size {size} cannot be shared evenly by {processes} processes; it counts the images of "
+            f"all together, so take a multiple of {processes}"
+        )
+    if mixes(training) and (size // processes) % 2:
+        raise ValueError(
+            f"mixup and cutmix pair the images of a process, but batch_size {size} gives each of {processes} "
+            f"an odd number; take a multiple of {2 * processes}"
+        )

@@ -3,7 +3,7 @@
 import torch
 from timm.models.deit import VisionTransformerDistilled
 from timm.models.eva import Eva
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vitrim.state import TokenState, without_autocast
@@ -28,6 +28,11 @@ def classify(vit: TimmModule, state: TokenState) -> Tensor:
         both = vit.head(vit.head_drop(tokens[:, 0])), vit.head_dist(vit.head_drop(tokens[:, 1]))
         return (both[0] + both[1]) / 2
     return vit.head(vit.head_drop(vit.fc_norm(pool(vit, tokens, state))))
+
+
+def normalise_before_head(vit: TimmModule, norm: nn.Module) -> None:
+    """Let `norm` change what the classifier reads."""
+    vit.head_drop = nn.Sequential(vit.head_drop, norm)
 
 
 def features(vit: TimmModule, state: TokenState) -> Tensor:

@@ -12,18 +12,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import nn
 
-from vitrim.batches import mixed_seed
-from vitrim.checkpoint import fill, keep_epoch, restore
+from vitrim.averaging import RunningMean
+from vitrim.batches import Batches, mixed_seed
+from vitrim.checkpoint import Trained, fill, keep_epoch, restore
 from vitrim.data import DataSource, open_data
-from vitrim.devices import start_accelerator
-from vitrim.epoch import train_epoch
+from vitrim.devices import repeatable, start_accelerator
+from vitrim.epoch import Learning, train_epoch
 from vitrim.evaluate import Metrics, measure
 from vitrim.fitting import adopt, fit_for_training, needs_fit
 from vitrim.losses import WithLoss
 from vitrim.method import Method
+from vitrim.optimising import make_optimizer
+from vitrim.picking import Picked
 from vitrim.plan import Asked, resume_plan, settle
 from vitrim.progress import Progress, opening_lines
 from vitrim.record import cost_record, finish_record, result_record, start_record
@@ -31,6 +33,7 @@ from vitrim.run_folder import RunFolder, claim_folder, stored_plan
 from vitrim.saving import save
 from vitrim.stage import StagedViT
 from vitrim.task import Task, prepare_task
+from vitrim.tracking import check_trackers, start_tracking, track
 from vitrim.training import Training
 
 if TYPE_CHECKING:
@@ -60,6 +63,9 @@ def train(
     weights: str | Path | None = None,
     image_size: int | tuple[int, int] | None = None,
     root: str | Path | None = None,
+    protocol: str | None = None,
+    per_task: bool | None = None,
+    trackers: Sequence[str] = (),
     resume: bool = False,
     cpu: bool = False,
     quiet: bool = False,
@@ -75,6 +81,11 @@ def train(
         training: a `Training`, or only the settings that differ from the recipe, such as {"epochs": 10}.
         pretrained, weights, image_size: as for `compose`.
         root: folder of the files of data kinds such as vtab.
+        protocol: a name in `PROTOCOLS`, a published way to train in place of the recipe's; what `training`
+            changes of it is recorded and printed.
+        per_task: whether to take the protocol's values for the task of `data`, where it has some; yes if not
+            given.
+        trackers: names of Accelerate's trackers, such as "tensorboard", to tell every epoch to.
         resume: continue the run in `out`; whatever is not given is taken from there.
         cpu: stay on the CPU where there is a GPU.
         quiet: print nothing.
@@ -90,17 +101,22 @@ def train(
         data=data.spec if isinstance(data, DataSource) else data,
         recipe=recipe, methods=methods, training=training, pretrained=pretrained,
         weights=weights, image_size=image_size, root=root,
+        protocol=protocol, per_task=per_task,
     )  # fmt: skip
+    check_trackers(trackers)
     plan = resume_plan(stored_plan(out), asked) if resume else settle(asked)
     accelerator = start_accelerator(plan.training.precision, plan.training.accumulate, cpu)
     source = data if isinstance(data, DataSource) else open_data(plan.data, root=plan.root)
-    task = prepare_task(plan, source, model if isinstance(model, nn.Module) else plan.model)
+    backbone = model if isinstance(model, nn.Module) else plan.model
+    task = prepare_task(plan, source, backbone, accelerator.num_processes)
     folder = claim_folder(out, plan, resume, accelerator)
-    record = folder.record() if resume else start_record(plan, source, task.model, task.teacher)
+    record = folder.record() if resume else start_record(plan, source, task.model, task.select, task.teacher)
     if accelerator.is_main_process and not resume:
         folder.write_record(record)
+    start_tracking(trackers, accelerator, folder.path, record["settings"])
     try:
-        return fit(task, folder, record, accelerator, quiet)
+        with repeatable(plan.training.deterministic):
+            return fit(task, folder, record, accelerator, quiet)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(f"stopped; vitrim train --resume --out {folder.path} goes on") from None
 
@@ -116,33 +132,52 @@ def fit(
         record = choose_by_data(task, folder, record, accelerator)
     if task.teacher is not None:
         task.teacher.model.to(accelerator.device)
-    learner: nn.Module = WithLoss(model, training, task.teacher)
-    trained = list(model.trained().values())
-    optimizer = torch.optim.AdamW(trained, lr=training.lr, weight_decay=training.weight_decay)
-    learner, optimizer, loader = accelerator.prepare(learner, optimizer, task.batches.loader)
-    validation = None if task.validation is None else accelerator.prepare(task.validation)
-    first, best = restore(folder, model, optimizer, accelerator)
+    learner, optimizer, loader = accelerator.prepare(
+        WithLoss(model, training, task.teacher), make_optimizer(model, training), task.batches.loader
+    )
+    mean = RunningMean(list(model.trained().values()), training.ema)
+    learning = Learning(learner, loader, optimizer, task.mixing, mean, training, accelerator)
+    trained = Trained(model, optimizer, mean, accelerator)
+    watched = watched_batches(task, accelerator)
+    picked = restore(folder, trained)
 
-    shown = accelerator.is_main_process and not quiet
-    with Progress(training.epochs, len(loader), shown) as progress:
-        progress.say(opening_lines(record, folder.path, first))
-        for epoch in range(first, training.epochs):
+    with Progress(training.all_epochs, len(loader), accelerator.is_main_process and not quiet) as progress:
+        progress.say(opening_lines(record, folder.path, picked.last))
+        for epoch in range(picked.last, training.all_epochs):
+            if picked.waited_enough(training):
+                progress.say(f"stops early: no better validation for {training.patience} epochs")
+                break
             task.batches.start(epoch)
             model.set_progress(epoch)
             set_seed(mixed_seed(training.seed, epoch, accelerator.process_index))
             started = time.perf_counter()
-            loss = train_epoch(learner, loader, optimizer, trained, training, epoch, accelerator, progress)
-            row = {"epoch": epoch + 1, "train_loss": loss, "lr": optimizer.param_groups[0]["lr"]}
+            loss = train_epoch(learning, epoch, progress)
+            rate = max(group["lr"] for group in optimizer.param_groups)
+            row = {"epoch": epoch + 1, "train_loss": loss, "lr": rate}
             row["seconds"] = round(time.perf_counter() - started, 3)
             if bad := task.batches.replaced(accelerator):
                 row["bad_images"] = bad
-            if validation is not None:
-                metrics = measure(model, validation, accelerator)
-                row |= {f"val_{name}": value for name, value in metrics.to_json().items() if name != "images"}
-            best = keep_epoch(folder, model, optimizer, accelerator, row, best, training)
+            row |= measured(trained, watched)
+            picked = keep_epoch(folder, trained, row, picked, task.select)
             progress.epoch_done(row)
-    kept = int(best["epoch"]) if training.select == "val" else training.epochs
-    return finish(task, folder, record, kept, accelerator)
+            track(accelerator, row)
+    return finish(task, folder, record, picked, trained)
+
+
+def watched_batches(task: Task, accelerator: Accelerator) -> dict[str, Batches]:
+    """What is measured after every epoch: the validation images, and the test images only if asked for."""
+    watched = {} if task.validation is None else {"val": accelerator.prepare(task.validation)}
+    return watched | ({"test": accelerator.prepare(task.test)} if task.select == "best-on-test" else {})
+
+
+def measured(trained: Trained, watched: Mapping[str, Batches]) -> dict[str, float]:
+    """The figures of the weights as they would be saved now."""
+    row = {}
+    with trained.mean.in_place():
+        for split, batches in watched.items():
+            found = measure(trained.model, batches, trained.accelerator).to_json()
+            row |= {f"{split}_{name}": value for name, value in found.items() if name != "images"}
+    return row
 
 
 def choose_by_data(
@@ -161,16 +196,21 @@ def choose_by_data(
     return record
 
 
-def finish(
-    task: Task, folder: RunFolder, record: Mapping[str, Any], epoch: int, accelerator: Accelerator
-) -> Run:
-    """Measure the weights of `epoch` on the test images; write model.safetensors and the results."""
-    if task.training.select == "val":
-        fill(task.model, folder.best(epoch)["weights"])
-    metrics = measure(task.model, accelerator.prepare(task.test), accelerator)
-    results = result_record(task.test_split, epoch, metrics)
+def finish(task: Task, folder: RunFolder, record: Mapping[str, Any], picked: Picked, trained: Trained) -> Run:
+    """Measure the kept weights on the test images; write model.safetensors and the results."""
+    model, accelerator, epoch = task.model, trained.accelerator, picked.last
+    accelerator.wait_for_everyone()  # the first process may still be writing the best epoch
+    if task.select == "last":
+        trained.mean.take_over()
+    else:
+        epoch = picked.epoch
+        fill(model, folder.best(epoch)["weights"])
+    metrics = measure(model, accelerator.prepare(task.test), accelerator)
+    results = result_record(task.test_split, epoch, task.select, metrics)
     if accelerator.is_main_process:
-        save(task.model, folder.model_file, extra={"results": results, "data": task.source.spec})
+        save(model, folder.model_file, extra={"results": results, "data": task.source.spec})
         folder.write_record(finish_record(record, results, folder.history(), folder.model_file))
     accelerator.wait_for_everyone()
-    return Run(folder.path, task.model.eval(), metrics, folder.record())
+    if accelerator.trackers:
+        accelerator.end_training()
+    return Run(folder.path, model.eval(), metrics, folder.record())

@@ -8,9 +8,11 @@ Training with "none" and "flip" sees images through the same window: what is lea
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from PIL import Image
+from timm.data.random_erasing import RandomErasing
 from timm.data.transforms_factory import create_transform
 from torch import Tensor
 from torchvision import transforms
@@ -23,6 +25,7 @@ Step = Callable[[Any], Any]
 
 INTERPOLATIONS = {mode.value: mode for mode in InterpolationMode}
 RAND_AUGMENT = "rand-m9-mstd0.5-inc1"  # two operations of magnitude 9 +- 0.5, as DeiT
+SHIFTED = 0.875  # the window that "shift" cuts out where the model looks at whole images, 224 of 256
 
 
 @dataclass(frozen=True)
@@ -43,11 +46,33 @@ def eval_transform(preprocess: Preprocess) -> ImageTransform:
     return ImageTransform(transforms.Compose([*_window(preprocess), *_to_tensor(preprocess)]), at_least)
 
 
-def train_transform(preprocess: Preprocess, augment: str = "none") -> ImageTransform:
-    """`augment`: none (as in evaluation), flip, crop (random resized crop, flip), rand (and RandAugment)."""
+def train_transform(
+    preprocess: Preprocess,
+    augment: str = "none",
+    policy: str = RAND_AUGMENT,
+    colour_jitter: float = 0.0,
+    erasing: float = 0.0,
+) -> ImageTransform:
+    """The same image anew each time.
+
+    Args:
+        preprocess: what the model expects.
+        augment: none (as in evaluation), flip, shift (a random window of the resized image, flip), crop
+            (random resized crop, flip), rand (and RandAugment).
+        policy: timm's text for the RandAugment of "rand".
+        colour_jitter: largest change of brightness, contrast and saturation, as a share.
+        erasing: chance to erase a rectangle.
+    """
     steps = choose("augmentation", augment, AUGMENTATIONS)(preprocess)
-    at_least = _longest(preprocess) if augment in ("none", "flip") else None  # crops zoom in
-    return ImageTransform(transforms.Compose([*steps, *_to_tensor(preprocess)]), at_least)
+    if augment == "rand":
+        steps = [*steps, _rand_augment(preprocess, policy)]
+    if colour_jitter:
+        steps = [*steps, transforms.ColorJitter(colour_jitter, colour_jitter, colour_jitter)]
+    steps = [*steps, *_to_tensor(preprocess)]
+    if erasing:
+        steps = [*steps, RandomErasing(erasing, mode="pixel", device="cpu")]
+    at_least = _longest(preprocess) if augment in ("none", "flip", "shift") else None  # crops zoom in
+    return ImageTransform(transforms.Compose(steps), at_least)
 
 
 def _window(preprocess: Preprocess) -> list[Step]:
@@ -70,24 +95,46 @@ def _random_crop(preprocess: Preprocess) -> list[Step]:
     return [crop, transforms.RandomHorizontalFlip()]
 
 
-def _rand_augment(preprocess: Preprocess) -> list[Step]:
-    mode = _interpolation(preprocess)
-    crop, augment, _ = create_transform(
-        (3, *preprocess.image_size),
-        is_training=True,
-        auto_augment=RAND_AUGMENT,
-        interpolation=mode.value,
-        mean=_per_channel(preprocess.mean, 3),
-        separate=True,
-    )
-    return [crop, augment]
+def _shifted(preprocess: Preprocess) -> list[Step]:
+    share = preprocess.crop if preprocess.crop < 1 else SHIFTED
+    size = [round(side / share) for side in preprocess.image_size]
+    resize = transforms.Resize(min(size) if size[0] == size[1] else size, _interpolation(preprocess))
+    window = transforms.RandomCrop(list(preprocess.image_size))
+    return [resize, window, transforms.RandomHorizontalFlip()]
+
+
+def _rand_augment(preprocess: Preprocess, policy: str) -> Step:
+    """timm's RandAugment, which comes after its random crop and flip."""
+    try:
+        augment = create_transform(
+            (3, *preprocess.image_size),
+            is_training=True,
+            auto_augment=policy,
+            interpolation=_interpolation(preprocess).value,
+            mean=_per_channel(preprocess.mean, 3),
+            separate=True,
+            hflip=0.0,
+        )[1].transforms[0]
+    except (AssertionError, KeyError, ValueError):
+        raise ValueError(f"timm cannot read policy {policy!r}; write it like {RAND_AUGMENT}") from None
+    for operation in augment.ops:
+        if operation.name.startswith("Posterize"):
+            operation.level_fn = partial(_at_least_one_bit, operation.level_fn)
+    found: Step = augment
+    return found
+
+
+def _at_least_one_bit(level: Callable[..., tuple[int]], *arguments: Any) -> tuple[int]:
+    """timm's strongest posterising keeps no bit at all, which newer Pillow refuses."""
+    return (max(1, level(*arguments)[0]),)
 
 
 AUGMENTATIONS: dict[str, Callable[[Preprocess], list[Step]]] = {
     "none": _window,
     "flip": _flipped,
+    "shift": _shifted,
     "crop": _random_crop,
-    "rand": _rand_augment,
+    "rand": _random_crop,
 }
 
 

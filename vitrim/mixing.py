@@ -1,0 +1,33 @@
+"""Mixup and cutmix, timm's: the images of a batch in pairs, and soft labels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from torch import Tensor
+
+from vitrim.training import Training
+
+Mixing = Callable[
+    [Tensor, Tensor], tuple[Tensor, Tensor]
+]  # images, labels [B] -> images, shares [B, classes]
+
+
+def mixes(training: Training) -> bool:
+    """Whether labels become shares of several classes."""
+    return training.mixup > 0 or training.cutmix > 0
+
+
+def make_mixing(training: Training, classes: int) -> Mixing | None:
+    """What mixes batches, label smoothing included; None where the settings ask for none."""
+    from timm.data import Mixup
+
+    if not mixes(training):
+        return None
+    found: Mixing = Mixup(
+        mixup_alpha=training.mixup,
+        cutmix_alpha=training.cutmix,
+        label_smoothing=training.label_smoothing,
+        num_classes=classes,
+    )
+    return found

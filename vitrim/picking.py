@@ -1,0 +1,66 @@
+"""Which epoch's weights a run keeps, and when it stops early.
+
+By validation images where some are held out, the last epoch otherwise, or, by name only, the epoch that does
+best on the test images, as most papers print it: then every result carries the mark.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from vitrim.data import DataSource
+from vitrim.training import Select, Training
+
+SCORED_BY = {"val": "val", "best-on-test": "test"}
+MARKS = {"best-on-test": "best on test"}
+
+
+@dataclass(frozen=True)
+class Picked:
+    """What the epochs so far came to. Epochs count from 1; 0 before there is any. Of equally accurate epochs
+    the one with the lower loss is better.
+    """
+
+    last: int = 0
+    epoch: int = 0
+    score: tuple[float, float] = (-1.0, 0.0)
+    val_epoch: int = 0
+    val_score: tuple[float, float] = (-1.0, 0.0)
+
+    def after(self, row: Mapping[str, Any], select: Select) -> Picked:
+        """The same with one more row of the history."""
+        found = replace(self, last=row["epoch"])
+        if select != "last" and (score := _score(row, SCORED_BY[select])) > tuple(self.score):
+            found = replace(found, epoch=row["epoch"], score=score)
+        if "val_top1" in row and (score := _score(row, "val")) > tuple(self.val_score):
+            found = replace(found, val_epoch=row["epoch"], val_score=score)
+        return found
+
+    def waited_enough(self, training: Training) -> bool:
+        """Whether validation has not improved for as many epochs as the settings allow."""
+        return training.patience is not None and self.last - self.val_epoch >= training.patience
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def _score(row: Mapping[str, Any], split: str) -> tuple[float, float]:
+    return row[f"{split}_top1"], -row[f"{split}_loss"]
+
+
+def settled_select(source: DataSource, training: Training) -> Select:
+    """How the kept epoch is chosen, with the default filled in; refused where its images are missing."""
+    held_out = "val" in source.splits and training.train_split == "train"
+    if not held_out and (training.select == "val" or training.patience is not None):
+        asked = "select='val'" if training.select == "val" else f"patience={training.patience}"
+        missing = "val" not in source.splits
+        why = "has no val split" if missing else f"is trained on with its {training.train_split} split"
+        advice = "use select='last'" if training.select == "val" else "leave it out"
+        raise ValueError(f"{asked} needs validation images, but {source.spec} {why}; {advice}")
+    if training.select == "best-on-test" and "test" not in source.splits:
+        raise ValueError(
+            f"select='best-on-test' needs test images, but {source.spec} has none; use select='val' or 'last'"
+        )
+    return training.select or ("val" if held_out else "last")
