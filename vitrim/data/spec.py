@@ -5,29 +5,48 @@ from dataclasses import replace
 from pathlib import Path
 
 from vitrim.data.choices import choose
+from vitrim.data.csv_file import open_csv
 from vitrim.data.digits import open_digits
+from vitrim.data.fewshot import open_fewshot
+from vitrim.data.fgvc import open_fgvc
 from vitrim.data.folder import open_folder
+from vitrim.data.huggingface import open_huggingface
 from vitrim.data.source import DataSource, Spec
+from vitrim.data.torchvision_sets import open_torchvision
 from vitrim.data.vtab import open_vtab
 
 KINDS: dict[str, Callable[[Spec], DataSource]] = {
     "digits": open_digits,  # digits                8x8 handwritten digits, bundled with scikit-learn
     "folder": open_folder,  # folder:PATH           one folder per class, with or without train/ val/ test/
+    "csv": open_csv,  # csv:FILE             paths and labels in a table
     "vtab": open_vtab,  # vtab:TASK and a root  VTAB-1k as image files and lists
+    "fgvc": open_fgvc,  # fgvc:NAME and a root  CUB, NABirds, Flowers, Dogs, Cars
+    "fewshot": open_fewshot,  # fewshot:NAME?shots=4&seed=1
+    "torchvision": open_torchvision,  # torchvision:CIFAR100 and a root
+    "hf": open_huggingface,  # hf:OWNER/NAME or hf:FOLDER
 }
 
+FETCHED = ("torchvision", "hf")  # kinds that can download
 
-def open_data(spec: str, root: str | Path | None = None, seed: int = 0) -> DataSource:
+
+def open_data(spec: str, root: str | Path | None = None, seed: int = 0, download: bool = False) -> DataSource:
     """Open a data set by its spec.
 
     `root` is where the files of kinds such as vtab are, and what a relative folder path starts from. `seed`
-    decides the split of data that comes without one, unless the spec names a seed itself.
+    decides the split of data that comes without one, unless the spec names a seed itself. Nothing is fetched
+    from anywhere unless `download` is set, and then only for kinds that can.
     """
     parsed = parse_spec(spec)
     if parsed.kind not in KINDS and Path(spec).expanduser().is_dir():
         raise ValueError(f"{spec!r} is a folder; write folder:{spec} to use it as data")
     opener = choose("kind of data", parsed.kind, KINDS)
-    return opener(replace(parsed, root=None if root is None else Path(root).expanduser(), seed=seed))
+    if download and parsed.kind not in FETCHED:
+        raise ValueError(
+            f"{parsed.kind} has nothing to download, vitrim fetches {' and '.join(FETCHED)} only; "
+            "leave download out and give the root of your copy"
+        )
+    place = None if root is None else Path(root).expanduser()
+    return opener(replace(parsed, root=place, seed=seed, download=download))
 
 
 def parse_spec(text: str) -> Spec:

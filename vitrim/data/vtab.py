@@ -10,8 +10,8 @@ from pathlib import Path
 
 from vitrim.data.choices import choose
 from vitrim.data.images import read_image
-from vitrim.data.lists import Rows, check_files, read_json_list, read_text, read_text_list
-from vitrim.data.source import DataSource, Spec, Split, with_trainval
+from vitrim.data.lists import Rows, check_files, read_json_list, read_names, read_text_list
+from vitrim.data.source import DataSource, Spec, Split, size_notes, with_trainval
 from vitrim.data.vtab_tasks import NAMES, TASKS, Task
 
 LISTS = {"train": "train800", "val": "val200", "trainval": "train800val200", "test": "test"}
@@ -35,14 +35,10 @@ def open_vtab(spec: Spec) -> DataSource:
         for split, part in rows.items()
     }
     notes = [f"VTAB-1k task, group {task.group}"]
-    for split, part in rows.items():
-        usual = SIZES.get(split, task.test_images)
-        if len(part) != usual:
-            notes.append(
-                f"{split} has {len(part):,} images where VTAB-1k has {usual:,}: "
-                "results are not comparable with published ones"
-            )
-    return DataSource(f"vtab:{task.name}", _classes(task, folder), with_trainval(splits), tuple(notes))
+    published = {**SIZES, "test": task.test_images}
+    notes += size_notes(splits, published, "VTAB-1k")
+    classes = _classes(task, folder)
+    return DataSource(f"vtab:{task.name}", classes, with_trainval(splits), tuple(notes), published)
 
 
 def _find(task: Task, root: Path) -> Path:
@@ -59,11 +55,13 @@ def _find(task: Task, root: Path) -> Path:
     without_lists = [folder for folder in folders if folder.is_dir()]
     if without_lists:
         raise FileNotFoundError(
-            f"{without_lists[0]} has none of the lists train800.txt, val200.txt, train800val200.txt, test.txt"
+            f"{without_lists[0]} has none of the lists train800.txt, val200.txt, train800val200.txt, "
+            "test.txt, whose lines are like images/train800/000000.jpg 3"
         )
     raise FileNotFoundError(
         f"no folder {' or '.join(names)} in {root}, {root / 'vtab-1k'} or "
-        f"{root / 'vtab'}; give the root that has it"
+        f"{root / 'vtab'}; give the root of a copy with {task.name}/train800.txt, val200.txt, "
+        "train800val200.txt, test.txt and images/"
     )
 
 
@@ -94,10 +92,4 @@ def _classes(task: Task, folder: Path) -> tuple[str, ...]:
     path = folder / "classes.txt"
     if not path.is_file():
         return tuple(str(number) for number in range(task.classes))
-    names = tuple(line.strip() for line in read_text(path).splitlines() if line.strip())
-    if len(names) != task.classes or len(set(names)) != len(names):
-        raise ValueError(
-            f"{path} names {len(set(names))} different classes on {len(names)} lines, but "
-            f"{task.name} has {task.classes}; write one name a line, in label order"
-        )
-    return names
+    return read_names(path, task.classes, task.name)

@@ -1,0 +1,159 @@
+"""csv:FILE: a table with a column of image paths, one of labels and, if it likes, one of splits.
+
+    path,label,split
+    roses/1.jpg,rose,train
+
+The first line names the columns. Separators may be commas, semicolons, tabs or bars. Usual names are found
+by themselves, others are given: csv:FILE?path=photo&label=kind&split=fold. Labels are words or whole numbers.
+Paths are absolute, or relative to the file's folder or to the root. Without a split column every class is
+split 70 / 10 / 20 by `seed`; with one but no val, val=0.1 holds out a share of train.
+"""
+
+import csv
+from dataclasses import dataclass
+from pathlib import Path
+
+from vitrim.data.class_names import numbered, same_but_for_case
+from vitrim.data.images import read_image
+from vitrim.data.lists import Row, check_files, read_text
+from vitrim.data.places import first_with
+from vitrim.data.source import DataSource, Spec, Split, with_trainval
+from vitrim.data.splitting import hold_out, some, split_whole
+
+USUAL = {
+    "path": ("path", "file", "filename", "file_name", "filepath", "image", "image_path", "img"),
+    "label": ("label", "class", "target", "category", "label_name", "class_name", "y"),
+    "split": ("split", "set", "partition", "subset"),
+}
+SPLITS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val"}
+SPLITS |= {"dev": "val", "test": "test", "testing": "test", "trainval": "trainval"}
+
+
+@dataclass(frozen=True)
+class Line:
+    path: str
+    label: str
+    split: str  # train where there is no such column
+    number: int
+
+
+def open_csv(spec: Spec) -> DataSource:
+    spec.allow("path", "label", "split", "val", "seed")
+    if not spec.rest:
+        raise ValueError("csv needs a file: write csv:FILE")
+    file = spec.rooted(spec.rest)
+    if not file.is_file():
+        what = "is a folder, not a file" if file.is_dir() else "is not there"
+        raise FileNotFoundError(f"{file} {what}; csv takes a table with columns path, label and maybe split")
+    lines, has_splits = _lines(spec, file)
+    number = numbered(line.label for line in lines)
+    _check(lines, file, number)
+    folder = _folder(file, spec.root, lines[0])
+    check_files(folder, [Row(line.path, 0, file, line.number) for line in lines])
+    splits: dict[str, Split] = {}
+    for name in dict.fromkeys(line.split for line in lines):
+        part = [line for line in lines if line.split == name]
+        splits[name] = Split(
+            read_image, [str(folder / line.path) for line in part], [number[line.label] for line in part]
+        )
+    return _split(spec, file, splits, lines, tuple(number), has_splits)
+
+
+def _split(
+    spec: Spec, file: Path, splits: dict[str, Split], lines: list[Line], classes: tuple[str, ...], given: bool
+) -> DataSource:
+    seed = spec.integer("seed", spec.seed)
+    if not given:
+        if "val" in spec.options:
+            raise ValueError(f"{file} has no split column and is split 70 / 10 / 20; leave val out")
+        found = split_whole(splits["train"], [line.path for line in lines], classes, seed)
+        note = f"every class split 70 / 10 / 20 with seed {seed}"
+        return DataSource(str(spec.with_options(seed=seed)), classes, with_trainval(found), (note,))
+    if "train" not in splits:
+        raise ValueError(f"{file} has the splits {', '.join(splits)} but no train")
+    keys = [line.path for line in lines if line.split == "train"]
+    found = with_trainval(hold_out(spec, splits, keys))
+    if not {"val", "test"} & set(found):
+        raise ValueError(f"{file} has train images only; add val or test lines, or drop the split column")
+    opened = spec.with_options(seed=seed) if "val" in spec.options else spec
+    return DataSource(str(opened), classes, found)
+
+
+def _lines(spec: Spec, file: Path) -> tuple[list[Line], bool]:
+    text = read_text(file)
+    if not text.strip():
+        raise ValueError(f"{file} is empty")
+    head = text.lstrip("\r\n").splitlines()[0]
+    separator = max(",;\t|", key=head.count)
+    reader = csv.reader(text.splitlines(), delimiter=separator)
+    columns = [name.strip() for name in next(row for row in reader if row)]
+    if twice := [name for name in columns if columns.count(name) > 1]:
+        raise ValueError(f"{file} has two columns called {twice[0]!r}")
+    path, label = (_column(spec, file, columns, what) for what in ("path", "label"))
+    split = _column(spec, file, columns, "split")
+    lines = []
+    for row in reader:
+        if not any(field.strip() for field in row):
+            continue
+        if len(row) != len(columns):
+            raise ValueError(
+                f"{file}, line {reader.line_num}: {len(row)} fields where the first line has {len(columns)}"
+            )
+        values = dict(zip(columns, (field.strip() for field in row), strict=True))
+        if not values[str(path)] or not values[str(label)]:
+            missing = path if not values[str(path)] else label
+            raise ValueError(f"{file}, line {reader.line_num}: nothing in the column {missing!r}")
+        part = _split_name(file, reader.line_num, values[split]) if split else "train"
+        lines.append(Line(values[str(path)], values[str(label)], part, reader.line_num))
+    if not lines:
+        raise ValueError(f"{file} lists no images")
+    return lines, split is not None
+
+
+def _column(spec: Spec, file: Path, columns: list[str], what: str) -> str | None:
+    """The column that holds the paths, labels or splits; None for splits where there is none."""
+    asked = spec.options.get(what)
+    if asked is not None and asked not in columns:
+        raise ValueError(f"{file} has no column {asked!r}; it has: {', '.join(columns)}")
+    lower = {name.lower(): name for name in columns}
+    found = asked or next((lower[name] for name in USUAL[what] if name in lower), None)
+    if found is None and what != "split":
+        raise ValueError(
+            f"{file} has no {what} column, its first line is {', '.join(columns)[:80]!r}; name it with "
+            f"{what}=COLUMN, or write path,label or path,label,split as the first line"
+        )
+    return found
+
+
+def _split_name(file: Path, number: int, given: str) -> str:
+    if given.lower() not in SPLITS:
+        raise ValueError(f"{file}, line {number}: split {given!r} is none of {', '.join(SPLITS)}")
+    return SPLITS[given.lower()]
+
+
+def _check(lines: list[Line], file: Path, classes: dict[str, int]) -> None:
+    met: dict[str, Line] = {}
+    for line in lines:
+        first = met.setdefault(line.path, line)
+        for what in ("label", "split"):
+            if getattr(first, what) != getattr(line, what):
+                raise ValueError(
+                    f"{file}, line {line.number}: {line.path} has {what} {getattr(line, what)!r}, but "
+                    f"{getattr(first, what)!r} in line {first.number}"
+                )
+    if len(classes) == 1:
+        raise ValueError(f"{file} has one class only, {next(iter(classes))}; a classifier needs at least two")
+    if pairs := same_but_for_case(list(classes)):
+        raise ValueError(f"{file} writes a class in two ways: {some(pairs)}; write it in one")
+
+
+def _folder(file: Path, root: Path | None, line: Line) -> Path:
+    places = [file.parent, *([root] if root else [])]
+    found = first_with(line.path, places)
+    if found is None:
+        where = " or ".join(str(place) for place in dict.fromkeys(places))
+        raise FileNotFoundError(
+            f"{file}, line {line.number}: there is no image {line.path} in {where}; "
+            "paths start from the table's folder, or from the root if one is given"
+        )
+    return found

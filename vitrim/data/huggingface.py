@@ -1,0 +1,225 @@
+"""hf:OWNER/NAME or hf:FOLDER: a data set of the Hugging Face Hub, or one that lies on disk, by `datasets`.
+
+Needs the extra: pip install 'vitrim[hf]'. From the Hub, only what is in the local cache is used unless
+download is asked for. FOLDER is what save_to_disk wrote, or has Parquet files, or images in class folders.
+The columns of images and labels are found by their types; image=COLUMN and label=COLUMN choose. config=NAME
+and revision=NAME go to the Hub; train=SPLIT, val=SPLIT and test=SPLIT say which split is which. One piece is
+split 70 / 10 / 20 per class by `seed`; where there is no val, val=0.1 holds out a share of train.
+"""
+
+import io
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from vitrim.data.class_names import numbered
+from vitrim.data.images import ImageError, decode_image, read_image, to_rgb
+from vitrim.data.source import DataSource, Spec, Split, with_trainval
+from vitrim.data.splitting import hold_out, split_whole
+
+USUAL = {"train": ("train",), "val": ("validation", "val", "valid", "dev"), "test": ("test",)}
+LABELS = ("label", "labels", "fine_label", "class", "target", "category")
+
+
+def open_huggingface(spec: Spec) -> DataSource:
+    spec.allow("config", "revision", "image", "label", "train", "val", "test", "seed")
+    if not spec.rest:
+        raise ValueError("hf needs a name: write hf:OWNER/NAME, or hf:FOLDER for one on disk")
+    parts = _load(spec)
+    named = _named_splits(spec, parts)
+    features = next(iter(named.values())).features
+    image, label = _image_column(spec, features), _label_column(spec, features)
+    marks = {name: [str(mark) for mark in part[label]] for name, part in named.items()}
+    classes = tuple(getattr(features[label], "names", None) or ())
+    notes: list[str] = []
+    if classes:
+        number = {str(index): index for index in range(len(classes))}
+    else:
+        number = numbered(mark for part in marks.values() for mark in part)
+        classes = tuple(number)
+    reader = FromHub(named, image, spec.rest)
+    splits = {}
+    for name, part in named.items():
+        labelled = [place for place, mark in enumerate(marks[name]) if mark in number]
+        if not labelled:
+            notes.append(f"{name} comes without labels and is left out")
+            continue
+        if len(labelled) < len(part):
+            place = next(place for place, mark in enumerate(marks[name]) if mark not in number)
+            raise ValueError(
+                f"{spec}: image {place} of {name} has label {marks[name][place]}, but the classes are "
+                f"0 to {len(classes) - 1}"
+            )
+        places = [f"{name}/{place}" for place in range(len(part))]
+        splits[name] = Split(reader, places, [number[mark] for mark in marks[name]])
+    return _finish(spec, splits, classes, notes)
+
+
+def _finish(spec: Spec, splits: dict[str, Split], classes: tuple[str, ...], notes: list[str]) -> DataSource:
+    seed = spec.integer("seed", spec.seed)
+    if "train" not in splits:
+        raise ValueError(f"{spec} has no labelled training images, only: {', '.join(splits) or 'nothing'}")
+    if set(splits) == {"train"} and "val" not in spec.options:
+        found = split_whole(splits["train"], splits["train"].names, classes, seed)
+        notes = [*notes, f"every class split 70 / 10 / 20 with seed {seed}"]
+        opened = spec.with_options(seed=seed)
+    else:
+        held = _is_share(spec.options.get("val", ""))
+        without = {key: value for key, value in spec.options.items() if key != "val" or held}
+        found = hold_out(replace(spec, options=without), splits)
+        opened = spec.with_options(seed=seed) if held else spec
+    return DataSource(str(opened), classes, with_trainval(found), tuple(notes))
+
+
+def _load(spec: Spec) -> Mapping[str, Any]:
+    """The splits by their own names."""
+    try:
+        import datasets
+    except ImportError as error:
+        raise ImportError(
+            "hf reads data with the library `datasets`, which is not installed; pip install 'vitrim[hf]'"
+        ) from error
+    folder = spec.rooted(spec.rest)
+    config, revision = spec.options.get("config"), spec.options.get("revision")
+    try:
+        if folder.is_dir() and _written_by_save_to_disk(folder):
+            found = datasets.load_from_disk(str(folder))
+        elif folder.is_dir():
+            found = datasets.load_dataset(str(folder), name=config)
+        else:
+            _check_name(spec, folder)
+            with _network(spec.download):
+                found = datasets.load_dataset(spec.rest, name=config, revision=revision)
+    except Exception as error:  # the library and the file formats below it raise dozens of kinds
+        raise _refusal(spec, folder, error) from error
+    return found if isinstance(found, Mapping) else {"train": found}
+
+
+def _written_by_save_to_disk(folder: Path) -> bool:
+    return (folder / "dataset_dict.json").is_file() or (folder / "state.json").is_file()
+
+
+def _check_name(spec: Spec, folder: Path) -> None:
+    parts = spec.rest.split("/")
+    if len(parts) > 2 or not all(parts) or parts[0].startswith((".", "~")):
+        raise FileNotFoundError(f"there is no folder {folder}, and a name on the Hub is OWNER/NAME")
+
+
+@contextmanager
+def _network(allowed: bool) -> Iterator[None]:
+    """Keep the libraries off the network, whatever the environment says, unless it is allowed."""
+    import datasets
+    import huggingface_hub.constants
+
+    places = (datasets.config, huggingface_hub.constants)
+    before = [place.HF_HUB_OFFLINE for place in places]
+    try:
+        for place, was in zip(places, before, strict=True):
+            place.HF_HUB_OFFLINE = was if allowed else True  # type: ignore[attr-defined]
+        yield
+    finally:
+        for place, was in zip(places, before, strict=True):
+            place.HF_HUB_OFFLINE = was  # type: ignore[attr-defined]
+
+
+def _refusal(spec: Spec, folder: Path, error: Exception) -> Exception:
+    reason = " ".join(str(error).split())[:200]
+    if isinstance(error, FileNotFoundError) and "a name on the Hub" in reason:
+        return error
+    if folder.is_dir():
+        return ValueError(f"`datasets` cannot open the folder {folder}: {reason}")
+    if spec.download:
+        return FileNotFoundError(f"{spec.rest} could not be fetched from the Hub: {reason}")
+    return FileNotFoundError(
+        f"{spec.rest} is neither a folder nor in the local cache of `datasets`; --download fetches it "
+        f"from the Hub ({reason})"
+    )
+
+
+def _named_splits(spec: Spec, parts: Mapping[str, Any]) -> dict[str, Any]:
+    """The splits by our names; val=0.1 is a share to hold out, any other val= the name of a split."""
+    there = ", ".join(parts)
+    named: dict[str, Any] = {}
+    for ours, usual in USUAL.items():
+        asked = spec.options.get(ours)
+        if ours == "val" and asked is not None and _is_share(asked):
+            continue
+        if asked is not None and asked not in parts:
+            raise ValueError(f"{spec.rest} has no split {asked!r}; it has: {there}")
+        found = asked or next((name for name in usual if name in parts), None)
+        if found is not None:
+            named[ours] = parts[found]
+    if not named:
+        raise ValueError(f"{spec.rest} has the splits {there}; say which to use: train=SPLIT, test=SPLIT")
+    return named
+
+
+def _is_share(text: str) -> bool:
+    """Whether a val= is a share to hold out, and not the name of a split."""
+    return text.replace(".", "", 1).isdigit()
+
+
+def _image_column(spec: Spec, features: Mapping[str, Any]) -> str:
+    from datasets import Image as ImageFeature
+
+    asked = spec.options.get("image")
+    found = [name for name, feature in features.items() if isinstance(feature, ImageFeature)]
+    return _one(spec, "image", asked, found, features)
+
+
+def _label_column(spec: Spec, features: Mapping[str, Any]) -> str:
+    from datasets import ClassLabel
+
+    asked = spec.options.get("label")
+    found = [name for name, feature in features.items() if isinstance(feature, ClassLabel)]
+    if len(found) != 1:
+        found = [name for name in LABELS if name in features][:1] or found
+    column = _one(spec, "label", asked, found, features)
+    kind = getattr(features[column], "dtype", "list")
+    if kind != "string" and not kind.startswith(("int", "uint")):
+        raise ValueError(f"{spec.rest}: the column {column!r} holds {kind}, not one class per image")
+    return column
+
+
+def _one(spec: Spec, what: str, asked: str | None, found: list[str], features: Mapping[str, Any]) -> str:
+    there = ", ".join(features)
+    if asked is not None and asked not in features:
+        raise ValueError(f"{spec.rest} has no column {asked!r}; it has: {there}")
+    if asked is not None:
+        return asked
+    if len(found) != 1:
+        which = f"several {what} columns ({', '.join(found)})" if found else f"no column of {what}s"
+        raise ValueError(f"{spec.rest} has {which}; choose one with {what}=COLUMN of: {there}")
+    return found[0]
+
+
+class FromHub:
+    """Reads the image "train/3", row 3 of a split."""
+
+    def __init__(self, parts: Mapping[str, Any], column: str, called: str) -> None:
+        from datasets import Image as ImageFeature
+
+        self.parts = {name: part.select_columns([column]) for name, part in parts.items()}
+        for name, part in self.parts.items():
+            if isinstance(part.features[column], ImageFeature):  # undecoded: our own reader sees the file
+                self.parts[name] = part.cast_column(column, ImageFeature(decode=False))
+        self.column = column
+        self.called = called
+
+    def __call__(self, name: str, at_least: int | None = None) -> Image.Image:
+        split, _, row = name.partition("/")
+        stored = self.parts[split][int(row)][self.column]
+        called = f"image {name} of {self.called}"
+        if isinstance(stored, Image.Image):
+            return to_rgb(stored, called)
+        if isinstance(stored, str):
+            return read_image(stored, at_least)
+        if isinstance(stored, dict) and stored.get("bytes"):
+            return decode_image(io.BytesIO(stored["bytes"]), called, at_least)
+        if isinstance(stored, dict) and stored.get("path"):
+            return read_image(stored["path"], at_least)
+        raise ImageError(f"{called} holds no image (column {self.column!r})")
