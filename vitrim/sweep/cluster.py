@@ -1,7 +1,7 @@
 """Runs of a sweep as jobs of a Slurm cluster, submitted as one array with submitit.
 
-Every job makes one run, in a process of its own as on one machine. A job that Slurm stops at its time limit or
-preempts is queued again and goes on from the run's checkpoint.
+Every job makes one run, in a process of its own as on one machine. A job that Slurm stops at its time limit
+or preempts is queued again and goes on from the run's checkpoint.
 """
 
 from __future__ import annotations

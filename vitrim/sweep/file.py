@@ -145,7 +145,7 @@ def _seeds(given: object, where: str) -> tuple[int, ...]:
     return tuple(seeds)
 
 
-def _image_size(given: object, where: str) -> int | tuple[int, int]:
+def _image_size(given: Any, where: str) -> int | tuple[int, int]:
     sides = given if isinstance(given, list) else [given]
     if not all(isinstance(side, int) and side > 0 for side in sides) or len(sides) > 2 or not sides:
         raise ValueError(f"{where}: image_size must be a number of pixels or [height, width], got {given!r}")

@@ -133,7 +133,7 @@ def refuse_mixture(name: str, task: str, runs: Sequence[Found], by: Sequence[str
     """Only seeds are averaged over."""
     first = runs[0]
     for index, run in enumerate(runs):
-        names = [key for key in first.settings | run.settings if key not in APART]
+        names = [key for key in {**first.settings, **run.settings} if key not in APART]
         differ = [key for key in names if first.settings.get(key) != run.settings.get(key)]
         if differ:
             raise ValueError(

@@ -18,8 +18,8 @@ from vitrim.sweep.work import failure, record_of, state
 Row = dict[str, Any]
 COLUMNS = (
     "recipe", "task", "group", "seed", "status", "accuracy", "split", "val_accuracy", "select", "epoch",
-    "gmacs", "gmacs_paper", "trained", "trained_head", "file_bytes", "seconds", "methods", "model", "image_size",
-    "deviations", "failure", "folder",
+    "gmacs", "gmacs_paper", "trained", "trained_head", "file_bytes", "seconds", "methods", "model",
+    "image_size", "deviations", "failure", "folder",
 )  # fmt: skip
 
 

@@ -84,7 +84,7 @@ def remarks(table: Table) -> list[str]:
     if any(cell.by_test for cell in cells):
         said.append(f"{BY_TEST} weights selected by their test accuracy, which makes it too high.")
     if any(cell.on_val for cell in cells):
-        said.append(f"{ON_VAL} measured on val: the data has no test images.")
+        said.append(f"{ON_VAL} measured on val, not on test images.")
     if not all(table.complete(line) for line in table.lines):
         said.append(f"{NOTHING} not run; no average of a row that lacks tasks others have.")
     if table.unfinished:

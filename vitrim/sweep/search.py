@@ -1,0 +1,166 @@
+"""`search`: the best settings for a task, chosen on its validation images, as the papers do it.
+
+Candidates train on "train" and are compared on "val"; test images are not looked at. With `final`, the best
+one is trained again on both and measured once on test, with every seed.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from vitrim.method import Method
+from vitrim.methods import parse_method
+from vitrim.plan import DEFAULT_RECIPE, Asked, find_recipe, settle
+from vitrim.saving import write_whole
+from vitrim.sweep.grid import differences, make_job
+from vitrim.sweep.rows import Row
+from vitrim.sweep.running import make_runs, refuse_failures
+from vitrim.sweep.varied import Candidate, candidates
+
+
+@dataclass(frozen=True)
+class Searched:
+    """What a search found."""
+
+    best: Candidate
+    rows: tuple[Row, ...]
+    """one per candidate, in the order they were tried; accuracy is that on val"""
+    final: tuple[Row, ...] = ()
+    """one per seed, measured on test"""
+
+
+def search(
+    data: str,
+    over: Mapping[str, Sequence[object]],
+    out: str | Path,
+    *,
+    recipe: str | None = None,
+    methods: Sequence[Method | str] | None = None,
+    training: Mapping[str, object] | None = None,
+    model: str | None = None,
+    pretrained: bool | None = None,
+    weights: str | Path | None = None,
+    image_size: int | tuple[int, int] | None = None,
+    root: str | Path | None = None,
+    final: bool = False,
+    seeds: Sequence[int] = (42,),
+    workers: int | None = None,
+    on: str = "here",
+    cpu: bool = False,
+    quiet: bool = False,
+) -> Searched:
+    """Try every combination of the values in `over` and choose the most accurate on val; of equals, the one
+    with the smaller learning rate (VPT's rule), then the one that trains less, then the first.
+
+    Args:
+        over: settings of the methods or of training, with the values to try, such as {"scale": [0.1, 1],
+            "lr": [1e-3]}; where several methods have a setting, {"LoRA.scale": [0.1, 1]}.
+        out: folder for the runs; the same call goes on with it after a stop.
+        final: train the best one again on train and val together, and measure it on test.
+        seeds: of the final runs; the search itself uses the first.
+        recipe, methods, training, model, pretrained, weights, image_size, root: as for `train`.
+        workers, on, cpu, quiet: as for `sweep`.
+
+    Raises:
+        ValueError: if a setting is unknown, or the data has no val split.
+    """
+    base = Asked(
+        model=model, pretrained=pretrained, weights=weights, image_size=image_size, data=data, root=root,
+        recipe=recipe, methods=methods, training=training,
+    )  # fmt: skip
+    check_data(base)
+    if not seeds:
+        raise ValueError("seeds must hold at least one whole number")
+    found = candidates(methods_of(base), over)
+    folder = Path(out).resolve()
+    how: dict[str, Any] = {"on": on, "workers": workers, "cpu": cpu, "quiet": quiet}
+    apart = {"train_split": "train", "test_split": "val", "seed": seeds[0]}
+    jobs = [make_job(each.name, ask(base, each, apart), folder / "search", cpu) for each in found]
+    rows = make_runs(jobs, folder / "search", **how)
+    if not any(row["status"] == "finished" for row in rows):
+        refuse_failures(rows, folder / "search")
+    best = choose(found, rows, [settle(job.asked).training.lr for job in jobs])
+    write_whole(folder / "chosen.json", (json.dumps(chosen_record(best, rows), indent=1) + "\n").encode())
+    if not final:
+        return Searched(best, tuple(rows))
+    whole = [ask(base, best, {"train_split": "trainval", "seed": seed}) for seed in seeds]
+    made = [make_job(best.name, asked, folder / "final", cpu) for asked in whole]
+    last = make_runs(made, folder / "final", **how)
+    refuse_failures(last, folder / "final")
+    return Searched(best, tuple(rows), tuple(last))
+
+
+def methods_of(asked: Asked) -> list[Method]:
+    """The methods to vary: those given, or the recipe's."""
+    if asked.methods is None:
+        return list(find_recipe(asked.recipe or DEFAULT_RECIPE).methods)
+    settle(asked)  # refuses a recipe beside methods, and methods that are no list
+    return [parse_method(each) if isinstance(each, str) else each for each in asked.methods]
+
+
+def ask(base: Asked, candidate: Candidate, fixed: Mapping[str, object]) -> Asked:
+    """What a candidate's run asks for: its methods, trained as the recipe says where nothing else is said."""
+    usual: dict[str, Any] = {}
+    if base.methods is None:
+        usual = differences(find_recipe(base.recipe or DEFAULT_RECIPE).training)
+    training = {**usual, **base.training_changes(), **candidate.training, **fixed}
+    return replace(base, recipe=None, methods=candidate.methods or ("Linear()",), training=training)
+
+
+def check_data(asked: Asked) -> None:
+    """Refuse data on which nothing can be chosen."""
+    from vitrim.data import open_data
+
+    for name in ("train_split", "test_split", "seed"):
+        if name in asked.training_changes():
+            raise ValueError(f"a search decides {name} itself; leave it out (seeds gives the seeds)")
+    plan = settle(asked)
+    source = open_data(plan.data, root=plan.root)
+    if "val" not in source.splits:
+        raise ValueError(f"{plan.data} has no val split to choose on; it has {', '.join(source.splits)}")
+
+
+def choose(found: Sequence[Candidate], rows: Sequence[Row], rates: Sequence[float]) -> Candidate:
+    """The most accurate candidate that did not fail; of equals, the smaller learning rate, then fewer trained
+    parameters.
+    """
+    finished = [index for index, row in enumerate(rows) if row["status"] == "finished"]
+
+    def worth(index: int) -> tuple[float, float, float]:
+        return -float(rows[index]["accuracy"]), rates[index], float(rows[index]["trained"])
+
+    return found[min(finished, key=worth)]
+
+
+def chosen_record(best: Candidate, rows: Sequence[Row]) -> dict[str, Any]:
+    return {
+        "chosen": dict(best.values),
+        "methods": [repr(method) for method in best.methods],
+        "tried": {row["recipe"]: row["accuracy"] for row in rows},
+        "split": "val",
+    }
+
+
+def say(found: Searched) -> None:
+    """Print what was tried, what is best, and how the best does on test."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("tried", "val", box=None, pad_edge=False)
+    for row in found.rows:
+        mark = "  chosen" if row["recipe"] == found.best.name else ""
+        value = (
+            f"{100 * row['accuracy']:.2f} %" if row["accuracy"] is not None else f"failed: {row['failure']}"
+        )
+        table.add_row(row["recipe"], value + mark)
+    Console(highlight=False).print(table)
+    for row in found.final:
+        sys.stdout.write(
+            f"{found.best.name}, trained on train and val, seed {row['seed']}: "
+            f"{100 * row['accuracy']:.2f} % of {row['split']}\n"
+        )
