@@ -43,6 +43,7 @@ def evaluate(
     split: str = "test",
     *,
     root: str | Path | None = None,
+    download: bool = False,
     batch_size: int = 64,
     workers: int | None = None,
     precision: str = "no",
@@ -55,7 +56,7 @@ def evaluate(
         if isinstance(model, StagedViT):
             raise ValueError("a model in memory has no data of its own; give data, for example data='digits'")
         data, root = data_of_run(model, root)
-    source = data if isinstance(data, DataSource) else open_data(data, root=root)
+    source = data if isinstance(data, DataSource) else open_data(data, root=root, download=download)
     staged = model if isinstance(model, StagedViT) else open_model(model)
     check_same_classes(staged, source)
     images = source.split(split).with_transform(eval_transform(staged.preprocess))

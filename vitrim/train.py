@@ -63,6 +63,7 @@ def train(
     weights: str | Path | None = None,
     image_size: int | tuple[int, int] | None = None,
     root: str | Path | None = None,
+    download: bool = False,
     protocol: str | None = None,
     per_task: bool | None = None,
     trackers: Sequence[str] = (),
@@ -81,6 +82,7 @@ def train(
         training: a `Training`, or only the settings that differ from the recipe, such as {"epochs": 10}.
         pretrained, weights, image_size: as for `compose`.
         root: folder of the files of data kinds such as vtab.
+        download: whether data that is not there may be fetched, by kinds that can.
         protocol: a name in `PROTOCOLS`, a published way to train in place of the recipe's; what `training`
             changes of it is recorded and printed.
         per_task: whether to take the protocol's values for the task of `data`, where it has some; yes if not
@@ -106,7 +108,10 @@ def train(
     check_trackers(trackers)
     plan = resume_plan(stored_plan(out), asked) if resume else settle(asked)
     accelerator = start_accelerator(plan.training.precision, plan.training.accumulate, cpu)
-    source = data if isinstance(data, DataSource) else open_data(plan.data, root=plan.root)
+    with accelerator.main_process_first():  # one process downloads
+        source = (
+            data if isinstance(data, DataSource) else open_data(plan.data, root=plan.root, download=download)
+        )
     backbone = model if isinstance(model, nn.Module) else plan.model
     task = prepare_task(plan, source, backbone, accelerator.num_processes)
     folder = claim_folder(out, plan, resume, accelerator)

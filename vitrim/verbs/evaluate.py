@@ -42,6 +42,7 @@ def run(chosen: Namespace) -> None:
         chosen.data,
         chosen.split,
         root=chosen.root,
+        download=chosen.download,
         batch_size=chosen.batch_size,
         workers=chosen.workers,
         precision=chosen.precision,

@@ -67,10 +67,20 @@ def data_options(parser: ArgumentParser) -> None:
         type=str | None,
         metavar="SPEC",
         help="digits (bundled), folder:PATH (one folder per class, with or without train, val and test "
-        "folders above) or vtab:TASK; vitrim list data shows all kinds",
+        "folders above), vtab:TASK ...; vitrim list data shows all kinds",
     )
+    place_options(group)
+
+
+def place_options(group: Any) -> None:
+    """Where the files of the data are, or may come from."""
     group.add_argument(
         "--root", type=str | None, metavar="PATH", help="where the files of kinds such as vtab are"
+    )
+    group.add_argument(
+        "--download",
+        action="store_true",
+        help="let kinds that can (torchvision, hf) fetch what is not there; nothing is fetched otherwise",
     )
 
 

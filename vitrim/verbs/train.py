@@ -62,6 +62,7 @@ def run(chosen: Namespace) -> None:
         weights=chosen.weights,
         image_size=chosen.image_size,
         root=chosen.root,
+        download=chosen.download,
         resume=chosen.resume,
         cpu=chosen.cpu,
         quiet=chosen.quiet,
