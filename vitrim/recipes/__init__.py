@@ -1,0 +1,34 @@
+"""Named compositions: which methods, after which paper, trained how, and the costs they must come to.
+
+One file for each paper, and one for the methods they compare with. Rows of ablations are changed forms of a
+recipe: `find_recipe("sparse-tuning(width=32)")`, `--recipe "sparse-tuning(EViT(keep=0.5, at=(4, 8)))"`.
+"""
+
+from vitrim.checks import did_you_mean
+from vitrim.recipes.baselines import BASELINES
+from vitrim.recipes.fpet import FPET
+from vitrim.recipes.recipe import Recipe as Recipe
+from vitrim.recipes.recipe import parse_changes
+from vitrim.recipes.sparse_tuning import SPARSE_TUNING
+from vitrim.recipes.tr_pts import TR_PTS
+
+RECIPES: dict[str, Recipe] = {**SPARSE_TUNING, **TR_PTS, **FPET, **BASELINES}
+
+
+def find_recipe(text: str) -> Recipe:
+    """A recipe by its name, or a changed form of it.
+
+    >>> find_recipe("sparse-tuning(width=32)").methods[0]
+    DenseAdapter(width=32, fusion='inner', reads=(1, 3))
+
+    Raises:
+        ValueError: for an unknown recipe or setting, offering the nearest.
+    """
+    name, opening, rest = text.strip().partition("(")
+    name = name.strip()
+    if name not in RECIPES:
+        raise ValueError(f"no recipe {name!r}; {did_you_mean(name, RECIPES)}")
+    if not opening:
+        return RECIPES[name]
+    settings, methods = parse_changes(opening + rest)
+    return RECIPES[name].changed(settings, *methods)

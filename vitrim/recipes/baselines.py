@@ -1,0 +1,94 @@
+"""The methods that the three papers compare with, as in their rows, and Houlsby's adapters."""
+
+from vitrim.method import Method
+from vitrim.recipes.recipe import Recipe
+from vitrim.tuners import SSF, VPT, Adapter, BitFit, Convpass, DyT, FacT, Full, LoRA, RepAdapter
+
+
+def row(
+    methods: tuple[Method, ...], follows: str, advice: str, protocol: str, trained: int, gmacs: float
+) -> Recipe:
+    return Recipe(methods, follows, advice, protocol, {"trained": trained, "gmacs_paper": gmacs})
+
+
+SEQUENTIAL = Adapter(width=8, form="sequential", activation="quickgelu", dropout=0.1)
+BOTH = Adapter(width=8, form="sequential", beside=("attention", "mlp"), activation="quickgelu", dropout=0.1)
+
+BASELINES: dict[str, Recipe] = {
+    "linear": row(
+        (), "linear probing: only the classifier trains",
+        "the floor every other recipe has to beat; trains in seconds", "vtab/shared", 0, 17.582,
+    ),
+    "full": row(
+        (Full(),), "full fine-tuning, as VPT trains it",
+        "with plenty of images and memory; one whole model for each task", "vtab/full", 85_798_656, 17.582,
+    ),
+    "bitfit": row(
+        (BitFit(),), "BitFit on ViT, as in VPT's code: all biases",
+        "fewest parameters among those that fold; a little behind the others", "vtab/full", 102_912, 17.582,
+    ),
+    "ssf": row(
+        (SSF(),), "SSF, arXiv 2210.08823, VTAB-1K setting",
+        "scales and shifts after every layer; folds away after training", "vtab/ssf", 205_824, 17.582,
+    ),
+    "vpt-shallow": row(
+        (VPT(prompts=100, deep=False),),
+        "VPT, arXiv 2203.12119; tables tune the number of prompts by task, V-PETL takes 100",
+        "prompts at the input alone; costs operations and is rarely best", "vtab/vpt", 76_800, 26.995,
+    ),
+    "vpt-deep": row(
+        (VPT(prompts=8, dropout=0.1),),
+        "VPT, arXiv 2203.12119, 8 prompts as in Sparse-Tuning (Table I); tuned by task elsewhere",
+        "leaves every layer untouched; each prompt costs operations", "vtab/vpt", 73_728, 18.321,
+    ),
+    "adapter": row(
+        (SEQUENTIAL,), "adapters behind the MLP (AdapterP in NOAH, arXiv 2206.04673), width 8",
+        "the classic; stays in the model after training", "vtab/noah", 156_768, 17.611,
+    ),
+    "houlsby": row(
+        (BOTH,), "Houlsby's adapters, arXiv 1902.00751: behind attention and MLP, at the width of the others",
+        "where one adapter in each block is too little", "vtab/shared", 313_536, 17.640,
+    ),
+    "adaptformer": row(
+        (Adapter(width=8, dropout=0.1, bias=False),),
+        "AdaptFormer, arXiv 2205.13535, bias-free at width 8 as in FPET (Table 2)",
+        "the strongest plain adapter; stays in the model after training", "vtab/shared", 147_456, 17.611,
+    ),
+    "bi-adaptformer": row(
+        (Adapter(width=32, dropout=0.1, bias=False, bits=1),),
+        "Bi-AdaptFormer, arXiv 2307.16867, one bit at width 32; scales vary by task",
+        "AdaptFormer in files of 74 KB", "vtab/bi-adaptformer", 589_824, 17.698,
+    ),
+    "lora": row(
+        (LoRA(rank=8, dropout=0.1),), "LoRA on query and value, rank 8, as in FPET (Table 2)",
+        "folds away after training: inference costs exactly what the plain backbone costs",
+        "vtab/shared", 294_912, 17.640,
+    ),
+    "bi-lora": row(
+        (LoRA(rank=32, dropout=0.1, bits=1),),
+        "Bi-LoRA, arXiv 2307.16867, one bit at rank 32; scales vary by task",
+        "LoRA in files of 148 KB; folds away", "vtab/bi-lora", 1_179_648, 17.814,
+    ),
+    "repadapter": row(
+        (RepAdapter(width=8, dropout=0.1),), "RepAdapter, arXiv 2302.08106; scales vary by task",
+        "adapters that fold into the layers behind them", "vtab/repadapter", 239_808, 17.626,
+    ),
+    "convpass": row(
+        (Convpass(width=8, dropout=0.1),), "Convpass, arXiv 2207.07039; scales vary by task",
+        "convolutions for tasks of position and shape; not with token reduction",
+        "vtab/convpass", 327_552, 17.643,
+    ),
+    "fact-tt": row(
+        (FacT(rank=16, dropout=0.1),), "FacT-TT, arXiv 2212.03145, rank 16; rank and scale vary by task",
+        "fewest parameters of all that adapt weights; folds away", "vtab/fact-tt", 61_440, 18.112,
+    ),
+    "fact-tk": row(
+        (FacT(rank=32, form="tk", dropout=0.1),), "FacT-TK, arXiv 2212.03145, rank 32; rank and scale vary",
+        "as fact-tt, another factorisation", "vtab/fact-tk", 86_528, 18.661,
+    ),
+    "dyt": row(
+        (DyT(width=8, rate=0.7, dropout=0.1),), "DyT, arXiv 2403.11808, r=0.7; experts=4 for its DyT N=4",
+        "tokens skip MLPs instead of leaving: dense outputs stay whole; trains two passes a step",
+        "vtab/dyt", 165_996, 14.326,
+    ),
+}  # fmt: skip
