@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from vitrim.data import open_data
+from vitrim.deviations import in_words as deviations_in_words
 from vitrim.opening import open_model
 from vitrim.report.figures import curves, kept_patches
 from vitrim.report.selection_figures import section
@@ -114,6 +115,14 @@ def _image(png: bytes, words: str) -> str:
     return f'<img alt="{escape(words)}" src="data:image/png;base64,{base64.b64encode(png).decode()}">'
 
 
+def protocol_words(protocol: Mapping[str, Any] | None) -> str:
+    """Which published protocol a run followed, and every setting in which it did not."""
+    if protocol is None:
+        return "none"
+    found = deviations_in_words(protocol["deviations"])
+    return f"{protocol['name']}, {protocol['follows']}" + (f"; different here: {found}" if found else "")
+
+
 def _facts(record: Mapping[str, Any]) -> str:
     settings, images = record["settings"], record["data"]["images"]
     training = ", ".join(
@@ -127,7 +136,8 @@ def _facts(record: Mapping[str, Any]) -> str:
         "data": f"{record['data']['spec']}: "
         + ", ".join(f"{count:,} {name}" for name, count in images.items()),
         "training": training,
-        "weights kept": f"epoch {record['results']['epoch']} ({settings['training']['select']})",
+        "protocol": protocol_words(record.get("protocol")),
+        "weights kept": f"epoch {record['results']['epoch']} ({record['results']['select']})",
         "tokens after each block": " ".join(map(str, record["costs"]["tokens"])),
         "time": f"{record['seconds_per_epoch']:.1f} s per epoch on {machine.get('gpu', machine['cpu'])}, "
         f"{machine['threads']} threads",

@@ -56,7 +56,7 @@ def _row(record: Mapping[str, Any]) -> Row:
     speed = speed_of(record)
     return Row(
         name_of(record),
-        f"{100 * record['results']['top1']:.2f} %",
+        f"{100 * record['results']['top1']:.2f} %{marked(record)}",
         f"{found['trained_parameters']:,} ({share:.2g} %)",
         on_disk(record["model_bytes"]),
         f"{found['gmacs']:.3f}",
@@ -71,8 +71,11 @@ def in_words(records: Sequence[Mapping[str, Any]]) -> list[str]:
     name = name_of(ours)
     said = (
         f"{name} gets {100 * results['top1']:.1f} % of {results['images']:,} {results['split']} images right"
+        f"{marked(ours)}"
     )
-    others = [f"{name_of(record)} {100 * record['results']['top1']:.1f} %" for record in records[1:]]
+    others = [
+        f"{name_of(record)} {100 * record['results']['top1']:.1f} %{marked(record)}" for record in records[1:]
+    ]
     sentences = [said + (f"; {', '.join(others)} with the same frozen backbone." if others else ".")]
     whole = FLOAT32 * plain["total_parameters"]
     sentences.append(
@@ -94,6 +97,12 @@ def in_words(records: Sequence[Mapping[str, Any]]) -> list[str]:
             f"backbone's time (half of the rounds between {low:.2f} and {high:.2f})."
         )
     return sentences
+
+
+def marked(record: Mapping[str, Any]) -> str:
+    """What has to stand beside an accuracy whose epoch was chosen on the test images."""
+    mark = record["results"].get("mark")
+    return f" ({mark})" if mark else ""
 
 
 def speed_of(record: Mapping[str, Any]) -> Mapping[str, Any] | None:

@@ -43,21 +43,45 @@ def composition_options(parser: ArgumentParser) -> None:
     group.add_argument(
         "--method",
         action="append",
-        type=_method_text,
+        type=one_text,
         metavar="TEXT",
         help='a method instead of a recipe, such as "EViT(keep=0.7, at=(3, 6, 9))" or LoRA; may be repeated; '
         "vitrim list methods shows them",
     )
 
 
+def given_list(values: list[str] | str | None) -> list[str]:
+    """The values of an option that may be repeated; in a configuration file one may stand without a list."""
+    return [values] if isinstance(values, str) else list(values or ())
+
+
 def given_methods(chosen: Namespace) -> list[str] | None:
-    """The methods of the command line or of a configuration file, where one may stand without a list."""
-    return [chosen.method] if isinstance(chosen.method, str) else chosen.method
+    """The methods of the command line or of a configuration file; None where there are none."""
+    return None if chosen.method is None else given_list(chosen.method)
 
 
-def _method_text(value: str | list[str]) -> str | list[str]:
-    # On the command line each text comes alone; a configuration file gives the whole list.
+def one_text(value: str | list[str]) -> str | list[str]:
+    """On the command line each text comes alone; a configuration file gives the whole list."""
     return [str(text) for text in value] if isinstance(value, list) else str(value)
+
+
+def protocol_options(parser: ArgumentParser) -> None:
+    """Which published way to train is followed."""
+    group = parser.add_argument_group("the published protocol")
+    group.add_argument(
+        "--protocol",
+        type=str | None,
+        metavar="NAME",
+        help="train as a paper did, such as vtab/gps: settings, images and their mean and std; vitrim list "
+        "protocols shows them; not given: as the recipe's own protocol optimises. settings given beside it "
+        "come first, and run.json says so",
+    )
+    group.add_argument(
+        "--per_task",
+        type=bool | None,
+        metavar="true|false",
+        help="take the protocol's values for this very task, where it has some (usually true)",
+    )
 
 
 def data_options(parser: ArgumentParser) -> None:
@@ -104,6 +128,8 @@ def training_options(parser: ArgumentParser) -> None:
 METAVARS = {
     "drop_last": "true|false",
     "gradient_checkpointing": "true|false",
+    "deterministic": "true|false",
+    "rates": "{PART: FACTOR}",
     "batch_size": "N",
     "epochs": "N",
     "teacher": "RUN",

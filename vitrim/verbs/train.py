@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING
 from vitrim.verbs.shared import (
     composition_options,
     data_options,
+    given_list,
     given_methods,
+    one_text,
+    protocol_options,
     training_changes,
     training_options,
 )
@@ -27,6 +30,7 @@ EXAMPLES = """
 vitrim train --data folder:flowers --out runs/flowers
 vitrim train --data folder:flowers --model vit_small_patch16_224 --pretrained --recipe lora --epochs 30
 vitrim train --method "LoRA(rank=4)" --method "EViT(keep=0.5, at=(4, 8))" --lr 0.002 --seed 1
+vitrim train --data vtab:cifar --root vtab-1k --recipe gps --protocol vtab/gps
 vitrim train --resume --out runs/flowers
 """
 
@@ -41,8 +45,17 @@ def options(parser: ArgumentParser) -> None:
     run.add_argument(
         "--resume", action="store_true", help="continue the run in --out; settings are taken from there"
     )
+    run.add_argument(
+        "--track",
+        action="append",
+        type=one_text,
+        metavar="NAME",
+        help="tell every epoch to tensorboard, wandb, mlflow or another tracker of Accelerate too; may be "
+        "repeated",
+    )
     run.add_argument("--cpu", action="store_true", help="stay on the CPU where there is a GPU")
     run.add_argument("--quiet", action="store_true", help="print the result alone")
+    protocol_options(parser)
     training_options(parser)
 
 
@@ -63,6 +76,9 @@ def run(chosen: Namespace) -> None:
         image_size=chosen.image_size,
         root=chosen.root,
         download=chosen.download,
+        protocol=chosen.protocol,
+        per_task=chosen.per_task,
+        trackers=given_list(chosen.track),
         resume=chosen.resume,
         cpu=chosen.cpu,
         quiet=chosen.quiet,
@@ -72,6 +88,7 @@ def run(chosen: Namespace) -> None:
     results = finished.record["results"]
     sys.stdout.write(
         f"{results['split']}: {100 * results['top1']:.2f} % right, {100 * results['mean_per_class']:.2f} % "
-        f"averaged over classes ({results['images']:,} images, weights of epoch {results['epoch']})\n"
+        f"averaged over classes ({results['images']:,} images, weights of epoch {results['epoch']}"
+        f"{', ' + results['mark'] if results['mark'] else ''})\n"
         f"model: {finished.folder / 'model.safetensors'}, {finished.record['model_bytes'] / 1e6:.2f} MB\n"
     )
