@@ -40,6 +40,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "no root": ({"data": ["vtab:eurosat"]}, "needs a root"),
     "missing weights": ({"model": "vit_tiny_patch16_224.safetensors"}, "no weights file"),
     "unknown model": ({"model": "vit_tinny_patch16_224"}, "vit_tiny_patch16_224"),
+    "unknown protocol": ({"protocol": "vtab/gsp"}, "did you mean vtab/gps"),
     "a list for a folder": ({"out": ["a"]}, "out must be text"),
 }  # fmt: skip
 
@@ -103,5 +104,6 @@ def test_own_methods_train_as_the_recipe_they_name(tmp_path: Path) -> None:
     made = jobs(make_sweep(asked), tmp_path)
     check(made)
     assert settle(made[0].asked).training == settle(made[1].asked).training
+    assert settle(made[0].asked).protocol == settle(made[1].asked).protocol == "vtab/tr-pts"
     assert len(settle(made[0].asked).methods) == 2
     assert len(settle(made[1].asked).methods) == 1

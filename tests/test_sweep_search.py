@@ -8,6 +8,7 @@ import pytest
 
 from vitrim import Adapter, EViT, LoRA
 from vitrim.plan import settle
+from vitrim.protocols import PROTOCOLS
 from vitrim.sweep import search as searching
 from vitrim.sweep.grid import Job
 from vitrim.sweep.search import choose, search
@@ -119,6 +120,22 @@ def test_the_search_sees_train_and_val_and_the_final_runs_see_test_once(
     assert {plan.training.epochs for plan in plans} == {2}
     assert [plan.methods for plan in plans[2:]] == [(repr(LoRA(rank=4)),)] * 2
     assert '"rank": 4' in (tmp_path / "chosen.json").read_text()
+
+
+def test_without_values_the_protocols_own_grid_is_searched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried: list[str] = []
+
+    def make_runs(jobs: Sequence[Job], folder: Path, **how: Any) -> list[dict[str, Any]]:
+        folder.mkdir(parents=True)
+        tried.extend(job.name for job in jobs)
+        return [row(0.5) | {"recipe": job.name} for job in jobs]
+
+    monkeypatch.setattr(searching, "make_runs", make_runs)
+    name = next(name for name, protocol in PROTOCOLS.items() if set(protocol.searched) == {"lr"})
+    search("digits", {}, tmp_path, methods=["LoRA()"], protocol=name)
+    assert tried == [f"lr={value!r}" for value in PROTOCOLS[name].searched["lr"]]
 
 
 def test_data_without_val_and_settings_that_the_search_decides(tmp_path: Path) -> None:

@@ -17,6 +17,8 @@ from vitrim.sweep.found import find_runs
 from vitrim.sweep.grouped import GROUPS, Table, group_means, in_order, make_table
 from vitrim.sweep.show import headings, markdown, parts, to_csv
 
+DEVIATIONS = [{"setting": "epochs", "protocol": 100, "yours": 4}]
+
 
 def write_run(
     folder: Path, recipe: str, data: str, seed: int, top1: float, status: str = "finished", **training: Any
@@ -32,6 +34,7 @@ def write_run(
         "data": {"spec": data, "notes": ["test has 5 images: not comparable with published ones"]},
         "preprocess": {"image_size": [8, 8]},
         "costs": {"gmacs": 0.5, "gmacs_paper": 0.6, "trained_parameters": 110, "trained_head": 10},
+        "protocol": {"name": "vtab/gps", "deviations": DEVIATIONS if recipe == "lora" else []},
         "model_bytes": 1000,
     }  # fmt: skip
     if status == "finished":
@@ -82,6 +85,8 @@ def test_markdown_has_all_columns_and_says_what_they_are(runs: Path) -> None:
     assert [line.count("|") for line in lines[:4]] == [len(headings(table_of(runs))) + 1] * 4
     assert "25.00 ± 7.07" in lines[2]
     assert "over 2 seeds" in lines[5]
+    assert "lora is not trained as vtab/gps: epochs 4 (protocol: 100)." in lines
+    assert not [line for line in lines if line.startswith("linear is not")]
     assert "vtab:dtd: test has 5 images: not comparable with published ones." in lines
 
 

@@ -37,6 +37,7 @@ class Entry:
     name: str
     recipe: str | None = None
     methods: tuple[str, ...] | None = None
+    protocol: str | None = None
     training: Mapping[str, object] = field(default_factory=dict)
 
 
@@ -53,13 +54,15 @@ class SweepFile:
     weights: str | None = None
     pretrained: bool = False
     image_size: int | tuple[int, int] | None = None
+    protocol: str | None = None
+    per_task: bool | None = None
     training: Mapping[str, object] = field(default_factory=dict)
     slurm: Mapping[str, object] = field(default_factory=dict)
 
 
 KEYS = tuple(setting.name for setting in fields(SweepFile))
 ENTRY_KEYS = tuple(setting.name for setting in fields(Entry))
-TEXTS = ("out", "root", "model", "weights")
+TEXTS = ("out", "root", "model", "weights", "protocol")
 
 
 def read_sweep(path: str | Path) -> SweepFile:
@@ -78,8 +81,9 @@ def make_sweep(content: object, where: str = "the sweep") -> SweepFile:
     for key in TEXTS:
         if found.get(key) is not None and not isinstance(found[key], str):
             raise ValueError(f"{where}: {key} must be text, got {found[key]!r}")
-    if not isinstance(found.get("pretrained", False), bool):
-        raise ValueError(f"{where}: pretrained must be true or false, got {found['pretrained']!r}")
+    for key in ("pretrained", "per_task"):
+        if not isinstance(found.get(key), bool | None):
+            raise ValueError(f"{where}: {key} must be true or false, got {found[key]!r}")
     if found.get("image_size") is not None:
         found["image_size"] = _image_size(found["image_size"], where)
     for key in ("training", "slurm"):
@@ -176,9 +180,13 @@ def _entry(given: object, where: str) -> Entry:
         methods = [methods]
     if methods is not None and not (isinstance(methods, list) and all(isinstance(m, str) for m in methods)):
         raise ValueError(f"{where}: methods must be a list of texts, got {methods!r}")
+    for key in ("recipe", "protocol"):
+        if not isinstance(found.get(key), str | None):
+            raise ValueError(f"{where}: {key} must be text, got {found[key]!r}")
     training = _mapping(found.get("training") or {}, f"{where}, training", TRAINING_NAMES)
     _leave_to_the_grid(training, f"{where}, training")
-    return Entry(name, found.get("recipe"), None if methods is None else tuple(methods), training)
+    methods = None if methods is None else tuple(methods)
+    return Entry(name, found.get("recipe"), methods, found.get("protocol"), training)
 
 
 def _refuse_twice(values: Sequence[object], key: str, where: str) -> None:

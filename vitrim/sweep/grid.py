@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from vitrim.plan import Asked, find_recipe
+from vitrim.protocols import find_protocol
 from vitrim.sweep.file import Entry, SweepFile
-from vitrim.training import Training
 
 
 @dataclass(frozen=True)
@@ -72,8 +72,10 @@ def ask(sweep: SweepFile, entry: Entry, data: str, seed: int) -> Asked:
     recipe's name train as the recipe does.
     """
     training: dict[str, Any] = {}
-    if entry.methods is not None and entry.recipe is not None:
-        training = differences(find_recipe(entry.recipe).training)
+    protocol, per_task = entry.protocol or sweep.protocol, sweep.per_task
+    if entry.methods is not None and entry.recipe is not None and protocol is None:
+        protocol, per_task = find_recipe(entry.recipe).protocol, False
+        training = trained_as(entry.recipe)
     methods = entry.methods or ("Linear()",)  # an empty list trains the classifier alone
     return Asked(
         model=sweep.model,
@@ -84,14 +86,17 @@ def ask(sweep: SweepFile, entry: Entry, data: str, seed: int) -> Asked:
         root=sweep.root,
         recipe=entry.recipe if entry.methods is None else None,
         methods=None if entry.methods is None else methods,
+        protocol=protocol,
+        per_task=per_task if protocol else None,
         training={**training, **sweep.training, **entry.training, "seed": seed},
     )
 
 
-def differences(training: Training) -> dict[str, Any]:
-    """The settings in which `training` is not the default."""
-    usual = Training().to_json()
-    return {name: value for name, value in training.to_json().items() if value != usual[name]}
+def trained_as(recipe: str) -> dict[str, Any]:
+    """The settings in which a recipe trains other than the protocol it names."""
+    found = find_recipe(recipe)
+    theirs = find_protocol(found.protocol).training.to_json()
+    return {name: value for name, value in found.training.to_json().items() if value != theirs[name]}
 
 
 def make_job(name: str, asked: Asked, out: Path, cpu: bool) -> Job:

@@ -93,7 +93,8 @@ def make_table(found: Sequence[Found], by: Sequence[str] = ("recipe",)) -> Table
         for task, runs in cells.items():
             refuse_mixture(name, task, runs, by)
     tasks = in_order([run.row["task"] for run in finished])
-    notes = [
+    notes = list(dict.fromkeys(filter(None, (deviation(run, by) for run in finished))))
+    notes += [
         f"{run.row['task']}: {note}" for run in finished for note in run.notes if "not comparable" in note
     ]
     return Table(
@@ -109,6 +110,14 @@ def title(run: Found, by: Sequence[str]) -> str:
     return " | ".join(
         str(value_of(run, name)) if name == "recipe" else f"{name}={value_of(run, name)}" for name in by
     )
+
+
+def deviation(run: Found, by: Sequence[str]) -> str | None:
+    """How a run differs from the protocol its row names, in words."""
+    row = run.row
+    if not row["deviations"]:
+        return None
+    return f"{title(run, by)} is not trained as {row['protocol']}: {row['deviations']}"
 
 
 def value_of(run: Found, name: str) -> Any:

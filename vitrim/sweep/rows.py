@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from vitrim.data.vtab_tasks import NAMES
+from vitrim.deviations import in_words
 from vitrim.run_folder import RunFolder
 from vitrim.saving import write_whole
 from vitrim.sweep.grid import Job
@@ -19,7 +20,7 @@ Row = dict[str, Any]
 COLUMNS = (
     "recipe", "task", "group", "seed", "status", "accuracy", "split", "val_accuracy", "select", "epoch",
     "gmacs", "gmacs_paper", "trained", "trained_head", "file_bytes", "seconds", "methods", "model",
-    "image_size", "deviations", "failure", "folder",
+    "image_size", "protocol", "deviations", "failure", "folder",
 )  # fmt: skip
 
 
@@ -43,6 +44,7 @@ def row_of_record(record: Mapping[str, Any], folder: Path) -> Row:
     """A run folder's record as a row; what an unfinished run does not know yet is None."""
     settings, costs = record["settings"], record["costs"]
     training = settings["training"]
+    protocol = record.get("protocol") or {}
     results = record.get("results", {})
     history = RunFolder(folder).history()
     kept = next((row for row in history if row["epoch"] == results.get("epoch")), {})
@@ -57,7 +59,7 @@ def row_of_record(record: Mapping[str, Any], folder: Path) -> Row:
         "accuracy": results.get("top1"),
         "split": results.get("split"),
         "val_accuracy": kept.get("val_top1"),
-        "select": training["select"],
+        "select": record.get("select") or training["select"],
         "epoch": results.get("epoch"),
         "gmacs": costs["gmacs"],
         "gmacs_paper": costs["gmacs_paper"],
@@ -68,7 +70,8 @@ def row_of_record(record: Mapping[str, Any], folder: Path) -> Row:
         "methods": ", ".join(methods),
         "model": settings["model"],
         "image_size": None if size is None else "x".join(map(str, size)),
-        "deviations": "; ".join(map(str, record.get("deviations") or ())) or None,
+        "protocol": protocol.get("name"),
+        "deviations": in_words(protocol.get("deviations", ())) or None,
         "failure": None,
         "folder": str(folder),
     }

@@ -16,8 +16,9 @@ from typing import Any
 from vitrim.method import Method
 from vitrim.methods import parse_method
 from vitrim.plan import DEFAULT_RECIPE, Asked, find_recipe, settle
+from vitrim.protocols import find_protocol
 from vitrim.saving import write_whole
-from vitrim.sweep.grid import differences, make_job
+from vitrim.sweep.grid import make_job, trained_as
 from vitrim.sweep.rows import Row
 from vitrim.sweep.running import make_runs, refuse_failures
 from vitrim.sweep.varied import Candidate, candidates
@@ -47,6 +48,8 @@ def search(
     weights: str | Path | None = None,
     image_size: int | tuple[int, int] | None = None,
     root: str | Path | None = None,
+    protocol: str | None = None,
+    per_task: bool | None = None,
     final: bool = False,
     seeds: Sequence[int] = (42,),
     workers: int | None = None,
@@ -59,11 +62,13 @@ def search(
 
     Args:
         over: settings of the methods or of training, with the values to try, such as {"scale": [0.1, 1],
-            "lr": [1e-3]}; where several methods have a setting, {"LoRA.scale": [0.1, 1]}.
+            "lr": [1e-3]}; where several methods have a setting, {"LoRA.scale": [0.1, 1]}. Empty: what the
+            protocol searches over.
         out: folder for the runs; the same call goes on with it after a stop.
         final: train the best one again on train and val together, and measure it on test.
         seeds: of the final runs; the search itself uses the first.
-        recipe, methods, training, model, pretrained, weights, image_size, root: as for `train`.
+        recipe, methods, training, model, pretrained, weights, image_size, root, protocol, per_task: as for
+            `train`.
         workers, on, cpu, quiet: as for `sweep`.
 
     Raises:
@@ -71,12 +76,12 @@ def search(
     """
     base = Asked(
         model=model, pretrained=pretrained, weights=weights, image_size=image_size, data=data, root=root,
-        recipe=recipe, methods=methods, training=training,
+        recipe=recipe, methods=methods, training=training, protocol=protocol, per_task=per_task,
     )  # fmt: skip
     check_data(base)
     if not seeds:
         raise ValueError("seeds must hold at least one whole number")
-    found = candidates(methods_of(base), over)
+    found = candidates(methods_of(base), over or searched_by_protocol(base))
     folder = Path(out).resolve()
     how: dict[str, Any] = {"on": on, "workers": workers, "cpu": cpu, "quiet": quiet}
     apart = {"train_split": "train", "test_split": "val", "seed": seeds[0]}
@@ -103,11 +108,21 @@ def methods_of(asked: Asked) -> list[Method]:
     return [parse_method(each) if isinstance(each, str) else each for each in asked.methods]
 
 
+def searched_by_protocol(asked: Asked) -> Mapping[str, Sequence[object]]:
+    """The settings that the published protocol chooses per task on validation images, and its values."""
+    name = asked.protocol
+    if name is None and asked.methods is None:
+        name = find_recipe(asked.recipe or DEFAULT_RECIPE).protocol
+    return {} if name is None else find_protocol(name).searched
+
+
 def ask(base: Asked, candidate: Candidate, fixed: Mapping[str, object]) -> Asked:
     """What a candidate's run asks for: its methods, trained as the recipe says where nothing else is said."""
     usual: dict[str, Any] = {}
-    if base.methods is None:
-        usual = differences(find_recipe(base.recipe or DEFAULT_RECIPE).training)
+    if base.methods is None and base.protocol is None:
+        recipe = base.recipe or DEFAULT_RECIPE
+        usual = trained_as(recipe)
+        base = replace(base, protocol=find_recipe(recipe).protocol, per_task=False)
     training = {**usual, **base.training_changes(), **candidate.training, **fixed}
     return replace(base, recipe=None, methods=candidate.methods or ("Linear()",), training=training)
 

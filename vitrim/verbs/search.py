@@ -8,6 +8,7 @@ from vitrim.verbs.shared import (
     composition_options,
     data_options,
     given_methods,
+    protocol_options,
     training_changes,
     training_options,
 )
@@ -31,13 +32,15 @@ vitrim search --recipe gps --over lr=1e-4,1e-3 --final --seeds "[0, 1, 2]" --out
 def options(parser: ArgumentParser) -> None:
     composition_options(parser)
     data_options(parser)
+    protocol_options(parser)
     group = parser.add_argument_group("the search")
     group.add_argument(
         "--over",
         action="append",
         type=_over_text,
         metavar="NAME=VALUES",
-        help="a setting of a method or of training, and its values with commas between; may be repeated",
+        help="a setting of a method or of training, and its values with commas between; may be repeated; "
+        "not given: what the protocol searches over",
     )
     group.add_argument("--out", type=str | None, metavar="FOLDER", help="folder for the runs")
     group.add_argument(
@@ -72,7 +75,8 @@ def run(chosen: Namespace) -> None:
     found = search(
         chosen.data or DEFAULT_DATA, over, chosen.out, recipe=chosen.recipe, methods=given_methods(chosen),
         training=training_changes(chosen), model=chosen.model, pretrained=True if chosen.pretrained else None,
-        weights=chosen.weights, image_size=chosen.image_size, root=chosen.root, final=chosen.final,
+        weights=chosen.weights, image_size=chosen.image_size, root=chosen.root, protocol=chosen.protocol,
+        per_task=chosen.per_task, final=chosen.final,
         seeds=chosen.seeds, workers=chosen.workers, on=chosen.on, cpu=chosen.cpu, quiet=chosen.quiet,
     )  # fmt: skip
     say(found)
