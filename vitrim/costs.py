@@ -102,8 +102,13 @@ def costs(model: StagedViT, image_size: int | tuple[int, int] | None = None) -> 
     )
 
 
-def paper_macs(model: StagedViT) -> tuple[int, tuple[int, ...]]:
-    """The `macs_paper` and the `tokens` of `costs` alone, for those who count many compositions."""
+def paper_macs(model: StagedViT) -> int:
+    """`costs(model).macs_paper` alone, in half the time: for searches over many compositions."""
+    return paper_macs_and_tokens(model)[0]
+
+
+def paper_macs_and_tokens(model: StagedViT) -> tuple[int, tuple[int, ...]]:
+    """`macs_paper` and `tokens` of `costs(model)` alone."""
     twin = without_values(model)
     like = next(twin.vit.parameters())
     size = model.preprocess.image_size

@@ -108,7 +108,7 @@ def without_folding(methods: str) -> str:
 def count(job: Job) -> Counted:
     """Compose on the meta device and count."""
     from vitrim.compose import compose
-    from vitrim.costs import CLASSIFIERS, paper_macs
+    from vitrim.costs import CLASSIFIERS, paper_macs_and_tokens
     from vitrim.methods import parse_method
     from vitrim.tuners import VPT, DenseAdapter
 
@@ -118,7 +118,7 @@ def count(job: Job) -> Counted:
     heads = [getattr(model.vit, name) for name in CLASSIFIERS if hasattr(model.vit, name)]
     classifier = {id(weight) for head in heads for weight in head.parameters()}
     trained = [weight for weight in model.trained().values() if id(weight) not in classifier]
-    macs, tokens = paper_macs(model)
+    macs, tokens = paper_macs_and_tokens(model)
     dispatches = [stage.dispatch is not None for stage in model.stages]
     patches = sum(count - model.vit.num_prefix_tokens for count in itertools.compress(tokens, dispatches))
     return Counted(
