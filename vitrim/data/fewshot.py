@@ -4,12 +4,13 @@
 
 NAME is fgvc-aircraft, food101, oxford-flowers102, oxford-pets, standford-cars or imagenet under any of its
 names, or the path of any folder with such lists (they may lie beside annotations/ too). Images are found in
-images/, images/train/, images/test/, train/, val/ or beside the lists. fewshot:PATH of a folder of class
-folders draws the images itself: train is cut down to `shots` images per class by `seed`; val and test are
-those of folder:PATH and move with neither, so that all results are measured on the same images.
+images/, images/train/, images/test/, train/, val/ or beside the lists. fewshot:folder:PATH, or fewshot:PATH
+of a folder without lists, draws the images itself: `shots` per class by `seed` from the train split of
+folder:PATH, whose val and test move with neither, so that all results are measured on the same images.
 """
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 from vitrim.data.choices import choose
@@ -24,6 +25,7 @@ from vitrim.data.source import DataSource, Spec, Split, size_notes
 
 PLACES = ("", "few-shot", "few_shot", "fewshot", "data/few-shot", "data/few_shot")
 IMAGE_FOLDERS = ("images", "", "images/train", "images/test", "train", "val", "test")
+FOLDER = "folder:"  # before a path: draw from its class folders, even where it has lists too
 NAMES = {plain(name): each for each in SETS.values() for name in all_names(each)}
 LIST = re.compile(r"train_meta\.list\.num_shot_(\d+)\.seed_(\d+)")
 
@@ -32,6 +34,8 @@ def open_fewshot(spec: Spec) -> DataSource:
     spec.allow("shots", "seed")
     if not spec.rest:
         raise ValueError(f"fewshot needs a name or a folder: fewshot:NAME?shots=4 with {', '.join(SETS)}")
+    if spec.rest.startswith(FOLDER):
+        return _drawn(replace(spec, rest=spec.rest.removeprefix(FOLDER)))
     known = NAMES.get(plain(spec.rest))
     path = spec.rooted(spec.rest)
     if known is None and not path.is_dir():
@@ -144,5 +148,5 @@ def _drawn(spec: Spec) -> DataSource:
     shots, seed = shots_of(spec, "with a seed, if it shall not be 0"), spec.integer("seed", spec.seed)
     whole = open_folder(Spec("folder", spec.rest, root=spec.root))
     drawn = few_shots(whole, shots, seed)
-    opened = Spec("fewshot", spec.rest, {"shots": str(shots), "seed": str(seed)})
+    opened = Spec("fewshot", FOLDER + spec.rest, {"shots": str(shots), "seed": str(seed)})
     return DataSource(str(opened), drawn.classes, drawn.splits, drawn.notes)

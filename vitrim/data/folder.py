@@ -14,7 +14,7 @@ from pathlib import Path
 
 from vitrim.data.images import EXTENSIONS, read_image
 from vitrim.data.source import DataSource, Spec, Split, with_trainval
-from vitrim.data.splitting import split_70_10_20
+from vitrim.data.splitting import some, split_70_10_20
 
 SPLIT_FOLDERS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 NOT_DATA = "__MACOSX"  # left behind by zip files made on a Mac
@@ -45,7 +45,7 @@ def _split_by_us(spec: Spec, path: Path, seed: int) -> DataSource:
     found = _class_folders(path)
     small = [f"{name} ({len(files)})" for name, files in found.items() if len(files) < 3]
     if small:
-        raise ValueError(f"splitting {path} takes at least 3 images per class, too few in: {_some(small)}")
+        raise ValueError(f"splitting {path} takes at least 3 images per class, too few in: {some(small)}")
     chosen: dict[str, Classes] = {"train": {}, "val": {}, "test": {}}
     for name, files in found.items():
         for split, part in split_70_10_20(files, seed).items():
@@ -63,7 +63,7 @@ def _split_by_user(spec: Spec, layout: Mapping[str, Path]) -> DataSource:
     for split, part in found.items():
         new = [name for name in part if name not in classes]
         if new:
-            raise ValueError(f"{layout[split]} has classes that {layout['train']} has not: {_some(new)}")
+            raise ValueError(f"{layout[split]} has classes that {layout['train']} has not: {some(new)}")
     splits = {split: _split(layout[split], part, classes) for split, part in found.items()}
     return DataSource(str(spec), classes, with_trainval(splits))
 
@@ -116,7 +116,7 @@ def _class_folders(path: Path) -> Classes:
             f"known endings are {' '.join(sorted(EXTENSIONS))}"
         )
     if empty:
-        raise ValueError(f"class folders without images in {path}: {_some(empty)}; fill them or remove them")
+        raise ValueError(f"class folders without images in {path}: {some(empty)}; fill them or remove them")
     if len(found) == 1:
         raise ValueError(f"{path} has one class only, {folders[0].name}; a classifier needs at least two")
     return found
@@ -124,7 +124,11 @@ def _class_folders(path: Path) -> Classes:
 
 def _folders(path: Path) -> list[Path]:
     return sorted(
-        (entry for entry in path.iterdir() if entry.is_dir() and not _ignored(entry.name)),
+        (
+            entry
+            for entry in path.iterdir()
+            if entry.is_dir() and not _ignored(entry.name) and not _lists(entry)
+        ),
         key=lambda entry: entry.name,
     )
 
@@ -152,5 +156,6 @@ def _ignored(name: str) -> bool:
     return name.startswith(".") or name == NOT_DATA
 
 
-def _some(names: list[str]) -> str:
-    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+def _lists(folder: Path) -> bool:
+    """Whether a folder holds the lists of a few-shot set, which `vitrim data --write_lists` puts there."""
+    return folder.name == "annotations" and any(folder.glob("*_meta.list*"))

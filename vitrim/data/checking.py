@@ -1,0 +1,123 @@
+"""Looking a data set over: what its lists say about themselves, and whether every image can be decoded."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from hashlib import blake2b
+from itertools import islice
+
+from vitrim.data.images import ImageError
+from vitrim.data.source import DataSource, Split
+from vitrim.data.splitting import some
+
+AHEAD = 64  # images in memory at a time
+SAMPLE = 64  # images of a split whose sizes are looked at
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """What came of decoding images."""
+
+    images: int
+    broken: tuple[str, ...]  # one sentence for each
+    sizes: Counter[tuple[int, int]]  # width, height
+    repeated: tuple[tuple[str, str], ...]  # an image of train or val, and its equal in test
+
+
+def findings(data: DataSource) -> tuple[list[str], list[str]]:
+    """What is wrong, and what is worth knowing, by names and labels alone."""
+    wrong: list[str] = []
+    worth = list(data.notes)
+    for name, split in data.splits.items():
+        if split.labels and not 0 <= min(split.labels) <= max(split.labels) < len(data.classes):
+            wrong.append(
+                f"{name} has labels from {min(split.labels)} to {max(split.labels)}, but there are "
+                f"{len(data.classes)} classes"
+            )
+            continue
+        absent = sorted(set(range(len(data.classes))) - set(split.labels))
+        if absent and name in ("train", "trainval", "test"):
+            names = some([data.classes[label] for label in absent])
+            worth.append(f"{name} has no image of {len(absent)} of the {len(data.classes)} classes: {names}")
+    wrong += _trainval(data)
+    return wrong, worth + _in_two_splits(data)
+
+
+def _trainval(data: DataSource) -> list[str]:
+    if not {"train", "val", "trainval"} <= set(data.splits):
+        return []
+    train, val, both = (data.splits[name] for name in ("train", "val", "trainval"))
+    if len(both) != len(train) + len(val):
+        return [f"trainval has {len(both):,} images, but train and val together {len(train) + len(val):,}"]
+    if both.labels[: len(train)] != train.labels and sorted(both.labels) != sorted(train.labels + val.labels):
+        return ["trainval carries other labels than train and val together"]
+    return []
+
+
+def _in_two_splits(data: DataSource) -> list[str]:
+    found = []
+    for first, second in (("train", "val"), ("train", "test"), ("val", "test"), ("trainval", "test")):
+        if first in data.splits and second in data.splits:
+            both = sorted(set(data.splits[first].names) & set(data.splits[second].names))
+            if both and not (first == "trainval" and "train" in data.splits):
+                found.append(f"{len(both):,} images are in {first} and in {second}: {some(both)}")
+    return found
+
+
+def decode(data: DataSource, every: bool, tick: Callable[[], object] = lambda: None) -> Decoded:
+    """Decode every image, or a sample of each split. Calls `tick` after each."""
+    sizes: Counter[tuple[int, int]] = Counter()
+    broken: list[str] = []
+    seen: dict[bytes, str] = {}
+    repeated = []
+    count = 0
+    for name, place in _places(data, every):
+        count += 1
+        tick()
+        if isinstance(place, ImageError):
+            broken.append(str(place))
+            continue
+        size, digest, image = place
+        sizes[size] += 1
+        if name == "test" and seen.get(digest, image) != image:
+            repeated.append((seen[digest], image))
+        elif name != "test":
+            seen[digest] = image
+    return Decoded(count, tuple(broken), sizes, tuple(repeated))
+
+
+Look = tuple[tuple[int, int], bytes, str] | ImageError
+
+
+def _places(data: DataSource, every: bool) -> Iterator[tuple[str, Look]]:
+    """Every image once, in the order of the splits, decoded by several threads ahead of the reader."""
+    wanted: dict[tuple[int, str], tuple[str, Split]] = {}
+    for name in ("train", "val", "trainval", "test"):
+        split = data.splits.get(name)
+        if split is not None:
+            step = 1 if every else max(1, len(split) // SAMPLE)
+            for image in split.names[::step]:
+                wanted.setdefault((id(split.read), image), (name, split))
+    with ThreadPoolExecutor() as threads:
+        jobs = iter([(name, split, image) for (_, image), (name, split) in wanted.items()])
+        while batch := list(islice(jobs, AHEAD)):
+            looks = threads.map(_look, [split for _, split, _ in batch], [image for _, _, image in batch])
+            for (name, _, _), look in zip(batch, looks, strict=True):
+                yield name, look
+
+
+def _look(split: Split, name: str) -> Look:
+    try:
+        image = split.read(name)
+    except ImageError as error:
+        return error
+    pixels = blake2b(image.tobytes(), digest_size=16, salt=repr(image.size).encode()[:16]).digest()
+    return image.size, pixels, name
+
+
+def count_jobs(data: DataSource, every: bool) -> int:
+    """How many images `decode` will look at, at most."""
+    return sum(
+        len(split.names[:: 1 if every else max(1, len(split) // SAMPLE)]) for split in data.splits.values()
+    )
