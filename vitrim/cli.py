@@ -28,6 +28,7 @@ VERBS = {
     "costs": "parameters, operations and tokens of a composition, without weights or data",
     "bench": "measured speed, side by side with the plain backbone",
     "report": "a page about finished runs, to open in a browser",
+    "data": "look a data set over: classes, splits, sizes, broken images, a contact sheet",
     "list": "the recipes, methods, models, kinds of data and training settings there are",
 }
 
