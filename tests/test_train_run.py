@@ -1,8 +1,5 @@
 """What a run does with its settings, and what its record says."""
 
-import os
-import subprocess
-import sys
 from importlib import import_module
 from pathlib import Path
 
@@ -11,7 +8,6 @@ import torch
 from small_runs import METHODS, colour_folder, small_run, toy_vit, weights
 from timm.models.vision_transformer import VisionTransformer
 
-from vitrim.cli import main
 from vitrim.evaluate import evaluate
 from vitrim.opening import open_model
 from vitrim.predict import predict
@@ -214,24 +210,3 @@ def test_an_unfinished_run_has_no_model_to_use(
         small_run(tmp_path / "run", data)
     with pytest.raises(FileNotFoundError, match=r"has no model yet"):
         open_model(tmp_path / "run")
-
-
-def test_two_processes_train_like_one(tmp_path: Path, data: str) -> None:
-    options = ["--model=test_vit", "--image_size=48", f"--data={data}", "--method=LoRA(rank=2)", "--cpu"]
-    options += ["--epochs=1", "--lr=0.01", "--quiet", "--seed=3"]
-    launch = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--nproc_per_node=2",
-        "--module",
-        "vitrim",
-        "train",
-    ]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
-    two = [*launch, *options, "--batch_size=8", f"--out={tmp_path / 'two'}"]
-    subprocess.run(two, env=environment, check=True, capture_output=True, timeout=200)
-    assert main(["train", *options, "--batch_size=8", f"--out={tmp_path / 'one'}"]) == 0
-    one, two_processes = (weights(tmp_path / name) for name in ("one", "two"))
-    for name, value in one.items():
-        torch.testing.assert_close(two_processes[name], value, rtol=1e-3, atol=1e-5)

@@ -10,6 +10,8 @@ from __future__ import annotations
 import io
 import json
 import os
+import pickle
+import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -42,7 +44,7 @@ class RunFolder:
         folder = cls(path)
         if folder.path.exists() and not folder.path.is_dir():
             raise FileExistsError(f"{path} is a file, so no run folder can be made there; choose another out")
-        if folder.path.is_dir() and any(not leftover(entry) for entry in folder.path.iterdir()):
+        if folder.path.is_dir() and any(not begun(entry) for entry in folder.path.iterdir()):
             what = "already holds a run" if folder.record_file.exists() else "is not empty"
             raise FileExistsError(f"{path} {what}; choose another out, or continue a run with resume")
         with writing(folder.path):
@@ -108,8 +110,16 @@ class RunFolder:
             old.unlink(missing_ok=True)
 
     def last_checkpoint(self) -> dict[str, Any] | None:
+        """The newest one; None before the first epoch is done."""
         found = self._by_epoch()
-        return read_state(found[-1]) if found else None
+        if found:
+            return read_state(found[-1])
+        if len(self.history()) > 1:  # a kill can leave one row without its checkpoint, but no more
+            raise FileNotFoundError(
+                f"{self.checkpoints} holds no checkpoint, though {len(self.history())} epochs were trained; "
+                "put the files back to go on, or start a new run in another folder"
+            )
+        return None
 
     def save_best(self, epoch: int, state: Mapping[str, Any]) -> None:
         """Weights of the best epoch so far; the one before stays until a checkpoint names this one."""
@@ -174,7 +184,16 @@ def write_state(path: Path, state: Mapping[str, Any]) -> None:
 
 
 def read_state(path: Path) -> dict[str, Any]:
-    state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    try:
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise FileNotFoundError(
+            f"the checkpoint {path} is missing; put it back to go on, or start a new run in another folder"
+        ) from None
+    except (RuntimeError, EOFError, pickle.UnpicklingError, zipfile.BadZipFile):
+        raise ValueError(
+            f"the checkpoint {path} is damaged; delete it to go on from the one before"
+        ) from None
     return state
 
 
@@ -187,6 +206,11 @@ def writing(path: Path) -> Iterator[None]:
         raise OSError(
             error.errno, f"cannot write {str(path)!r}: {error.strerror}; what was there is unchanged"
         ) from error
+
+
+def begun(path: Path) -> bool:
+    """Whether a file or folder is all that a process left that was killed before it had written run.json."""
+    return leftover(path) or (path.name == "checkpoints" and path.is_dir() and not any(path.iterdir()))
 
 
 def leftover(path: Path) -> bool:

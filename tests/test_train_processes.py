@@ -1,0 +1,126 @@
+"""Two processes train like one, whoever starts or resumes a run; images that fill up a batch are not counted.
+
+One launch of two processes makes all the runs that need two; it takes most of the time here.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from small_runs import colour_folder, same, small_run, weights
+
+from vitrim.cli import main
+from vitrim.run_folder import RunFolder
+from vitrim.training import Training
+
+PLAIN = {"augment": "flip", "lr": 1e-2, "epochs": 4}  # random images, but nothing random inside the model
+METHODS = {"lora": ["LoRA(rank=2)", "EViT(keep=0.7, at=(1, 2))"], "fisher": ["FisherDelta(top=1.0)"]}
+SETTINGS: dict[str, dict[str, Any]] = {
+    "lora": {**PLAIN, "accumulate": 2, "clip_grad": 1.0, "ema": 0.5},
+    "fisher": {**PLAIN, "optimizer": "sgd"},
+}
+COMMAND = ["train", "--model=test_vit", "--image_size=48", "--method=LoRA(rank=2)", "--cpu", "--quiet"]
+COMMAND += ["--epochs=1", "--lr=0.01", "--batch_size=8", "--select=best-on-test"]
+
+
+class Stopped(Exception):
+    """Ends a run after its second epoch."""
+
+
+def stopped_run(out: Path, data: str) -> None:
+    """A run of LoRA that stops in its third epoch."""
+    rate = Training.learning_rate
+
+    def stop(self: Training, progress: float) -> float:
+        if progress > 2.4:
+            raise Stopped
+        return rate(self, progress)
+
+    Training.learning_rate = stop  # type: ignore[method-assign]
+    try:
+        small_run(out, data, methods=METHODS["lora"], **SETTINGS["lora"])
+    except Stopped:
+        pass
+    finally:
+        Training.learning_rate = rate  # type: ignore[method-assign]
+
+
+def runs_of_two(folder: Path, data: str) -> None:
+    """What each of the two processes does."""
+    for name, methods in METHODS.items():
+        small_run(folder / f"two-{name}", data, methods=methods, **SETTINGS[name])
+    stopped_run(folder / "two-then-one", data)
+    small_run(folder / "one-then-two", data, methods=METHODS["lora"], resume=True, **SETTINGS["lora"])
+    assert main([*COMMAND, f"--data={data}", f"--out={folder / 'two-command'}"]) == 0
+    try:
+        small_run(folder / "odd", data, batch_size=9)
+    except ValueError as error:
+        (folder / f"refused-{os.environ['RANK']}").write_text(str(error))
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of all runs: "two-lora" by two processes, "one-lora" by one, ..."""
+    folder = tmp_path_factory.mktemp("runs")
+    data = colour_folder(folder / "colours")
+    stopped_run(folder / "one-then-two", data)
+    paths = [str(Path(__file__).parent), *sys.path]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"}
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    done = subprocess.run(
+        [*launch, __file__, str(folder), data],
+        env=environment, capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-4000:]
+    for name, methods in METHODS.items():
+        small_run(folder / f"one-{name}", data, methods=methods, **SETTINGS[name])
+    assert main([*COMMAND, f"--data={data}", f"--out={folder / 'one-command'}"]) == 0
+    small_run(folder / "two-then-one", data, methods=METHODS["lora"], resume=True, **SETTINGS["lora"])
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("one-lora", "two-lora"),
+        ("one-fisher", "two-fisher"),
+        ("one-command", "two-command"),
+        ("one-lora", "two-then-one"),
+        ("one-lora", "one-then-two"),
+    ],
+)
+def test_the_number_of_processes_changes_nothing(runs: Path, one: str, other: str) -> None:
+    first, second = (RunFolder(runs / name) for name in (one, other))
+    assert len(first.history()) == len(second.history())
+    for mine, theirs in zip(first.history(), second.history(), strict=True):
+        for name in mine.keys() - {"seconds"}:
+            tolerance = 0.0 if name.endswith(("top1", "class")) else 1e-5
+            assert theirs[name] == pytest.approx(mine[name], rel=tolerance, abs=tolerance), name
+    results = [json.loads(folder.record_file.read_text())["results"] for folder in (first, second)]
+    for name in ("top1", "mean_per_class", "images", "epoch", "select", "mark"):
+        assert results[0][name] == results[1][name]
+    assert results[0]["images"] == 9  # not a multiple of the batch: the second process pads
+    values, others = weights(first.path), weights(second.path)
+    for name, value in values.items():
+        torch.testing.assert_close(others[name], value, rtol=1e-3, atol=1e-5)
+
+
+def test_methods_that_choose_by_data_choose_the_same(runs: Path) -> None:
+    chosen = [RunFolder(runs / name).record()["chosen_methods"] for name in ("one-fisher", "two-fisher")]
+    assert chosen[0] == chosen[1]
+    assert not same(weights(runs / "one-lora"), weights(runs / "one-fisher"))
+
+
+def test_a_batch_that_cannot_be_shared_is_refused(runs: Path) -> None:
+    for rank in (0, 1):
+        assert "batch_size 9 cannot be shared evenly by 2 processes" in (runs / f"refused-{rank}").read_text()
+    assert not (runs / "odd").exists()
+
+
+if __name__ == "__main__":
+    runs_of_two(Path(sys.argv[1]), sys.argv[2])
