@@ -52,7 +52,7 @@ def search(
     per_task: bool | None = None,
     final: bool = False,
     seeds: Sequence[int] = (42,),
-    workers: int | None = None,
+    parallel: int | None = None,
     on: str = "here",
     cpu: bool = False,
     quiet: bool = False,
@@ -69,7 +69,8 @@ def search(
         seeds: of the final runs; the search itself uses the first.
         recipe, methods, training, model, pretrained, weights, image_size, root, protocol, per_task: as for
             `train`.
-        workers, on, cpu, quiet: as for `sweep`.
+        parallel: runs at the same time; not given: one per GPU, or one.
+        on, cpu, quiet: as for `sweep`.
 
     Raises:
         ValueError: if a setting is unknown, or the data has no val split.
@@ -83,7 +84,7 @@ def search(
         raise ValueError("seeds must hold at least one whole number")
     found = candidates(methods_of(base), over or searched_by_protocol(base))
     folder = Path(out).resolve()
-    how: dict[str, Any] = {"on": on, "workers": workers, "cpu": cpu, "quiet": quiet}
+    how: dict[str, Any] = {"on": on, "workers": parallel, "cpu": cpu, "quiet": quiet}
     apart = {"train_split": "train", "test_split": "val", "seed": seeds[0]}
     jobs = [make_job(each.name, ask(base, each, apart), folder / "search", cpu) for each in found]
     rows = make_runs(jobs, folder / "search", **how)

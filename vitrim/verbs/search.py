@@ -49,7 +49,12 @@ def options(parser: ArgumentParser) -> None:
     group.add_argument(
         "--seeds", type=list[int], default=[42], metavar="LIST", help="of the final runs, such as [0, 1, 2]"
     )
-    group.add_argument("--workers", type=int | None, metavar="N", help="runs at the same time")
+    group.add_argument(
+        "--parallel",
+        type=int | None,
+        metavar="N",
+        help="runs at the same time; not given: one per GPU, or one",
+    )
     group.add_argument("--on", type=str, default="here", metavar="{here,slurm}", help="where to run")
     group.add_argument("--cpu", action="store_true", help="stay on the CPU where there are GPUs")
     group.add_argument("--quiet", action="store_true", help="print the result alone")
@@ -77,6 +82,6 @@ def run(chosen: Namespace) -> None:
         training=training_changes(chosen), model=chosen.model, pretrained=True if chosen.pretrained else None,
         weights=chosen.weights, image_size=chosen.image_size, root=chosen.root, protocol=chosen.protocol,
         per_task=chosen.per_task, final=chosen.final,
-        seeds=chosen.seeds, workers=chosen.workers, on=chosen.on, cpu=chosen.cpu, quiet=chosen.quiet,
+        seeds=chosen.seeds, parallel=chosen.parallel, on=chosen.on, cpu=chosen.cpu, quiet=chosen.quiet,
     )  # fmt: skip
     say(found)
