@@ -63,4 +63,9 @@ def settled_select(source: DataSource, training: Training) -> Select:
         raise ValueError(
             f"select='best-on-test' needs test images, but {source.spec} has none; use select='val' or 'last'"
         )
+    if training.select == "best-on-test" and training.test_split not in (None, "test"):
+        raise ValueError(
+            f"select='best-on-test' watches the test images, but test_split is {training.test_split!r}; leave "
+            "one of the two out"
+        )
     return training.select or ("val" if held_out else "last")

@@ -177,7 +177,7 @@ def watched_batches(task: Task, accelerator: Accelerator) -> dict[str, Batches]:
 
 def measured(trained: Trained, watched: Mapping[str, Batches]) -> dict[str, float]:
     """The figures of the weights as they would be saved now."""
-    row = {}
+    row: dict[str, float] = {}
     with trained.mean.in_place():
         for split, batches in watched.items():
             found = measure(trained.model, batches, trained.accelerator).to_json()

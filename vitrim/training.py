@@ -143,8 +143,6 @@ class Training:
     """processes that read images; not given: none on a small CPU machine, up to 8 otherwise"""
     bad_images: int = 10
     """most training images per epoch that may be unreadable and are replaced by others; 0: none"""
-    bad_images: int = 10
-    """most training images per epoch that may be unreadable and are replaced by others; 0: none"""
 
     def __post_init__(self) -> None:
         check_training(self)
