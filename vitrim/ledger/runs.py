@@ -1,0 +1,114 @@
+"""Accuracies of our own runs on VTAB-1K, beside those the papers print."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from vitrim.data.vtab_tasks import NAMES, TASKS
+from vitrim.ledger.accuracy import MEANS, Published
+from vitrim.ledger.verdicts import PAPERS
+from vitrim.ledger.writing import grid
+
+
+@dataclass
+class Results:
+    """What the runs of one recipe on one backbone reached, in percent, by task."""
+
+    by_task: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
+
+    def mean(self, task: str) -> float | None:
+        return statistics.fmean(self.by_task[task]) if self.by_task.get(task) else None
+
+
+Found = dict[tuple[str, str], Results]  # by recipe and backbone
+
+
+def accuracies(folder: str | Path) -> Found:
+    """The finished VTAB-1K runs below a folder.
+
+    Raises:
+        FileNotFoundError: where there is no such folder.
+        ValueError: where it holds no finished run of a recipe on a task of VTAB-1K.
+    """
+    top = Path(folder)
+    if not top.is_dir():
+        raise FileNotFoundError(f"no folder {str(folder)!r}; give the one that holds your runs")
+    found: Found = defaultdict(Results)
+    for file in sorted(top.rglob("run.json")):
+        record = read(file)
+        task = task_of(record)
+        recipe = record.get("settings", {}).get("recipe")
+        if record.get("status") == "finished" and task is not None and recipe is not None:
+            results = found[recipe, record["settings"]["model"]]
+            results.by_task[task].append(100 * record["results"]["top1"])
+    if not found:
+        raise ValueError(
+            f"{str(folder)!r} holds no finished run of a recipe on VTAB-1K; make one with "
+            "vitrim train --data vtab:TASK --recipe NAME"
+        )
+    return dict(found)
+
+
+def read(file: Path) -> dict[str, Any]:
+    """A run's record; a damaged one is passed over as unfinished."""
+    try:
+        record = json.loads(file.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError):
+        return {}
+    return record if isinstance(record, dict) else {}
+
+
+def task_of(record: Mapping[str, Any]) -> str | None:
+    """The task of VTAB-1K that a run was trained on."""
+    kind, _, name = str(record.get("settings", {}).get("data")).partition(":")
+    known = NAMES.get(name.partition("?")[0].lower().replace("-", "_"))
+    return known.name if kind == "vtab" and known else None
+
+
+def as_markdown(found: Found) -> str:
+    """A line for each recipe and task that was run, ours beside the papers'."""
+    lines = []
+    for (recipe, model), results in found.items():
+        for index, task in enumerate(TASKS):
+            ours = results.mean(task)
+            if ours is None:
+                continue
+            theirs = [(row, row.tasks[index]) for row in rows_of(recipe) if row.tasks is not None]
+            printed = ", ".join(f"{value:.1f} ({PAPERS[row.paper].name} {row.row})" for row, value in theirs)
+            lines.append(
+                (recipe, model, task, str(len(results.by_task[task])), f"{ours:.2f}", printed or "-")
+            )
+        lines.append((recipe, model, *overall(recipe, results)))
+    header = ("recipe", "backbone", "task", "runs", "ours", "papers")
+    return "\n".join(["## Accuracies of runs on this machine", "",
+                      *grid(header, lines, "lllrrl"), ""])  # fmt: skip
+
+
+def rows_of(recipe: str) -> list[Published]:
+    """The rows of the papers that a recipe composes; of rows with the same accuracies the first."""
+    rows: dict[object, Published] = {}
+    for row in MEANS:
+        if row.recipe == recipe:
+            rows.setdefault(row.accuracies or (row.paper, row.table), row)
+    return list(rows.values())
+
+
+def overall(recipe: str, results: Results) -> tuple[str, str, str, str]:
+    """Both means, once all 19 tasks were run."""
+    printed = ", ".join(
+        f"{row.printed} ({PAPERS[row.paper].name} {row.row}, {row.kind})" for row in rows_of(recipe)
+    )
+    values = [results.mean(task) for task in TASKS]
+    known = [value for value in values if value is not None]
+    if len(known) < len(TASKS):
+        return f"{len(known)} of {len(TASKS)} tasks", "", "-", printed or "-"
+    groups = [[value for value, task in zip(known, TASKS.values(), strict=True) if task.group == group]
+              for group in ("natural", "specialized", "structured")]  # fmt: skip
+    both = f"{statistics.fmean(known):.2f} / {statistics.fmean(map(statistics.fmean, groups)):.2f}"
+    return "mean of 19 tasks / of 3 groups", "", both, printed or "-"
