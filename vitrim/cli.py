@@ -29,6 +29,7 @@ VERBS = {
     "bench": "measured speed, side by side with the plain backbone",
     "report": "a page about finished runs, to open in a browser",
     "data": "look a data set over: classes, splits, sizes, broken images, a contact sheet",
+    "reproduce": "the three papers' tables, recomputed beside what they print",
     "list": "the recipes, methods, models, kinds of data and training settings there are",
 }
 
