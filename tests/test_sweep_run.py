@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -19,8 +18,7 @@ from vitrim.sweep.grouped import make_table
 SWEEP = """
 data: ["{data}"]
 image_size: 32
-recipes: [linear, {{name: ours, methods: ["LoRA(rank=2)", "EViT(keep=0.7, at=(1,))"]}}, {{name: wild, recipe: linear,
-  training: {{lr: 1e+35}}}}]
+recipes: [linear, {{name: ours, methods: ["LoRA(rank=2)", "EViT(keep=0.7, at=(1,))"]}}]
 seeds: [0]
 training: {{epochs: 2, batch_size: 8, workers: 0, warmup_epochs: 0}}
 """
@@ -47,7 +45,7 @@ def kill_after_the_first_run(folder: Path) -> None:
     )
     assert sweep.stdout is not None
     for line in sweep.stdout:
-        if line.startswith("[1/3]"):
+        if line.startswith("[1/2]"):
             break
     sweep.send_signal(signal.SIGKILL)
     sweep.wait()
@@ -56,24 +54,24 @@ def kill_after_the_first_run(folder: Path) -> None:
 def test_a_killed_sweep_goes_on_where_it_was(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     kill_after_the_first_run(folder)
     before = rows(folder)
-    assert [row["recipe"] for row in before] == ["linear", "ours", "wild"]
+    assert [row["recipe"] for row in before] == ["linear", "ours"]
     assert before[0]["status"] == "finished"
     first = (folder / "out" / before[0]["folder"] / "run.json").read_text()
 
     command = ["sweep", str(folder / "sweep.yaml"), f"--out={folder / 'out'}", "--cpu"]
-    assert main(command) == 2
-    said = capsys.readouterr()
-    assert "1 of 3 runs failed and the others are finished" in said.err
-    assert "linear on" not in said.out  # not made again
+    assert main(command) == 0
+    said = capsys.readouterr().out
+    assert "2 runs in" in said
+    assert "1 of them finished before" in said
+    assert "linear on" not in said  # not made again
     after = rows(folder)
-    assert [row["status"] for row in after] == ["finished", "finished", "failed"]
-    assert "no longer a number" in after[2]["failure"]
+    assert [row["status"] for row in after] == ["finished", "finished"]
     assert (folder / "out" / before[0]["folder"] / "run.json").read_text() == first
-    assert all(0 <= float(row["accuracy"]) <= 1 and int(row["file_bytes"]) > 0 for row in after[:2])
+    assert all(0 <= float(row["accuracy"]) <= 1 and int(row["file_bytes"]) > 0 for row in after)
 
     table = make_table(find_runs(folder / "out"))
     assert [line.name for line in table.lines] == ["linear", "ours"]
-    assert table.unfinished == 1
+    assert table.unfinished == 0
     refused = folder / "other.yaml"
     refused.write_text((folder / "sweep.yaml").read_text().replace("epochs: 2", "epochs: 3"))
     assert main(["sweep", str(refused), f"--out={folder / 'out'}", "--cpu"]) == 2
@@ -83,14 +81,11 @@ def test_a_killed_sweep_goes_on_where_it_was(folder: Path, capsys: pytest.Captur
 def test_a_search_and_its_final_run(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     command = [
         "search", "--method=LoRA(rank=2)", f"--data=folder:{folder / 'colours'}", "--image_size=32",
-        "--over=lr=0,1e-2", "--epochs=2", "--batch_size=8", "--workers=0", "--parallel=2", "--min_lr=0", "--warmup_epochs=0",
+        "--over=lr=1e-2", "--epochs=2", "--batch_size=8", "--workers=0", "--warmup_epochs=0",
         "--final", "--cpu", "--quiet", f"--out={folder / 'out'}",
     ]  # fmt: skip
     assert main(command) == 0
-    said = capsys.readouterr().out
-    chosen = json.loads((folder / "out" / "chosen.json").read_text())
-    best = max(chosen["tried"], key=chosen["tried"].get)
-    assert chosen["chosen"] == {"lr": 0.01} if best == "lr=0.01" else {"lr": 0}
-    assert f"lr={chosen['chosen']['lr']!r}, trained on train and val" in said
+    assert "lr=0.01, trained on train and val, seed 42" in capsys.readouterr().out
+    assert json.loads((folder / "out" / "chosen.json").read_text())["chosen"] == {"lr": 0.01}
     runs = find_runs(folder / "out")
-    assert sorted(str(run.row["split"]) for run in runs) == ["test", "val", "val"]
+    assert sorted(str(run.row["split"]) for run in runs) == ["test", "val"]
