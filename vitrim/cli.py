@@ -159,7 +159,7 @@ def option_sentence(message: str, known: Sequence[str]) -> str:
         name = unknown[1] or unknown[2]
         return f"no option {name!r}; {did_you_mean(name, known)}"
     key = re.search(r'Parser key "([^"]+)"', message)
-    given = re.search(r"Given value: (.*)", message)
+    given = re.search(r"(?:Given|Got) value: (.*)", message)
     wanted = re.findall(r"Expected a <class '(\w+)'>", message)
     if key and given and wanted:
         words = " or ".join(KINDS_OF_VALUE.get(kind, kind) for kind in wanted if kind != "NoneType")
