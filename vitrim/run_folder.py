@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import pickle
 import zipfile
 from collections.abc import Iterator, Mapping
@@ -165,8 +166,9 @@ def stored_plan(out: str | Path | None) -> Plan:
 def default_folder(plan: Plan) -> Path:
     """A name that says what was run, such as runs/sparse-tuning-digits."""
     methods = plan.recipe or "+".join(text.split("(")[0] for text in plan.methods) or "linear"
-    data = "".join(letter if letter.isalnum() else "-" for letter in plan.data).strip("-")
-    return Path("runs") / f"{methods}-{data}"
+    # A changed recipe and data have names such as sparse-tuning(width=32) and folder:flowers
+    words = re.sub(r"[^\w.+]+", "-", f"{methods}-{plan.data}").strip("-")
+    return Path("runs") / words
 
 
 def free_folder(wanted: Path) -> Path:
