@@ -38,7 +38,7 @@ def measure_table(
         raise ValueError(f"batch_size must be at least 1, got {batch}")
     (chosen,) = find_tables(find_papers(paper)[0], table or USUAL[paper])
     place = pick_device(device)
-    rows = {row.name: row.reading for row in chosen.rows if measurable(row.reading)}
+    rows = {row.name: row.reading for row in chosen.rows if row.reading and measurable(row.reading)}
     if not rows:
         raise ValueError(f"Table {chosen.name} has no row on ViT-B that can be composed without data")
     left_out = [row.name for row in chosen.rows if row.name not in rows]
@@ -51,9 +51,10 @@ def measure_table(
     lines = []
     for name, speed in speeds.items():
         low, high = speed.quartiles
-        lines.append((name, f"{speed.ratio:.2f}", f"{low:.2f} - {high:.2f}", f"{speed.images_per_second:,.0f}",
-                      f"{seconds[name]:.2f}", f"{memory[name] / memory[PLAIN]:.2f}",
-                      f"{memory[name] / 2**20:,.0f}"))  # fmt: skip
+        share, mebibytes = memory[name] / memory[PLAIN], memory[name] / 2**20
+        lines.append((name, f"{speed.ratio:.2f}", f"{low:.2f} - {high:.2f}",
+                      f"{speed.images_per_second:,.0f}", f"{seconds[name]:.2f}", f"{share:.2f}",
+                      f"{mebibytes:,.0f}"))  # fmt: skip
     title = f"## Measured: {PAPERS[paper].name}, Table {chosen.name}"
     notes = [title, "", *description(model, batch, rounds, place), "", *grid(HEADER, lines, "lrlrrrr")]
     if left_out:
@@ -61,11 +62,10 @@ def measure_table(
     return "\n".join([*notes, ""])
 
 
-def measurable(reading: Reading | None) -> bool:
+def measurable(reading: Reading) -> bool:
     """Whether a row is one composition on ViT-B that needs no training images."""
     return (
-        reading is not None
-        and reading.backbone == VIT_B
+        reading.backbone == VIT_B
         and isinstance(reading.methods, str)
         and "FisherDelta" not in reading.methods
     )

@@ -13,8 +13,6 @@ from functools import cache
 
 from torch import Tensor, nn
 
-from vitrim.machine import cpu_count
-
 VIT_S, VIT_B, VIT_L = (f"vit_{size}_patch16_224" for size in ("small", "base", "large"))
 DEIT_S, DEIT_B = (f"deit_{size}_distilled_patch16_224" for size in ("small", "base"))
 
@@ -86,10 +84,10 @@ def counted(backbone: str, methods: str, folded: bool = False) -> Counted:
     return _counted[job]
 
 
-def count_ahead(jobs: Iterable[Job]) -> None:
-    """Count many compositions, by as many processes as there are processors."""
+def count_ahead(jobs: Iterable[Job], processes: int) -> None:
+    """Count many compositions, by several processes where that is worth their start."""
     missing = [job for job in dict.fromkeys(jobs) if job not in _counted]
-    workers = min(cpu_count(), len(missing) // LEAST_JOBS)
+    workers = min(processes, len(missing) // LEAST_JOBS)
     if workers < 2:
         return
     context = multiprocessing.get_context("spawn")  # torch does not survive a fork

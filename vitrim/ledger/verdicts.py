@@ -39,8 +39,9 @@ class Cell:
     reason: str
 
 
-def reproduce(paper: str = "all", table: str | None = None) -> list[Cell]:
-    """The cells of a paper's tables, or of one table, or of all papers ("all"), computed anew.
+def reproduce(paper: str = "all", table: str | None = None, processes: int = 1) -> list[Cell]:
+    """The cells of a paper's tables, or of one table, or of all papers ("all"), computed anew by so many
+    processes.
 
     >>> [cell.verdict for cell in reproduce("fpet", "A2")]
     ['agrees', 'agrees', 'agrees']
@@ -49,7 +50,7 @@ def reproduce(paper: str = "all", table: str | None = None) -> list[Cell]:
         ValueError: for a paper or table there is none of.
     """
     chosen = [(one, found) for one in find_papers(paper) for found in find_tables(one, table)]
-    count_ahead(job for _, found in chosen for row in found.rows for job in jobs(found, row))
+    count_ahead((job for _, found in chosen for row in found.rows for job in jobs(found, row)), processes)
     return [cell for one, found in chosen for cell in cells(one, found)]
 
 

@@ -77,7 +77,8 @@ def on_terminal(cells: Sequence[Cell]) -> Table:
 def numbered(cells: Sequence[Cell]) -> tuple[list[tuple[str, ...]], list[str]]:
     """The lines of a table with numbers in place of reasons, and the reasons."""
     reasons = list(dict.fromkeys(cell.reason for cell in cells if cell.reason))
-    lines, before = [], ""
+    lines: list[tuple[str, ...]] = []
+    before = ""
     for cell in cells:
         number = f"({reasons.index(cell.reason) + 1})" if cell.reason else ""
         row = "" if cell.row == before else cell.row

@@ -57,13 +57,14 @@ def run(chosen: Namespace) -> None:
     from vitrim.ledger.runs import accuracies, as_markdown
     from vitrim.ledger.verdicts import find_papers, find_tables, reproduce
     from vitrim.ledger.writing import as_csv, as_json, write_text
+    from vitrim.machine import cpu_count
 
     for paper in find_papers(chosen.paper):  # refused before anything is counted
         find_tables(paper, chosen.table)
     if chosen.paper == "all" and chosen.measure:
         raise ValueError("--measure takes the rows of one table; name a paper and a table")
     found = None if chosen.runs is None else accuracies(chosen.runs)
-    cells = reproduce(chosen.paper, chosen.table)
+    cells = reproduce(chosen.paper, chosen.table, processes=cpu_count())
     console = Console()
     say(console, cells, details=chosen.paper != "all")
     ours = "" if found is None else as_markdown(found)
