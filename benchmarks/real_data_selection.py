@@ -1,0 +1,80 @@
+"""What runs that chose their weights say about their tasks: how the choices overlap, and what they go with.
+
+    python benchmarks/real_data_selection.py RUN RUN ... --out FOLDER
+
+Takes finished runs of FisherDelta, of several tasks or seeds, and prints two Markdown tables: for each
+pair, the share of the smaller set of trained weights that is in the other too, with what drawing as many
+weights per neuron at random would give (TR-PTS, Figure 7); and for each run the rank correlation, over
+blocks, of the share of the highest scores with the likeness of the patch tokens that enter a block, which
+TR-PTS assumes to be negative. With --out the figures are written there.
+"""
+
+import argparse
+import datetime
+import itertools
+import shlex
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from vitrim.data import open_data
+from vitrim.machine import machine
+from vitrim.opening import open_model
+from vitrim.report.selection_figures import (
+    block_distribution,
+    overlap_map,
+    overlaps,
+    shares_and_redundancy,
+)
+from vitrim.run_folder import RunFolder
+from vitrim.stage import StagedViT
+
+
+def main() -> None:
+    """Print the tables, write the figures."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("runs", nargs="+", help="folders of finished runs")
+    parser.add_argument("--out", type=Path, help="folder for the figures")
+    chosen = parser.parse_args()
+    here = machine()
+    print(f"{here['cpu']}, {here['threads']} of {here['cpus']} CPUs used; {datetime.date.today()}")
+    print(f"`python {shlex.join(sys.argv)}`\n")
+    records = {run: RunFolder.open(run).record() for run in chosen.runs}
+    models = {title(record): open_model(run) for run, record in records.items()}
+    print_overlaps(models)
+    pictures = {"blocks.png": block_distribution(models), "overlap.png": overlap_map(models)}
+    print("\n| run | Spearman correlation of score share and token likeness |\n| --- | ---: |")
+    for record in records.values():
+        spec = record["data"]["spec"]
+        source = open_data(spec, root=record["settings"]["root"])
+        found = shares_and_redundancy(models[title(record)], source)
+        if found is not None:
+            name = title(record)
+            pictures[f"redundancy-{name.replace(' ', '-')}.png"], correlation = found
+            print(f"| {name} | {correlation:+.2f} |", flush=True)
+    if chosen.out is not None:
+        chosen.out.mkdir(parents=True, exist_ok=True)
+        for name, picture in pictures.items():
+            if picture is not None:
+                (chosen.out / name).write_bytes(picture)
+
+
+def title(record: Mapping[str, Any]) -> str:
+    """What to call a run."""
+    return f"{record['data']['spec'].partition(':')[2]} seed {record['settings']['training']['seed']}"
+
+
+def print_overlaps(models: dict[str, StagedViT]) -> None:
+    print("| tasks | weights in common | by chance | times chance |\n| --- | ---: | ---: | ---: |")
+    found = overlaps(models)
+    for one, other in itertools.combinations(models, 2):
+        if (one, other) in found:
+            share, chance = found[one, other]
+            print(f"| {one}, {other} | {share:.3f} | {chance:.4f} | {share / chance:.1f} |")
+
+
+if __name__ == "__main__":
+    main()
