@@ -10,8 +10,8 @@ from __future__ import annotations
 import io
 import json
 import os
-import re
 import pickle
+import re
 import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
