@@ -167,7 +167,7 @@ def default_folder(plan: Plan) -> Path:
     """A name that says what was run, such as runs/sparse-tuning-digits."""
     methods = plan.recipe or "+".join(text.split("(")[0] for text in plan.methods) or "linear"
     # A changed recipe and data have names such as sparse-tuning(width=32) and folder:flowers
-    words = re.sub(r"[^\w.+]+", "-", f"{methods}-{plan.data}").strip("-")
+    words = re.sub(r"[^\w+]+", "-", f"{methods}-{plan.data}").strip("-")
     return Path("runs") / words
 
 
