@@ -118,41 +118,12 @@ def test_large_jpeg_is_decoded_smaller_but_never_below_what_is_needed(tmp_path):
     assert read_image(tmp_path / "a.png", at_least=224).size == (1600, 1000)
 
 
-def noisy_jpeg(path, ending="jpg") -> bytes:
+@pytest.mark.parametrize("ending", ["webp", "tif"])  # the other formats are in test_data_bad_input.py
+def test_a_file_cut_short_is_one_sentence_with_its_name(tmp_path, ending):
     pixels = numpy.random.default_rng(0).integers(0, 255, (64, 64, 3), numpy.uint8)
-    Image.fromarray(pixels).save(path / f"whole.{ending}")
-    return (path / f"whole.{ending}").read_bytes()
-
-
-BAD_FILES = {
-    "cut.jpg": (lambda path: noisy_jpeg(path)[:1500], "is damaged or cut short"),
-    "cut.png": (lambda path: noisy_jpeg(path, "png")[:4000], "is damaged or cut short"),
-    "cut.gif": (lambda path: noisy_jpeg(path, "gif")[:900], "is damaged or cut short"),
-    "cut.webp": (lambda path: noisy_jpeg(path, "webp")[:900], "is damaged or cut short|is not an image"),
-    "cut.tif": (lambda path: noisy_jpeg(path, "tif")[:900], "is damaged or cut short|is not an image"),
-    "empty.png": (lambda path: b"", r"is empty \(0 bytes\)"),
-    "text.jpg": (lambda path: b"<html>404</html>", "is not an image in a format that Pillow can read"),
-    "bomb.ppm": (lambda path: b"P6 60000 60000 255\n", "more pixels than Pillow's safety limit"),
-}
-
-
-@pytest.mark.parametrize("name", BAD_FILES)
-def test_a_bad_file_is_one_sentence_with_its_name(tmp_path, name):
-    content, sentence = BAD_FILES[name]
-    (tmp_path / name).write_bytes(content(tmp_path))
-    with pytest.raises(ImageError, match=sentence) as error:
-        read_image(tmp_path / name)
-    assert str(tmp_path / name) in str(error.value) and "\n" not in str(error.value)
-
-
-def test_float_images_are_refused_rather_than_guessed(tmp_path):
-    Image.fromarray(numpy.full((4, 6), 0.5, numpy.float32)).save(tmp_path / "a.tif")
-    with pytest.raises(ImageError, match=r"a.tif stores 32-bit grey \(mode F\).*save it with 8 or 16 bits"):
-        read_image(tmp_path / "a.tif")
-
-
-def test_missing_file_and_folder(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"there is no image .*nothing\.png"):
-        read_image(tmp_path / "nothing.png")
-    with pytest.raises(ImageError, match="is a folder, not an image"):
-        read_image(tmp_path)
+    file = tmp_path / f"a.{ending}"
+    Image.fromarray(pixels).save(file)
+    file.write_bytes(file.read_bytes()[:900])
+    with pytest.raises(ImageError, match="is damaged or cut short|is not an image") as error:
+        read_image(file)
+    assert str(file) in str(error.value) and "\n" not in str(error.value)

@@ -12,6 +12,7 @@ import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from vitrim.data.class_names import same_but_for_case
 from vitrim.data.images import EXTENSIONS, read_image
 from vitrim.data.source import DataSource, Spec, Split, with_trainval
 from vitrim.data.splitting import some, split_70_10_20
@@ -106,6 +107,7 @@ def _class_folders(path: Path) -> Classes:
             + (f", only images ({images})" if images else "")
             + "; put the images of each class into a folder named after the class"
         )
+    _check_names([folder.name for folder in folders], path)
     found: Classes = {}
     for folder in folders:
         found[folder.name] = [file.relative_to(path).as_posix() for file in _images(folder)]
@@ -120,6 +122,16 @@ def _class_folders(path: Path) -> Classes:
     if len(found) == 1:
         raise ValueError(f"{path} has one class only, {folders[0].name}; a classifier needs at least two")
     return found
+
+
+def _check_names(names: list[str], path: Path) -> None:
+    for name in names:
+        if not name.isprintable():  # bytes that are not UTF-8, line breaks
+            raise ValueError(
+                f"the class folder {name!a} in {path} has a name that cannot be printed; rename it (UTF-8)"
+            )
+    if pairs := same_but_for_case(names):
+        raise ValueError(f"{path} has a class under two names: {some(pairs)}; merge or rename the folders")
 
 
 def _folders(path: Path) -> list[Path]:

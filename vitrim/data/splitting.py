@@ -13,7 +13,9 @@ def shuffled(names: Sequence[str], seed: int) -> list[str]:
     Sorted by a digest instead of shuffled by a generator: the order does not change with the file system, the
     library version or the platform, and adding an image leaves the others where they were.
     """
-    return sorted(names, key=lambda name: (sha256(f"{seed}/{name}".encode()).digest(), name))
+    return sorted(
+        names, key=lambda name: (sha256(f"{seed}/{name}".encode(errors="surrogateescape")).digest(), name)
+    )
 
 
 def split_70_10_20(names: Sequence[str], seed: int) -> dict[str, list[str]]:

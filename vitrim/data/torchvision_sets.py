@@ -30,9 +30,7 @@ LABELS = ("targets", "labels", "_labels", "y")
 def open_torchvision(spec: Spec) -> DataSource:
     if not spec.rest:
         raise ValueError(f"torchvision needs a name: write torchvision:NAME with one of {', '.join(SETS)}")
-    name = NAMES.get(plain(spec.rest)) or choose(
-        "torchvision data set", spec.rest, {one: one for one in SETS}
-    )
+    name = choose("torchvision data set", plain(spec.rest), NAMES)
     known = SETS[name]
     spec.allow(*known.options, "val", "seed")
     if spec.root is None:
