@@ -187,12 +187,13 @@ def write_state(path: Path, state: Mapping[str, Any]) -> None:
 
 def read_state(path: Path) -> dict[str, Any]:
     try:
-        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        content = io.BytesIO(path.read_bytes())
+        state: dict[str, Any] = torch.load(content, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise FileNotFoundError(
             f"the checkpoint {path} is missing; put it back to go on, or start a new run in another folder"
         ) from None
-    except (RuntimeError, EOFError, pickle.UnpicklingError, zipfile.BadZipFile):
+    except (RuntimeError, ValueError, EOFError, pickle.UnpicklingError, zipfile.BadZipFile):
         raise ValueError(
             f"the checkpoint {path} is damaged; delete it to go on from the one before"
         ) from None
