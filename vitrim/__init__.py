@@ -17,6 +17,7 @@ if TYPE_CHECKING:  # imported when first used: see vitrim/lazy.py
     from vitrim.methods import REDUCERS as REDUCERS
     from vitrim.methods import TUNERS as TUNERS
     from vitrim.methods import parse_method as parse_method
+    from vitrim.planner.proposals import propose as propose
     from vitrim.predict import predict as predict
     from vitrim.recipes import RECIPES as RECIPES
     from vitrim.reducers import LTMP as LTMP
@@ -30,6 +31,9 @@ if TYPE_CHECKING:  # imported when first used: see vitrim/lazy.py
     from vitrim.saving import save as save
     from vitrim.state import TokenState as TokenState
     from vitrim.swap import swap as swap
+    from vitrim.sweep.running import sweep as sweep
+    from vitrim.sweep.search import Searched as Searched
+    from vitrim.sweep.search import search as search
     from vitrim.train import train as train
     from vitrim.training import Training as Training
     from vitrim.tuners import SSF as SSF

@@ -1,3 +1,1 @@
 """Many runs at once: a grid of data, recipes and seeds, its table, and searches on the validation images."""
-
-from vitrim.sweep.running import sweep as sweep
