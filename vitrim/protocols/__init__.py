@@ -20,12 +20,20 @@ def find_protocol(name: str) -> Protocol:
 
 def values_for(protocol: Protocol, data: str) -> dict[str, object]:
     """What a protocol sets for the task of a data spec such as "vtab:cifar"; nothing for other data."""
-    from vitrim.data.vtab_tasks import NAMES
-
     kind, _, rest = data.partition(":")
-    task = rest.partition("?")[0].lower().replace("-", "_")
-    if kind == "vtab" and task in NAMES:
-        task = NAMES[task].name
-    benchmark = "vtab" if kind == "vtab" else kind
-    belongs = any(name.startswith(f"{benchmark}/") and known is protocol for name, known in PROTOCOLS.items())
-    return dict(protocol.per_task.get(task, {})) if belongs else {}
+    if not any(known is protocol for name, known in PROTOCOLS.items() if name.startswith(f"{kind}/")):
+        return {}
+    return dict(protocol.per_task.get(_task(kind, rest.partition("?")[0]), {}))
+
+
+def _task(kind: str, name: str) -> str:
+    """The one name of a task that goes by several."""
+    from vitrim.data.fgvc import NAMES as FINE_GRAINED
+    from vitrim.data.fgvc import plain
+    from vitrim.data.vtab_tasks import NAMES as VTAB_TASKS
+
+    if kind == "vtab":
+        task = VTAB_TASKS.get(name.lower().replace("-", "_"))
+        return task.name if task else name
+    known = FINE_GRAINED.get(plain(name)) if kind == "fgvc" else None
+    return known.name if known else name

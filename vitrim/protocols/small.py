@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from vitrim.protocols.protocol import Protocol
-from vitrim.protocols.vtab import AMP, AUGREG, FULL, JAX, VPT
+from vitrim.protocols.vtab import AMP, AUGREG, FULL, JAX, VPETL, VPT
 from vitrim.training import Training
 
 # learning rate, weight decay, drop path, EMA of SSF; learning rate, batch, drop path, EMA, connections of GPS
@@ -103,6 +103,17 @@ SMALL: dict[str, Protocol] = {
         per_task={
             task: {name: value for name, value in values.items() if "." not in name}
             for task, values in GPS.per_task.items()
+        },
+    ),
+    "fgvc/vpetl": replace(
+        VPETL,
+        unstated=("augment", "colour_jitter", "test_crop"),
+        per_task={
+            "cub": {"lr": 1e-3, "weight_decay": 5e-2},
+            "nabirds": {"lr": 2e-4, "weight_decay": 5e-2},
+            "flowers": {"lr": 1e-3, "weight_decay": 5e-2},
+            "dogs": {"lr": 2.5e-4, "weight_decay": 5e-2},
+            "cars": {"lr": 2e-3, "weight_decay": 5e-2},
         },
     ),
     "fewshot/noah": NOAH,
