@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vitrim.checks import did_you_mean
 from vitrim.deviations import training_part, with_values
 from vitrim.protocols import find_protocol, values_for
 from vitrim.training import Training
 
 if TYPE_CHECKING:
     from vitrim.method import Method
+    from vitrim.recipes import Recipe
     from vitrim.stage import StagedViT
 
 DEFAULT_MODEL = "vitrim_tiny_patch8_96"
@@ -184,13 +184,11 @@ def resume_plan(stored: Plan, asked: Asked) -> Plan:
     return stored
 
 
-def find_recipe(name: str) -> Any:
-    """A recipe by its name; the nearest one is offered when the name is unknown."""
-    from vitrim.recipes import RECIPES
+def find_recipe(text: str) -> Recipe:
+    """A recipe by its name, or a changed form of it such as "sparse-tuning(width=32)"."""
+    from vitrim.recipes import find_recipe as find
 
-    if name not in RECIPES:
-        raise ValueError(f"no recipe {name!r}; {did_you_mean(name, RECIPES)}")
-    return RECIPES[name]
+    return find(text)
 
 
 def method_texts(methods: Sequence[str | Method]) -> tuple[str, ...]:

@@ -34,10 +34,22 @@ def run(chosen: Namespace) -> None:
 def recipes() -> Iterator[str]:
     from vitrim.recipes import RECIPES
 
+    width = max(map(len, RECIPES))
+    yield f"{'':<{width}}  trained   GMACs  when to use it (figures: ViT-B/16, 224 pixels, no head)"
     for name, recipe in RECIPES.items():
-        yield f"{name}: {recipe.advice}"
+        trained, gmacs = recipe.expects.get("trained"), recipe.expects.get("gmacs_paper")
+        count = "by data" if trained is None else f"{trained / 1e6:.3f} M"
+        cost = "by data" if gmacs is None else f"{gmacs:.2f}"
+        yield f"{name:<{width}}  {count:>8} {cost:>6}  {recipe.advice}"
         yield f"    {', '.join(map(repr, recipe.methods)) or 'no methods: the classifier alone'}"
-        yield f"    follows {recipe.follows}"
+        yield f"    follows {recipe.follows}; trained as {recipe.protocol}"
+    yield 'changed forms: --recipe "sparse-tuning(width=32)", "sparse-tuning(EViT(keep=0.5, at=(4, 8)))"'
+
+
+def protocols() -> Iterator[str]:
+    from vitrim.protocols.describe import lines
+
+    return lines()
 
 
 def methods() -> Iterator[str]:
@@ -84,6 +96,7 @@ def settings() -> Iterator[str]:
 
 LISTS: dict[str, Callable[[], Iterator[str]]] = {
     "recipes": recipes,
+    "protocols": protocols,
     "methods": methods,
     "models": models,
     "data": data,
