@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from vitrim.plan import Asked
+from vitrim.sweep import queue
 from vitrim.sweep.grid import Job
 from vitrim.sweep.queue import places, run_here
 from vitrim.sweep.work import SAID, failure, state, take
@@ -147,7 +148,7 @@ def test_a_run_killed_before_its_record_starts_anew(tmp_path: Path) -> None:
 def test_every_run_has_its_gpu_and_its_share_of_threads(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("vitrim.sweep.queue.cpu_count", lambda: 8)
+    monkeypatch.setattr(queue, "cpu_count", lambda: 8)
     jobs = [scripted(tmp_path, str(number)) for number in range(4)]
     run(jobs, workers=4, gpus=["5", "7"])
     assert sorted(made(job)[0] for job in jobs) == ["2 5", "2 5", "2 7", "2 7"]

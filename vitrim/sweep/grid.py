@@ -8,11 +8,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from vitrim.plan import Asked, find_recipe
+from vitrim.plan import Asked, Plan, find_recipe, settle
 from vitrim.protocols import find_protocol
 from vitrim.sweep.file import Entry, SweepFile
+
+if TYPE_CHECKING:
+    from vitrim.data import DataSource
 
 
 @dataclass(frozen=True)
@@ -127,19 +130,26 @@ def refuse_shared_folders(made: Sequence[Job]) -> None:
             )
 
 
-def check(made: Sequence[Job]) -> None:
+def open_for(plan: Plan, download: bool) -> DataSource:
+    """The data of a plan; fetched here, where it may be, so that runs at the same time do not all do so."""
+    from vitrim.data.spec import FETCHED, open_data
+
+    fetched = download and plan.data.partition(":")[0] in FETCHED
+    return open_data(plan.data, root=plan.root, download=fetched)
+
+
+def check(made: Sequence[Job], download: bool = False) -> None:
     """Refuse what cannot work before anything runs: recipes, methods, settings, data, models."""
     import torch
 
-    from vitrim.data import open_data
-    from vitrim.plan import compose_asked, settle
+    from vitrim.plan import compose_asked
 
     opened: set[str] = set()
     composed: set[str] = set()
     for job in made:
         plan = settle(job.asked)
         if plan.data not in opened:
-            open_data(plan.data, root=plan.root)
+            open_for(plan, download)
             opened.add(plan.data)
         shape = repr((plan.methods, plan.model, plan.weights, plan.image_size))
         if shape not in composed:

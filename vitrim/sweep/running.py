@@ -24,6 +24,7 @@ def sweep(
     model: str | None = None,
     workers: int | None = None,
     on: str = "here",
+    download: bool = False,
     cpu: bool = False,
     quiet: bool = False,
 ) -> list[Row]:
@@ -35,6 +36,7 @@ def sweep(
         root, model: instead of what the file says.
         workers: runs at the same time; not given: one per GPU, or one.
         on: "here", or "slurm" to submit every run to a cluster; "local" and "debug" are submitit's trials.
+        download: whether data that is not there may be fetched, by kinds that can.
         cpu: stay on the CPU where there are GPUs.
         quiet: print nothing.
 
@@ -54,20 +56,22 @@ def sweep(
         raise ValueError("the sweep has no folder to write to; give out, in the file or as --out")
     folder = Path(asked.out).resolve()
     made = jobs(asked, folder, cpu)
-    rows = make_runs(made, folder, on=on, workers=workers, cpu=cpu, quiet=quiet, slurm=asked.slurm)
+    rows = make_runs(
+        made, folder, on=on, workers=workers, download=download, cpu=cpu, quiet=quiet, slurm=asked.slurm
+    )
     refuse_failures(rows, folder)
     return rows
 
 
 def make_runs(
-    made: Sequence[Job], folder: Path, *, on: str = "here", workers: int | None = None, cpu: bool = False,
-    quiet: bool = False, slurm: Mapping[str, Any] | None = None,
+    made: Sequence[Job], folder: Path, *, on: str = "here", workers: int | None = None,
+    download: bool = False, cpu: bool = False, quiet: bool = False, slurm: Mapping[str, Any] | None = None,
 ) -> list[Row]:  # fmt: skip
     """Check all jobs, make those that are not finished, and keep the table up to date."""
     if on not in ("here", "slurm", "local", "debug"):
         raise ValueError(f"on must be here or slurm, got {on!r}")
     where = places(workers, [] if cpu or on != "here" else visible_gpus())
-    check(made)
+    check(made, download)
     folder.mkdir(parents=True, exist_ok=True)
     write_whole(
         folder / "sweep.json", (json.dumps({"runs": listing(made, folder)}, indent=1) + "\n").encode()

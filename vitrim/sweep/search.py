@@ -18,7 +18,7 @@ from vitrim.methods import parse_method
 from vitrim.plan import DEFAULT_RECIPE, Asked, find_recipe, settle
 from vitrim.protocols import find_protocol
 from vitrim.saving import write_whole
-from vitrim.sweep.grid import make_job, trained_as
+from vitrim.sweep.grid import make_job, open_for, trained_as
 from vitrim.sweep.rows import Row
 from vitrim.sweep.running import make_runs, refuse_failures
 from vitrim.sweep.varied import Candidate, candidates
@@ -54,6 +54,7 @@ def search(
     seeds: Sequence[int] = (42,),
     parallel: int | None = None,
     on: str = "here",
+    download: bool = False,
     cpu: bool = False,
     quiet: bool = False,
 ) -> Searched:
@@ -70,7 +71,7 @@ def search(
         recipe, methods, training, model, pretrained, weights, image_size, root, protocol, per_task: as for
             `train`.
         parallel: runs at the same time; not given: one per GPU, or one.
-        on, cpu, quiet: as for `sweep`.
+        on, download, cpu, quiet: as for `sweep`.
 
     Raises:
         ValueError: if a setting is unknown, or the data has no val split.
@@ -79,7 +80,7 @@ def search(
         model=model, pretrained=pretrained, weights=weights, image_size=image_size, data=data, root=root,
         recipe=recipe, methods=methods, training=training, protocol=protocol, per_task=per_task,
     )  # fmt: skip
-    check_data(base)
+    check_data(base, download)
     if not seeds:
         raise ValueError("seeds must hold at least one whole number")
     found = candidates(methods_of(base), over or searched_by_protocol(base))
@@ -128,15 +129,13 @@ def ask(base: Asked, candidate: Candidate, fixed: Mapping[str, object]) -> Asked
     return replace(base, recipe=None, methods=candidate.methods or ("Linear()",), training=training)
 
 
-def check_data(asked: Asked) -> None:
+def check_data(asked: Asked, download: bool) -> None:
     """Refuse data on which nothing can be chosen."""
-    from vitrim.data import open_data
-
     for name in ("train_split", "test_split", "seed"):
         if name in asked.training_changes():
             raise ValueError(f"a search decides {name} itself; leave it out (seeds gives the seeds)")
     plan = settle(asked)
-    source = open_data(plan.data, root=plan.root)
+    source = open_for(plan, download)
     if "val" not in source.splits:
         raise ValueError(f"{plan.data} has no val split to choose on; it has {', '.join(source.splits)}")
 

@@ -7,11 +7,16 @@ import io
 import statistics
 from collections import Counter
 from collections.abc import Sequence
+from textwrap import wrap
+from typing import TYPE_CHECKING
 
 from vitrim.data.vtab_tasks import TASKS
 from vitrim.sweep.grid import task_name
 from vitrim.sweep.grouped import GROUPS, Cell, Line, Table, group_means
 from vitrim.sweep.rows import group_of
+
+if TYPE_CHECKING:
+    from rich.table import Table as RichTable
 
 NOTHING = "–"
 BY_TEST, ON_VAL = "†", "‡"
@@ -152,17 +157,14 @@ def column_width(title: str, cells: Sequence[str]) -> int:
     return max(len(text) for text in [*title.split(), *cells, ""])
 
 
-def rich_table(titles: Sequence[str], lines: Sequence[Sequence[str]], columns: Sequence[int]):  # type: ignore[no-untyped-def]
+def rich_table(titles: Sequence[str], lines: Sequence[Sequence[str]], columns: Sequence[int]) -> RichTable:
     from rich.table import Table as RichTable
 
-    shown = RichTable(box=None, pad_edge=False, header_style="bold")
+    shown = RichTable(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for index in [0, *columns]:
-        cells = [line[index] for line in lines]
-        shown.add_column(
-            titles[index],
-            justify="left" if index == 0 else "right",
-            min_width=column_width(titles[index], cells),
-        )
+        width = column_width(titles[index], [line[index] for line in lines])
+        title = "\n".join(wrap(titles[index], width))
+        shown.add_column(title, justify="right" if index else "left", no_wrap=True, vertical="bottom")
     for line in lines:
         shown.add_row(*(line[index] for index in [0, *columns]))
     return shown

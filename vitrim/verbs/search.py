@@ -81,7 +81,7 @@ def run(chosen: Namespace) -> None:
         chosen.data or DEFAULT_DATA, over, chosen.out, recipe=chosen.recipe, methods=given_methods(chosen),
         training=training_changes(chosen), model=chosen.model, pretrained=True if chosen.pretrained else None,
         weights=chosen.weights, image_size=chosen.image_size, root=chosen.root, protocol=chosen.protocol,
-        per_task=chosen.per_task, final=chosen.final,
-        seeds=chosen.seeds, parallel=chosen.parallel, on=chosen.on, cpu=chosen.cpu, quiet=chosen.quiet,
+        per_task=chosen.per_task, final=chosen.final, seeds=chosen.seeds, parallel=chosen.parallel,
+        on=chosen.on, download=chosen.download, cpu=chosen.cpu, quiet=chosen.quiet,
     )  # fmt: skip
     say(found)

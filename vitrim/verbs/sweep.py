@@ -44,6 +44,9 @@ def options(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--on", type=str, default="here", metavar="{here,slurm}", help="this machine, or a Slurm cluster"
     )
+    parser.add_argument(
+        "--download", action="store_true", help="fetch data that is not there, by kinds that can"
+    )
     parser.add_argument("--cpu", action="store_true", help="stay on the CPU where there are GPUs")
     parser.add_argument("--quiet", action="store_true", help="print nothing")
 
@@ -53,5 +56,6 @@ def run(chosen: Namespace) -> None:
 
     sweep(
         chosen.file, chosen.out, root=chosen.root, model=chosen.model, workers=chosen.workers, on=chosen.on,
+        download=chosen.download,
         cpu=chosen.cpu, quiet=chosen.quiet,
     )  # fmt: skip
