@@ -40,12 +40,21 @@ def unpack_tensors(model: nn.Module, tensors: Mapping[str, Tensor]) -> dict[str,
         row = values.get(name)
         if row is None or row.dtype != torch.uint8:
             continue
-        size = -(-layer.weight.numel() * layer.bits // 8)
+        size = _row_bytes(layer)
         if row.shape != (size + TAIL,):
             raise ValueError(f"{name} holds {row.numel()} bytes; at {layer.bits} bits it takes {size + TAIL}")
         mean, deviation = torch.from_numpy(numpy.frombuffer(row[size:].numpy().tobytes(), dtype="<f4").copy())
         values[name] = unrounded(Packed(row[:size], mean, deviation), layer.bits, tuple(layer.weight.shape))
     return values
+
+
+def packed_lengths(model: nn.Module) -> dict[str, int]:
+    """How many bytes the row of each quantised weight takes, by name; shapes are enough to say."""
+    return {name: _row_bytes(layer) + TAIL for name, layer in _quantised(model)}
+
+
+def _row_bytes(layer: QuantisedLinear) -> int:
+    return -(-layer.weight.numel() * layer.bits // 8)
 
 
 def unrounded(packed: Packed, bits: int, shape: tuple[int, ...]) -> Tensor:

@@ -1,0 +1,1 @@
+"""Which compositions stay within a budget of operations, milliseconds or megabytes."""
