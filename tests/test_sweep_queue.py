@@ -16,6 +16,7 @@ from vitrim.plan import Asked
 from vitrim.sweep import queue
 from vitrim.sweep.grid import Job
 from vitrim.sweep.queue import places, run_here
+from vitrim.sweep.running import refuse_failures
 from vitrim.sweep.work import SAID, failure, state, take
 
 FINISH = """
@@ -156,6 +157,18 @@ def test_every_run_has_its_gpu_and_its_share_of_threads(
     assert places(3, []) == [{"OMP_NUM_THREADS": "2"}] * 3
 
 
+def row(status: str) -> dict[str, str]:
+    return {"status": status}
+
+
+def test_the_exit_code_is_0_only_where_all_runs_are_finished(tmp_path: Path) -> None:
+    refuse_failures([row("finished")] * 2, tmp_path)
+    with pytest.raises(ChildProcessError, match="1 of 3 runs failed and 1 are finished"):
+        refuse_failures([row("finished"), row("failed"), row("interrupted")], tmp_path)
+    with pytest.raises(ChildProcessError, match="1 of 2 runs are not finished"):
+        refuse_failures([row("finished"), row("running")], tmp_path)
+
+
 @pytest.mark.parametrize("workers", [0, -1, 1.5, True])
 def test_workers_is_a_number_of_runs(workers: object) -> None:
     with pytest.raises(ValueError, match="workers must be a whole number of at least 1"):
@@ -170,7 +183,7 @@ def test_on_a_cluster(tmp_path: Path) -> None:
     events = Events()
     run_on_cluster(jobs, tmp_path, {"timeout_min": 5}, "debug", events)
     assert [state(job) for job in jobs] == ["finished", "failed"]
-    assert sorted(events.told) == [(name, event) for name in "ab" for event in ("ended", "started")]
+    assert sorted(events.told) == [(name, event) for name in "ab" for event in ("ended", "submitted")]
     with pytest.raises(ValueError, match="what submitit knows"):
         run_on_cluster(jobs, tmp_path, {"timeout_minn": 5}, "local", events)
     if not os.environ.get("SLURM_JOB_ID"):

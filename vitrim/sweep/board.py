@@ -31,19 +31,22 @@ class Board:
         return list(self.table.values())
 
     def tell(self, job: Job, event: str, seconds: float) -> None:
-        """Take note of what happened to a run: it was started, ended, or found to be finished."""
-        row = row_of_job(job, running=event == "started")
+        """Take note of what happened to a run: it was started, submitted, ended, or found to be finished."""
+        now = {"started": "running", "submitted": "submitted"}.get(event)
+        row = row_of_job(job, now)
         self.table[job.folder] = row
         self.write()
-        if event != "started":
+        if now is None:
             self.say(f"[{self.count('finished')}/{len(self.made)}] {job.title}: {outcome(row, seconds)}")
 
-    def stopped(self) -> str:
+    def stopped(self, on: str) -> str:
         """What to say after Ctrl-C."""
         self.table = {job.folder: row_of_job(job) for job in self.made}
         self.write()
-        left = len(self.unfinished())
-        return f"stopped with {left} of {len(self.made)} runs to do; the same command goes on with them"
+        left = f"stopped with {len(self.unfinished())} of {len(self.made)} runs to do"
+        if on == "slurm":
+            return f"{left}; those submitted go on by themselves, and the same command makes the rest"
+        return f"{left}; the same command goes on with them"
 
     def write(self) -> None:
         """Put the table in place; folders are named as seen from it."""

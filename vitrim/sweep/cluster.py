@@ -62,7 +62,7 @@ def run_on_cluster(
         submitted = {executor.submit(ClusterRun(job)): job for job in jobs}
     began = time.monotonic()
     for job in jobs:
-        tell(job, "started", 0.0)
+        tell(job, "submitted", 0.0)
     try:
         while submitted:
             for handle in [handle for handle in submitted if handle.done()]:

@@ -17,7 +17,7 @@ from vitrim.sweep.work import Work, finished, start, stop, take
 PAUSE = 0.2  # seconds between looks at the processes
 Place = Mapping[str, str]  # environment variables of a run: its GPU, its threads
 Tell = Callable[[Job, str, float], None]
-"""told of a run, what happened (found finished, started, ended) and after how many seconds"""
+"""told of a run, what happened (found finished, started, submitted, ended) and after how many seconds"""
 
 
 def places(workers: int | None, gpus: Sequence[str]) -> list[Place]:

@@ -24,11 +24,11 @@ COLUMNS = (
 )  # fmt: skip
 
 
-def row_of_job(job: Job, running: bool = False) -> Row:
-    """A run of a sweep, wherever it stands."""
+def row_of_job(job: Job, status: str | None = None) -> Row:
+    """A run of a sweep, wherever it stands; `status` is what its files do not know, such as running."""
     record = record_of(job)
     row = row_of_record(record, job.folder) if record else dict.fromkeys(COLUMNS)
-    status = "running" if running else state(job)
+    status = status or state(job)
     return row | {
         "recipe": job.name,
         "task": job.data,

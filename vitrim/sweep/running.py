@@ -85,16 +85,20 @@ def make_runs(
 
             run_on_cluster(board.unfinished(), folder, slurm or {}, on, board.tell)
     except KeyboardInterrupt:
-        raise KeyboardInterrupt(board.stopped()) from None
+        raise KeyboardInterrupt(board.stopped(on)) from None
     return board.rows()
 
 
 def refuse_failures(rows: Sequence[Row], folder: Path) -> None:
-    """Say so where runs failed: an exit code of 0 means that all are finished."""
+    """Say so where runs failed or are left: an exit code of 0 means that all are finished."""
     failed = sum(row["status"] == "failed" for row in rows)
+    left = sum(row["status"] not in ("failed", "finished") for row in rows)
     if failed:
-        others = "the others are finished" if failed < len(rows) else "none is finished"
         raise ChildProcessError(
-            f"{failed} of {len(rows)} runs failed and {others}; {folder}/table.csv says why, and the same "
-            "command tries again those that failed"
+            f"{failed} of {len(rows)} runs failed and {len(rows) - failed - left} are finished; "
+            f"{folder}/table.csv says why, and the same command tries again those that failed"
+        )
+    if left:
+        raise ChildProcessError(
+            f"{left} of {len(rows)} runs are not finished; the same command goes on with them"
         )

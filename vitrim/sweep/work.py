@@ -61,8 +61,10 @@ def start(job: Job, lock: IO[str], environment: Mapping[str, str]) -> Work:
 
 def take(job: Job) -> IO[str] | None:
     """The lock of a run, or None where it is taken."""
-    import fcntl
-
+    try:
+        import fcntl
+    except ImportError:
+        raise ImportError("sweeps need the file locks of Linux and macOS; on Windows use WSL") from None
     for path in (job.log, job.lock):
         path.parent.mkdir(parents=True, exist_ok=True)
     lock = job.lock.open("a", encoding="utf-8")
