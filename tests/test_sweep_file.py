@@ -98,6 +98,13 @@ def test_the_grid_of_a_file(tmp_path: Path) -> None:
     assert "--epochs=3" not in made[0].command(resume=True)
 
 
+def test_long_names_make_short_folders_that_differ(tmp_path: Path) -> None:
+    names = ["x" * 300 + end for end in "ab"]
+    made = jobs(make_sweep({**GOOD, "recipes": [{"name": name, "methods": []} for name in names]}), tmp_path)
+    assert made[0].folder != made[1].folder
+    assert all(len(part) < 120 for job in made for part in (*job.folder.parts, *job.log.parts))
+
+
 def test_own_methods_train_as_the_recipe_they_name(tmp_path: Path) -> None:
     entry = {"name": "half", "recipe": "tr-pts", "methods": ["FisherDelta(layer='block', most=4)"]}
     asked = {**GOOD, "recipes": ["tr-pts", entry], "training": {"epochs": 3, "warmup_epochs": 1}}

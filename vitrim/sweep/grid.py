@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from hashlib import sha256
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,8 @@ from vitrim.sweep.file import Entry, SweepFile
 
 if TYPE_CHECKING:
     from vitrim.data import DataSource
+
+LONGEST = 60  # letters of a name in the names of files
 
 
 @dataclass(frozen=True)
@@ -114,10 +117,11 @@ def task_name(data: str) -> str:
 
 
 def slug(text: str) -> str:
-    """Letters and digits of a text, for a file name."""
-    return (
+    """Letters and digits of a text, for a file name; long ones are cut and told apart by a digest."""
+    name = (
         "".join(letter if letter.isalnum() or letter in "._" else "-" for letter in text).strip("-.") or "run"
     )
+    return name if len(name) <= LONGEST else f"{name[:LONGEST]}-{sha256(text.encode()).hexdigest()[:8]}"
 
 
 def refuse_shared_folders(made: Sequence[Job]) -> None:
