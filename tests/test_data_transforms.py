@@ -112,3 +112,11 @@ def test_a_transformed_split_gives_tensors_and_reads_large_jpegs_fast(tmp_path):
     assert (fast - slow).abs().mean() < 0.02  # of values from -1 to 1
     same, _ = split.with_transform(eval_transform(PLAIN).steps)[0]
     assert torch.equal(same, slow)  # any callable will do
+
+
+@pytest.mark.parametrize("side, decoded", [(1900, 950), (1800, 1800), (200, 200)])
+def test_random_crops_of_large_files_keep_the_pixels_the_model_sees(tmp_path, side, decoded):
+    """The narrow side of the smallest crop is 0.245 of the image's: 914 pixels give 224."""
+    Image.new("RGB", (side, side)).save(tmp_path / "a.jpg")
+    transform = train_transform(Preprocess((224, 224), PLAIN.mean, PLAIN.std), "crop")
+    assert read_image(tmp_path / "a.jpg", transform.at_least).size == (decoded, decoded)

@@ -24,6 +24,7 @@ from vitrim.preprocess import Preprocess
 Step = Callable[[Any], Any]
 
 INTERPOLATIONS = {mode.value: mode for mode in InterpolationMode}
+SMALLEST_CROP = math.sqrt(0.08 * 3 / 4)  # shorter side of RandomResizedCrop's smallest, as a share
 RAND_AUGMENT = "rand-m9-mstd0.5-inc1"  # two operations of magnitude 9 +- 0.5, as DeiT
 SHIFTED = 0.875  # the window that "shift" cuts out where the model looks at whole images, 224 of 256
 
@@ -71,7 +72,9 @@ def train_transform(
     steps = [*steps, *_to_tensor(preprocess)]
     if erasing:
         steps = [*steps, RandomErasing(erasing, mode="pixel", device="cpu")]
-    at_least = _longest(preprocess) if augment in ("none", "flip", "shift") else None  # crops zoom in
+    at_least = _longest(preprocess)
+    if augment in ("crop", "rand"):  # the smallest crop shall still have as many pixels as the model sees
+        at_least = math.ceil(at_least / SMALLEST_CROP / 2)  # read_image keeps twice what is asked for
     return ImageTransform(transforms.Compose(steps), at_least)
 
 
