@@ -56,9 +56,10 @@ def _draw_proposals(axes: Axes, proposals: Proposals) -> None:
 
 
 def _draw_printed(axes: Axes, share: float | None) -> None:
-    rows = sorted(printed_rows(), key=lambda row: row.gain)
+    shares = {row: share for row in printed_rows() if (share := share_in_papers(row)) is not None}
+    rows = sorted(shares, key=lambda row: row.gain)
     for place, row in enumerate(rows):
-        cost = share_in_papers(row)
+        cost = shares[row]
         reducer = type(row.methods[1]).__name__ if len(row.methods) > 1 else "no reduction"
         axes.plot([cost], [place], "o", color=COLOUR_OF.get(reducer, "#444444"), markersize=6)
         axes.text(cost - 0.015, place, f"{row.gain:+.1f}", fontsize=7, ha="right", va="center")

@@ -48,8 +48,12 @@ def printed_rows() -> tuple[Printed, ...]:
     return tuple(rows.values())
 
 
-def share_in_papers(row: Printed) -> float:
-    """Of the plain operations of ViT-B/16: what the recipe says of itself, or counted."""
+def share_in_papers(row: Printed) -> float | None:
+    """Of the plain operations of ViT-B/16: what the recipe says of itself, or counted; None where the images
+    decide.
+    """
+    if any(getattr(method, "at", None) == "sparse" for method in row.methods):
+        return None
     known = find_recipe(row.recipe).expects.get("gmacs_paper")
     if known is None:
         return Counted(PAPERS_MODEL, classes=10, image_size=None).share(row.methods)

@@ -132,7 +132,7 @@ def _table(proposals: Proposals, top: int) -> Table:
     table = Table(box=None, pad_edge=False)
     for name in ("GMACs", "share", *(["ms"] if timed else []), "trained", "MB", "gain"):
         table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("tuner")
+    table.add_column("tuner", overflow="fold")
     table.add_column("reducer", overflow="fold")
     for proposal in proposals.found[:top]:
         table.add_row(*_row(proposal, timed))
