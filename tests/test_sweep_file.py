@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from vitrim.plan import settle
+from vitrim.sweep.checking import check
 from vitrim.sweep.file import make_sweep, read_sweep
-from vitrim.sweep.grid import check, jobs
+from vitrim.sweep.grid import jobs
 from vitrim.sweep.running import sweep
 
 GOOD: dict[str, Any] = {"data": ["digits"], "recipes": ["linear"], "seeds": [0]}

@@ -1,0 +1,72 @@
+"""What cannot work is refused before a sweep starts: recipes, methods, settings, data, models."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vitrim.plan import Asked, Plan, settle
+from vitrim.sweep.grid import Job
+
+if TYPE_CHECKING:
+    from vitrim.data import DataSource
+
+
+def open_for(plan: Plan, download: bool) -> DataSource:
+    """The data of a plan; fetched here, where it may be, so that runs at the same time do not all do so."""
+    from vitrim.data.spec import FETCHED, open_data
+
+    fetched = download and plan.data.partition(":")[0] in FETCHED
+    return open_data(plan.data, root=plan.root, download=fetched)
+
+
+def check(made: Sequence[Job], download: bool = False) -> None:
+    """Refuse what cannot work before anything runs: recipes, methods, settings, data, models."""
+    import torch
+
+    from vitrim.plan import compose_asked
+
+    opened: set[str] = set()
+    composed: set[str] = set()
+    for job in made:
+        plan = settle(job.asked)
+        if plan.data not in opened:
+            open_for(plan, download)
+            opened.add(plan.data)
+        shape = repr((plan.methods, plan.model, plan.weights, plan.image_size))
+        if shape not in composed:
+            with torch.device("meta"):
+                compose_asked(without_weights(job.asked), num_classes=2)
+            composed.add(shape)
+        check_same(job)
+
+
+def without_weights(asked: Asked) -> Asked:
+    """The same model by name alone: its weights are looked for, but not read."""
+    from vitrim.backbones import CHECKPOINT_ENDINGS, name_in_file
+
+    model = asked.model
+    file = asked.weights or (model if str(model).endswith(CHECKPOINT_ENDINGS) else None)
+    if file is not None and not Path(file).is_file():
+        raise FileNotFoundError(f"no weights file {str(file)!r}; give the path of the model's checkpoint")
+    if asked.weights is None and file is not None:
+        model = name_in_file(str(file))
+    return replace(asked, model=model, weights=None, pretrained=None)
+
+
+def check_same(job: Job) -> None:
+    """Refuse a folder in which another run lies than the one asked for."""
+    from vitrim.plan import resume_plan
+    from vitrim.run_folder import stored_plan
+
+    if (job.folder / "run.json").is_file():
+        try:
+            resume_plan(stored_plan(job.folder), job.asked)
+        except ValueError as error:
+            said = str(error).partition(", so it cannot")[0]
+            raise ValueError(
+                f"{job.folder} holds another run than the one asked for: {said}; choose another out, or "
+                "remove that folder to make the run anew"
+            ) from None
