@@ -19,6 +19,7 @@ if TYPE_CHECKING:  # imported when first used: see vitrim/lazy.py
     from vitrim.methods import parse_method as parse_method
     from vitrim.planner.proposals import propose as propose
     from vitrim.predict import predict as predict
+    from vitrim.protocols import PROTOCOLS as PROTOCOLS
     from vitrim.recipes import RECIPES as RECIPES
     from vitrim.reducers import LTMP as LTMP
     from vitrim.reducers import Bipartite as Bipartite
