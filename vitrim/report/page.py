@@ -14,7 +14,7 @@ from vitrim.deviations import in_words as deviations_in_words
 from vitrim.opening import open_model
 from vitrim.report.figures import curves, kept_patches
 from vitrim.report.selection_figures import section
-from vitrim.report.summary import HEADINGS, in_words, name_of, rows
+from vitrim.report.summary import HEADINGS, in_words, name_of, names_of, rows
 from vitrim.run_folder import RunFolder
 from vitrim.saving import write_whole
 
@@ -49,7 +49,9 @@ def write_report(runs: Sequence[str | Path], out: str | Path | None = None) -> P
     models = [open_model(folder.path) for folder in folders]
     kept = kept_patches(models[0], source)
     chosen = section(dict(zip(_titles(records, folders), models, strict=True)), source)
-    histories = {name_of(record): folder.history() for record, folder in zip(records, folders, strict=True)}
+    names = names_of(records)
+    labels = names if len(set(names)) == len(names) else _titles(records, folders)
+    histories = {label: folder.history() for label, folder in zip(labels, folders, strict=True)}
     write_whole(file, page(records, curves(histories), kept, chosen).encode())
     return file
 

@@ -33,11 +33,20 @@ def name_of(record: Mapping[str, Any]) -> str:
     return "linear probing" if name == "linear" else str(name)
 
 
+def names_of(records: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What to call each run beside the others; with its data where they are not all on the same."""
+    names = [name_of(record) for record in records]
+    specs = [record["data"]["spec"] for record in records]
+    if len(set(specs)) == 1:
+        return names
+    return [f"{name} on {spec}" for name, spec in zip(names, specs, strict=True)]
+
+
 def rows(records: Sequence[Mapping[str, Any]]) -> list[Row]:
     """A line for each run, and one for the plain backbone trained in full, whose costs need no training to
     know.
     """
-    lines = [_row(record) for record in records]
+    lines = [_row(name, record) for name, record in zip(names_of(records), records, strict=True)]
     plain = records[0]["costs"]["plain"]
     full = Row(
         "full fine-tuning",
@@ -50,12 +59,12 @@ def rows(records: Sequence[Mapping[str, Any]]) -> list[Row]:
     return [*lines, full]
 
 
-def _row(record: Mapping[str, Any]) -> Row:
+def _row(name: str, record: Mapping[str, Any]) -> Row:
     found, plain = record["costs"], record["costs"]["plain"]
     share = 100 * found["trained_parameters"] / plain["total_parameters"]
     speed = speed_of(record)
     return Row(
-        name_of(record),
+        name,
         f"{100 * record['results']['top1']:.2f} %{marked(record)}",
         f"{found['trained_parameters']:,} ({share:.2g} %)",
         on_disk(record["model_bytes"]),
@@ -68,13 +77,14 @@ def in_words(records: Sequence[Mapping[str, Any]]) -> list[str]:
     """What was gained by the first run, in sentences; the second one, if any, is what it is compared with."""
     ours, results = records[0], records[0]["results"]
     found, plain = ours["costs"], ours["costs"]["plain"]
-    name = name_of(ours)
+    name, *other_names = names_of(records)
     said = (
         f"{name} gets {100 * results['top1']:.1f} % of {results['images']:,} {results['split']} images right"
         f"{marked(ours)}"
     )
     others = [
-        f"{name_of(record)} {100 * record['results']['top1']:.1f} %{marked(record)}" for record in records[1:]
+        f"{other} {100 * record['results']['top1']:.1f} %{marked(record)}"
+        for other, record in zip(other_names, records[1:], strict=True)
     ]
     sentences = [said + (f"; {', '.join(others)} with the same frozen backbone." if others else ".")]
     whole = FLOAT32 * plain["total_parameters"]
