@@ -20,6 +20,10 @@ def gps(connections: int) -> str:
 # What one more prompt, or one more connection of every neuron, trains
 SHALLOW = {"prompts": "VPT(prompts=1, deep=False)"}
 DEEP = {"deep prompts": "VPT(prompts=1)"}
+BOUNDS = {
+    "the recipe's bounds, one connection": "FisherDelta(top=None, connections=1, score='gradient')",
+    "and four": "FisherDelta(top=None, connections=4, score='gradient')",
+}
 CHOSEN = {
     "connections of every neuron where weights alone train, and one less where its bias does too": (
         "FisherDelta(top=None, connections=1, score='gradient')"
@@ -31,7 +35,8 @@ def row(name: str, printed: str, methods: str | tuple[tuple[str, int], ...] | No
         why: str = "", units: Mapping[str, str] = MappingProxyType({})) -> Row:  # fmt: skip
     reading = None if methods is None else Reading(methods, head=head)
     counts = tuple((words, Reading(text, head=head)) for words, text in units.items())
-    return Row(name, (printed,), reading, why, units=counts)
+    bounds = {"Params(%)": tuple((words, Reading(text, head=head)) for words, text in BOUNDS.items())}
+    return Row(name, (printed,), reading, why, units=counts, also=bounds if units is CHOSEN else {})
 
 
 def rows(head: str, *given: tuple) -> tuple[Row, ...]:

@@ -1,0 +1,91 @@
+"""`vitrim reproduce`: its files, runs beside the papers, measured columns, and refusals."""
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+
+from vitrim.cli import main
+from vitrim.data.vtab_tasks import TASKS
+from vitrim.ledger.measuring import measure_table
+from vitrim.ledger.runs import accuracies, as_markdown
+
+
+def finished(folder: Path, task: str, top1: float, recipe: str = "lora", status: str = "finished") -> None:
+    folder.mkdir(parents=True)
+    settings = {"recipe": recipe, "model": "vit_base_patch16_224", "data": f"vtab:{task}"}
+    record = {"status": status, "settings": settings, "results": {"top1": top1}}
+    (folder / "run.json").write_text(json.dumps(record), encoding="utf-8")
+
+
+def test_it_prints_and_writes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    files = {name: tmp_path / "new" / f"ledger.{name}" for name in ("json", "csv", "markdown")}
+    options = [text for name, file in files.items() for text in (f"--{name}", str(file))]
+    assert main(["reproduce", "fpet", "--table", "a2", *options]) == 0
+    printed = capsys.readouterr().out
+    assert "17.6110" in printed
+    assert "agrees" in printed
+    (first, second, third) = json.loads(files["json"].read_text())["cells"]
+    assert (first["row"], first["column"], first["printed"]) == ("AdaptFormer d=8", "FLOPs(G)", "17.61")
+    assert first["computed"] == 17.611021056
+    lines = list(csv.DictReader(files["csv"].open()))
+    assert [line["verdict"] for line in lines] == ["agrees"] * 3
+    assert files["markdown"].read_text().startswith("### FPET, Table A2")
+    assert {second["row"], third["row"]} == {"AdaptFormer d=1", "FPET-AdaptFormer"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["fpett"], "no paper 'fpett'; did you mean fpet"),
+        (["fpet", "--table", "A9"], "fpet has no table 'A9'; known are 1, 2, 3, 5, A1, A2, A3, A4"),
+        (["fpet", "--table", "A2", "--json", "{tmp}"], "is a folder; give the name of a file"),
+        (["fpet", "--table", "A2", "--csv", "{tmp}/file/x.csv"], "cannot make the folder of"),
+        (["fpet", "--table", "A2", "--runs", "{tmp}/none"], "no folder"),
+        (["fpet", "--table", "A2", "--runs", "{tmp}"], "holds no finished run of a recipe on VTAB-1K"),
+        (["all", "--measure"], "--measure takes the rows of one table"),
+        (["fpet", "--table", "3", "--measure"], "Table 3 has no row on ViT-B"),
+        (["fpet", "--table", "A2", "--measure", "--batch_size", "0"], "batch_size must be at least 1"),
+    ],
+)
+def test_impossible_wishes_are_refused(
+    arguments: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("not a folder")
+    assert main(["reproduce", *(text.format(tmp=tmp_path) for text in arguments)]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_runs_stand_beside_the_papers(tmp_path: Path) -> None:
+    finished(tmp_path / "a" / "1", "cifar", 0.70)
+    finished(tmp_path / "a" / "2", "cifar100", 0.72)  # another name of the same task
+    finished(tmp_path / "b", "dtd", 0.5, status="running")
+    (tmp_path / "damaged").mkdir()
+    (tmp_path / "damaged" / "run.json").write_text("{")
+    found = accuracies(tmp_path)
+    assert list(found) == [("lora", "vit_base_patch16_224")]
+    text = as_markdown(found)
+    assert "| lora | vit_base_patch16_224 | cifar | 2 | 71.00 | 67.1 (Sparse-Tuning LoRA) |" in text
+    assert "1 of 19 tasks" in text
+
+
+def test_both_means_once_all_tasks_are_run(tmp_path: Path) -> None:
+    for task in TASKS.values():
+        finished(tmp_path / task.name, task.name, 0.8 if task.group == "natural" else 0.5)
+    text = as_markdown(accuracies(tmp_path))
+    assert "mean of 19 tasks / of 3 groups |  | 61.05 / 60.00 | 72.25 (Sparse-Tuning LoRA" in text
+
+
+def test_measured_columns() -> None:
+    text = measure_table("fpet", "A2", "vit_tiny_patch16_224", batch=1, rounds=3, device="cpu")
+    lines = {line.split(" | ")[0].strip("| "): line for line in text.splitlines() if line.startswith("| ")}
+    assert {"plain backbone", "AdaptFormer d=8", "AdaptFormer d=1", "FPET-AdaptFormer"} <= set(lines)
+    assert lines["plain backbone"].split(" | ")[1] == "1.00"
+    memory = {
+        name: float(line.split(" | ")[5])
+        for name, line in lines.items()
+        if "backbone" in name or "Ad" in name
+    }
+    assert memory["plain backbone"] == 1.0
+    assert memory["FPET-AdaptFormer"] < memory["AdaptFormer d=8"] < 0.6
