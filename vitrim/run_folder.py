@@ -7,19 +7,15 @@ the same epoch, so a resumed run cuts the history back to its checkpoint and goe
 
 from __future__ import annotations
 
-import io
 import json
 import os
-import pickle
 import re
-import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
-
+from vitrim.checkpoint_files import read_state, write_state
 from vitrim.plan import Plan
 from vitrim.saving import write_whole
 
@@ -177,27 +173,6 @@ def free_folder(wanted: Path) -> Path:
     while path.exists():
         path, number = wanted.with_name(f"{wanted.name}-{number}"), number + 1
     return path
-
-
-def write_state(path: Path, state: Mapping[str, Any]) -> None:
-    buffer = io.BytesIO()  # into memory first: torch reports a full disk as an internal error
-    torch.save(dict(state), buffer)
-    write_whole(path, buffer.getvalue())
-
-
-def read_state(path: Path) -> dict[str, Any]:
-    try:
-        content = io.BytesIO(path.read_bytes())
-        state: dict[str, Any] = torch.load(content, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise FileNotFoundError(
-            f"the checkpoint {path} is missing; put it back to go on, or start a new run in another folder"
-        ) from None
-    except (RuntimeError, ValueError, EOFError, pickle.UnpicklingError, zipfile.BadZipFile):
-        raise ValueError(
-            f"the checkpoint {path} is damaged; delete it to go on from the one before"
-        ) from None
-    return state
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from torch import nn
 
 from vitrim.averaging import RunningMean
-from vitrim.batches import Batches, mixed_seed
+from vitrim.batches import mixed_seed
 from vitrim.checkpoint import Trained, fill, keep_epoch, restore
 from vitrim.data import DataSource, open_data
 from vitrim.devices import repeatable, start_accelerator
@@ -35,6 +35,7 @@ from vitrim.stage import StagedViT
 from vitrim.task import Task, prepare_task
 from vitrim.tracking import check_trackers, start_tracking, track
 from vitrim.training import Training
+from vitrim.watching import measured, watched_batches
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -167,22 +168,6 @@ def fit(
             progress.epoch_done(row)
             track(accelerator, row)
     return finish(task, folder, record, picked, trained)
-
-
-def watched_batches(task: Task, accelerator: Accelerator) -> dict[str, Batches]:
-    """What is measured after every epoch: the validation images, and the test images only if asked for."""
-    watched = {} if task.validation is None else {"val": accelerator.prepare(task.validation)}
-    return watched | ({"test": accelerator.prepare(task.test)} if task.select == "best-on-test" else {})
-
-
-def measured(trained: Trained, watched: Mapping[str, Batches]) -> dict[str, float]:
-    """The figures of the weights as they would be saved now."""
-    row: dict[str, float] = {}
-    with trained.mean.in_place():
-        for split, batches in watched.items():
-            found = measure(trained.model, batches, trained.accelerator).to_json()
-            row |= {f"{split}_{name}": value for name, value in found.items() if name != "images"}
-    return row
 
 
 def choose_by_data(

@@ -1,0 +1,30 @@
+"""What is measured after every epoch of training."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from vitrim.batches import Batches
+from vitrim.checkpoint import Trained
+from vitrim.evaluate import measure
+from vitrim.task import Task
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+
+def watched_batches(task: Task, accelerator: Accelerator) -> dict[str, Batches]:
+    """What is measured after every epoch: the validation images, and the test images only if asked for."""
+    watched = {} if task.validation is None else {"val": accelerator.prepare(task.validation)}
+    return watched | ({"test": accelerator.prepare(task.test)} if task.select == "best-on-test" else {})
+
+
+def measured(trained: Trained, watched: Mapping[str, Batches]) -> dict[str, float]:
+    """The figures of the weights as they would be saved now."""
+    row: dict[str, float] = {}
+    with trained.mean.in_place():
+        for split, batches in watched.items():
+            found = measure(trained.model, batches, trained.accelerator).to_json()
+            row |= {f"{split}_{name}": value for name, value in found.items() if name != "images"}
+    return row
