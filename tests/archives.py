@@ -77,6 +77,7 @@ def official_lists(folder: Path, names: Sequence[str], ids: Sequence[int]) -> No
             lines["images"].append(f"{key} {name}/{index}.jpg")
             lines["image_class_labels"].append(f"{key} {number}")
             lines["train_test_split"].append(f"{key} {int(index < 3)}")
+    lines["classes"] = [f"{number} the {name}" for name, number in zip(names, ids, strict=True)]
     for name, text in lines.items():
         write(folder / f"{name}.txt", "\n".join(text) + "\n")
 

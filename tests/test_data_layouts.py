@@ -82,13 +82,13 @@ LAYOUTS: dict[str, tuple[Callable[[Path], object], str, tuple[str, ...], dict[st
     "fgvc cub as released": (
         lambda root: archives.official_lists(root / "CUB_200_2011", ("001.Albatross", "002.Auklet"), (1, 2)),
         "fgvc:cub",
-        ("001.Albatross", "002.Auklet"),
+        ("the 001.Albatross", "the 002.Auklet"),
         {"train": 6, "test": 2},
     ),
     "fgvc nabirds as released, val held out": (
         lambda root: archives.official_lists(root / "nabirds", ("0817", "0295"), (817, 295)),
         "fgvc:nabirds?val=0.3&seed=4",
-        ("0817", "0295"),
+        ("the 0817", "the 0295"),
         {"train": 4, "val": 2, "trainval": 6, "test": 2},
     ),
     "fgvc dogs as released": (
@@ -317,6 +317,68 @@ def test_hugging_face_folders(tmp_path, form, monkeypatch):
             ("bee", "ant"),
             {"train": 2, "val": 2, "trainval": 4, "test": 4},
         )
+
+
+def test_hugging_face_words_as_labels_and_a_test_without(tmp_path):
+    datasets = pytest.importorskip("datasets", reason="the library `datasets` is not installed")
+    files = [str(archives.picture(tmp_path / f"{n}.png", n % 2)) for n in range(10)]
+    train = datasets.Dataset.from_dict({"image": files, "label": ["wasp", "ant"] * 5})
+    datasets.DatasetDict({"train": train.cast_column("image", datasets.Image())}).save_to_disk(
+        tmp_path / "words"
+    )
+    check("hf:words", tmp_path, ("wasp", "ant"), {"train": 6, "val": 2, "trainval": 8, "test": 2})
+    features = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=["x", "y"])})
+    parts = {
+        name: datasets.Dataset.from_dict({"image": files, "label": labels}, features=features)
+        for name, labels in (("train", [0, 1] * 5), ("test", [-1] * 10))
+    }
+    datasets.DatasetDict(parts).save_to_disk(tmp_path / "hidden")
+    data = open_data("hf:hidden?val=0.2", root=tmp_path)
+    assert list(data.splits) == ["train", "val", "trainval"]
+    assert data.notes == ("test comes without labels and is left out",)
+
+
+@pytest.mark.parametrize(
+    "spec, sentence",
+    [
+        ("hf:mine?image=picture", "has no column 'picture'; it has: image, label, size"),
+        ("hf:mine?label=size", "the column 'size' holds float64, not one class per image"),
+        ("hf:mine?test=final", "has no split 'final'; it has: train"),
+        ("hf:mine?colour=red", "hf has no option 'colour'; it takes config, revision"),
+        ("hf:raw", "`datasets` cannot open the folder"),
+        ("hf:a/b/c", "there is no folder .*/a/b/c, and a name on the Hub is OWNER/NAME"),
+    ],
+)
+def test_hugging_face_refusals(tmp_path, spec, sentence):
+    datasets = pytest.importorskip("datasets", reason="the library `datasets` is not installed")
+    file = str(archives.picture(tmp_path / "0.png", 0))
+    columns = {"image": [file] * 4, "label": ["a", "b"] * 2, "size": [0.5] * 4}
+    part = datasets.Dataset.from_dict(columns).cast_column("image", datasets.Image())
+    datasets.DatasetDict({"train": part}).save_to_disk(tmp_path / "mine")
+    (tmp_path / "raw").mkdir()
+    with pytest.raises((ValueError, FileNotFoundError), match=sentence) as error:
+        open_data(spec, root=tmp_path)
+    assert "\n" not in str(error.value)
+
+
+def test_torchvision_downloads_when_asked(tmp_path, monkeypatch):
+    """The download itself is torchvision's; what counts is that it is asked for, and then alone."""
+    from torchvision import datasets
+
+    real, asked = datasets.DTD, []
+
+    def stand_in(root, download=False, **arguments):
+        asked.append(download)
+        if download and not (Path(root) / "dtd").exists():
+            archives.dtd(Path(root))
+        return real(root, **arguments)
+
+    monkeypatch.setattr(datasets, "DTD", stand_in)
+    with pytest.raises(FileNotFoundError, match="--download fetches it"):
+        open_data("torchvision:DTD", root=tmp_path)
+    assert asked == [False]
+    assert len(open_data("torchvision:DTD", root=tmp_path, download=True).split("test")) == 2
+    assert asked.count(True) == 3
 
 
 def test_hugging_face_without_the_library(tmp_path, monkeypatch):

@@ -36,6 +36,8 @@ def open_fgvc(spec: Spec) -> DataSource:
         raise FileNotFoundError(_where_it_was_looked_for(known, root))
     if not (folder / "train.json").is_file() and not _part_file(spec, folder):
         return read_official(spec, known, folder)
+    if "val" in spec.options:
+        raise ValueError(f"{folder} holds val.json, validation images of its own; leave val out")
     spec.allow("part")
     return _from_json(spec, known, folder)
 

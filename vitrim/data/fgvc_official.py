@@ -30,7 +30,7 @@ def read_official(spec: Spec, known: FineGrained, folder: Path) -> DataSource:
     for split, part in rows.items():
         labels = [number[str(row.label)] for row in part]
         splits[split] = Split(read_image, [str(folder / row.path) for row in part], labels)
-    names = folder_names(
+    names = _names(folder, number) or folder_names(
         [row.path for part in rows.values() for row in part],
         [label for split in splits.values() for label in split.labels],
         len(number),
@@ -38,6 +38,15 @@ def read_official(spec: Spec, known: FineGrained, folder: Path) -> DataSource:
     held = hold_out(asked, splits, [row.path for row in rows["train"]])
     seeded = asked.with_options(seed=asked.integer("seed", spec.seed)) if "val" in asked.options else asked
     return finished(seeded, known, names or tuple(number), held, notes)
+
+
+def _names(folder: Path, number: dict[str, int]) -> tuple[str, ...] | None:
+    """Names from the release's classes.txt, lines "id name", where it has all of them."""
+    if not (folder / "classes.txt").is_file():
+        return None
+    found = read_numbered(folder / "classes.txt")
+    names = tuple(found.get(mark, "") for mark in number)
+    return names if all(names) and len(set(names)) == len(names) else None
 
 
 def _text_files(folder: Path) -> dict[str, Rows]:

@@ -44,7 +44,8 @@ def draw_sheet(data: DataSource, file: Path) -> Path:
         title = f"{_short(data.classes[label])}\n{len(groups[label]):,} images"
         row[0].text(-0.08, 0.5, title, transform=row[0].transAxes, ha="right", va="center", fontsize=8)
     shown = "" if len(labels) == len(data.classes) else f", {len(labels)} of {len(data.classes)} classes"
-    figure.suptitle(f"{data.spec}: {name}, {len(split):,} images{shown}", fontsize=10, y=0.995, va="top")
+    called = data.spec if len(data.spec) <= 70 else "..." + data.spec[-67:]
+    figure.suptitle(f"{called}: {name}, {len(split):,} images{shown}", fontsize=10, y=0.995, va="top")
     picture = io.BytesIO()
     figure.savefig(picture, format="png")
     with writing(file):

@@ -23,7 +23,7 @@ vitrim data digits
 vitrim data folder:flowers --check --sheet flowers.png
 vitrim data vtab:eurosat --root ~/data
 vitrim data torchvision:CIFAR100 --root ~/data --download
-vitrim data "fewshot:flowers?shots=4&seed=1" --write_lists flowers
+vitrim data "fewshot:folder:flowers?shots=4&seed=1" --write_lists flowers
 """
 
 
