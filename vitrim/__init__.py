@@ -13,6 +13,7 @@ if TYPE_CHECKING:  # imported when first used: see vitrim/lazy.py
     from vitrim.data import open_data as open_data
     from vitrim.evaluate import evaluate as evaluate
     from vitrim.fitting import fit as fit
+    from vitrim.ledger.verdicts import reproduce as reproduce
     from vitrim.methods import METHODS as METHODS
     from vitrim.methods import REDUCERS as REDUCERS
     from vitrim.methods import TUNERS as TUNERS
