@@ -99,7 +99,11 @@ ANCHORS = [
     ("video", Reading("Adapter(width=64)"), 144.390043392),
     ("video", Reading("VPT(prompts=8)"), 148.446852864),
     ("video", Reading("DenseAdapter(width=32); EViT(keep=0.7)"), 94.705837824),
+    ("video", Reading("Bipartite(at=(6,)); Adapter(width=8, bias=False)"), 108.58),
     ("gmacs", Reading("LoRA(rank=8); EViT(keep=0.5)", folded=True), 8.828251392),
+    ("gmacs", Reading("DyT(width=64, rate=0.5, experts=4)"), 12.2674),
+    ("gmacs", Reading("Pool(at=(6,)); Adapter(width=8)"), 13.4459),
+    ("gmacs", Reading("Bipartite(at=(0,)); Adapter(width=8)"), 9.0139),
     ("gmacs", Reading("DyT(width=8, rate=0.5)"), 12.057441),
     ("gmacs", Reading("DyT(width=8, rate=0.5); ToMe(r=8)"), 9.0631),
     ("gmacs", Reading("LoRA(rank=8)", VIT_L), 61.758039),
@@ -116,7 +120,7 @@ ANCHORS = [
 ]
 
 
-@pytest.mark.parametrize(("quantity", "reading", "value"), ANCHORS, ids=str)
+@pytest.mark.parametrize(("quantity", "reading", "value"), ANCHORS)
 def test_anchors(quantity: str, reading: Reading, value: float) -> None:
     digits = len(str(value).split(".")[1])
     assert reading.compute(quantity) == pytest.approx(value, abs=0.51 * 10**-digits)

@@ -12,10 +12,11 @@ from vitrim.ledger.measuring import measure_table
 from vitrim.ledger.runs import accuracies, as_markdown
 
 
-def finished(folder: Path, task: str, top1: float, recipe: str = "lora", status: str = "finished") -> None:
+def finished(folder: Path, task: str, top1: float, status: str = "finished", select: str = "val") -> None:
     folder.mkdir(parents=True)
-    settings = {"recipe": recipe, "model": "vit_base_patch16_224", "data": f"vtab:{task}"}
-    record = {"status": status, "settings": settings, "results": {"top1": top1}}
+    settings = {"recipe": "lora", "model": "vit_base_patch16_224", "data": f"vtab:{task}"}
+    settings |= {"training": {"select": select}}
+    record = {"status": status, "settings": settings, "results": {"top1": top1, "split": "test"}}
     (folder / "run.json").write_text(json.dumps(record), encoding="utf-8")
 
 
@@ -61,13 +62,16 @@ def test_runs_stand_beside_the_papers(tmp_path: Path) -> None:
     finished(tmp_path / "a" / "1", "cifar", 0.70)
     finished(tmp_path / "a" / "2", "cifar100", 0.72)  # another name of the same task
     finished(tmp_path / "b", "dtd", 0.5, status="running")
+    finished(tmp_path / "c", "svhn", 0.5)
     (tmp_path / "damaged").mkdir()
     (tmp_path / "damaged" / "run.json").write_text("{")
     found = accuracies(tmp_path)
     assert list(found) == [("lora", "vit_base_patch16_224")]
     text = as_markdown(found)
     assert "| lora | vit_base_patch16_224 | cifar | 2 | 71.00 | 67.1 (Sparse-Tuning LoRA) |" in text
-    assert "1 of 19 tasks" in text
+    assert "2 of 19 tasks" in text
+    finished(tmp_path / "d", "kitti", 0.5, select="best-on-test")
+    assert "vit_base_patch16_224, epochs picked on test" in as_markdown(accuracies(tmp_path))
 
 
 def test_both_means_once_all_tasks_are_run(tmp_path: Path) -> None:

@@ -76,7 +76,7 @@ TABLE_2 = Table(
         Row("Bi-LoRA", ("1.17",), Reading(BI_LORA), why="truncated"),
         adaptformer("Bi-AdaptFormer", "0.64", BI_ADAPTFORMER, "bi-adaptformer"),
         Row("FPET LoRA", ("0.30",), Reading(f"{LORA}; {HALVE}")),
-        adaptformer("FPET AdaptFormer", "0.17", f"{ADAPTFORMER}; {HALVE}", "bias-free"),
+        adaptformer("FPET AdaptFormer", "0.17", f"{ADAPTFORMER}; {HALVE}", "bias-free-below"),
         Row("FPET RepAdapter", ("0.23",), Reading(f"{REPADAPTER}; {HALVE}", without="biases"),
             why="no-biases"),
         Row("FPET Bi-LoRA", ("1.18",), Reading(f"{BI_LORA}; {HALVE}")),

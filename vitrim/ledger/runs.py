@@ -21,6 +21,8 @@ class Results:
     """What the runs of one recipe on one backbone reached, in percent, by task."""
 
     by_task: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
+    epochs_by_test: bool = False
+    """whether any of the runs kept the epoch that did best on the test images"""
 
     def mean(self, task: str) -> float | None:
         return statistics.fmean(self.by_task[task]) if self.by_task.get(task) else None
@@ -44,9 +46,11 @@ def accuracies(folder: str | Path) -> Found:
         record = read(file)
         task = task_of(record)
         recipe = record.get("settings", {}).get("recipe")
-        if record.get("status") == "finished" and task is not None and recipe is not None:
+        tested = record.get("status") == "finished" and record["results"]["split"] == "test"
+        if tested and task is not None and recipe is not None:
             results = found[recipe, record["settings"]["model"]]
             results.by_task[task].append(100 * record["results"]["top1"])
+            results.epochs_by_test |= record["settings"]["training"]["select"] == "best-on-test"
     if not found:
         raise ValueError(
             f"{str(folder)!r} holds no finished run of a recipe on VTAB-1K; make one with "
@@ -75,6 +79,7 @@ def as_markdown(found: Found) -> str:
     """A line for each recipe and task that was run, ours beside the papers'."""
     lines = []
     for (recipe, model), results in found.items():
+        model += ", epochs picked on test" if results.epochs_by_test else ""
         for index, task in enumerate(TASKS):
             ours = results.mean(task)
             if ours is None:

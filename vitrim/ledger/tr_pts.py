@@ -20,6 +20,7 @@ def gps(connections: int) -> str:
 # What one more prompt, or one more connection of every neuron, trains
 SHALLOW = {"prompts": "VPT(prompts=1, deep=False)"}
 DEEP = {"deep prompts": "VPT(prompts=1)"}
+NORMED = {"with that LayerNorm": "Adapter(width=8, norm='in')"}
 BOUNDS = {
     "the recipe's bounds, one connection": "FisherDelta(top=None, connections=1, score='gradient')",
     "and four": "FisherDelta(top=None, connections=4, score='gradient')",
@@ -35,8 +36,9 @@ def row(name: str, printed: str, methods: str | tuple[tuple[str, int], ...] | No
         why: str = "", units: Mapping[str, str] = MappingProxyType({})) -> Row:  # fmt: skip
     reading = None if methods is None else Reading(methods, head=head)
     counts = tuple((words, Reading(text, head=head)) for words, text in units.items())
-    bounds = {"Params(%)": tuple((words, Reading(text, head=head)) for words, text in BOUNDS.items())}
-    return Row(name, (printed,), reading, why, units=counts, also=bounds if units is CHOSEN else {})
+    others = BOUNDS if units is CHOSEN else NORMED if why == "adaptformer-norm" else {}
+    also = {"Params(%)": tuple((words, Reading(text, head=head)) for words, text in others.items())}
+    return Row(name, (printed,), reading, why, units=counts, also=also)
 
 
 def rows(head: str, *given: tuple) -> tuple[Row, ...]:
