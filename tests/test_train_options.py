@@ -9,6 +9,7 @@ import torch
 from small_runs import METHODS, colour_folder, same, small_run, toy_vit, weights
 
 from vitrim import Full, LoRA, compose
+from vitrim.cli import main
 from vitrim.evaluate import evaluate
 from vitrim.learning_rate import rate_at
 from vitrim.losses import WithLoss
@@ -280,3 +281,12 @@ def test_a_batchnorm_head_is_saved_with_its_statistics(tmp_path: Path, data: str
     assert evaluate(open_model(run.folder), data, cpu=True) == run.metrics
     plain = compose("test_vit", LoRA(rank=2), num_classes=3, image_size=48)
     assert run.record["costs"]["trained_parameters"] == sum(p.numel() for p in plain.trained().values())
+
+
+def test_rates_come_from_the_command_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", '--rates={"head": 10, "hed": 2}', "--cpu"]) == 2
+    assert "rates names 'hed', but nothing that trains is called so" in capsys.readouterr().err
+    assert main(["train", "--rates=3"]) == 2
+    assert "--rates takes names with their values, got '3'" in capsys.readouterr().err
+    assert main(["train", "--rates.head=3", "--print_config"]) == 0
+    assert "rates:\n  head: 3.0\n" in capsys.readouterr().out

@@ -163,7 +163,7 @@ def option_sentence(message: str, known: Sequence[str]) -> str:
     wanted = re.findall(r"Expected a <class '(\w+)'>", message)
     if key and given and wanted:
         words = " or ".join(KINDS_OF_VALUE.get(kind, kind) for kind in wanted if kind != "NoneType")
-        return f"--{key[1]} takes {words}, got {given[1]!r}"
+        return f"--{key[1]} takes {words or 'names with their values'}, got {given[1]!r}"
     return " ".join(message.split())
 
 
