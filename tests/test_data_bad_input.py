@@ -355,7 +355,10 @@ CATALOGUE: dict[str, Case] = {
         fgvc('{"a.png": 1, "a.png": 2}'),
     ),
     "class id not whole": spec(
-        "fgvc:cub", "entry 1: the class id of 'a.png' is '1.5', not a whole number", fgvc('{"a.png": 1.5}')
+        "fgvc:cub", "entry 1: the class id of 'a.png' is 1.5, not a whole number", fgvc('{"a.png": 1.5}')
+    ),
+    "class id is an object": spec(
+        "fgvc:cub", "the class id of 'a.png' is an object, not a whole number", fgvc('{"a.png": {"id": 1}}')
     ),
     "image in no usual place": spec(
         "fgvc:cub",
@@ -430,6 +433,9 @@ CATALOGUE: dict[str, Case] = {
         "csv:t.csv", "line 3: 1 fields where the first line has 2", table("path,label\n0.png,1\n1.png\n")
     ),
     "label empty": spec("csv:t.csv", "line 2: nothing in the column 'label'", table("path,label\n0.png,\n")),
+    "no table at all": spec(
+        "csv:t.csv", "t.csv is not a table (field larger than", table(f"path,label\n{'x' * 200_000},1\n")
+    ),
     "column twice": spec(
         "csv:t.csv", "has two columns called 'label'", table("path,label,label\n0.png,1,1\n")
     ),

@@ -10,6 +10,7 @@ split 70 / 10 / 20 by `seed`; with one but no val, val=0.1 holds out a share of 
 """
 
 import csv
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -85,29 +86,38 @@ def _lines(spec: Spec, file: Path) -> tuple[list[Line], bool]:
         raise ValueError(f"{file} is empty")
     head = text.lstrip("\r\n").splitlines()[0]
     separator = max(",;\t|", key=head.count)
-    reader = csv.reader(text.splitlines(), delimiter=separator)
-    columns = [name.strip() for name in next(row for row in reader if row)]
+    try:
+        rows = list(_rows(text, separator))
+    except csv.Error as error:
+        raise ValueError(f"{file} is not a table ({error})") from error
+    columns = [name.strip() for name in rows[0][1]]
     if twice := [name for name in columns if columns.count(name) > 1]:
         raise ValueError(f"{file} has two columns called {twice[0]!r}")
     path, label = (_column(spec, file, columns, what) for what in ("path", "label"))
     split = _column(spec, file, columns, "split")
     lines = []
-    for row in reader:
-        if not any(field.strip() for field in row):
-            continue
+    for number, row in rows[1:]:
         if len(row) != len(columns):
             raise ValueError(
-                f"{file}, line {reader.line_num}: {len(row)} fields where the first line has {len(columns)}"
+                f"{file}, line {number}: {len(row)} fields where the first line has {len(columns)}"
             )
         values = dict(zip(columns, (field.strip() for field in row), strict=True))
         if not values[str(path)] or not values[str(label)]:
             missing = path if not values[str(path)] else label
-            raise ValueError(f"{file}, line {reader.line_num}: nothing in the column {missing!r}")
-        part = _split_name(file, reader.line_num, values[split]) if split else "train"
-        lines.append(Line(values[str(path)], values[str(label)], part, reader.line_num))
+            raise ValueError(f"{file}, line {number}: nothing in the column {missing!r}")
+        part = _split_name(file, number, values[split]) if split else "train"
+        lines.append(Line(values[str(path)], values[str(label)], part, number))
     if not lines:
         raise ValueError(f"{file} lists no images")
     return lines, split is not None
+
+
+def _rows(text: str, separator: str) -> Iterator[tuple[int, list[str]]]:
+    """The rows that are not empty, with the number of their line."""
+    reader = csv.reader(text.splitlines(), delimiter=separator)
+    for row in reader:
+        if any(field.strip() for field in row):
+            yield reader.line_num, row
 
 
 def _column(spec: Spec, file: Path, columns: list[str], what: str) -> str | None:

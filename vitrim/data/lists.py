@@ -71,13 +71,17 @@ def read_json_object(file: Path) -> Rows:
     for number, (path, label) in enumerate(entries.pairs, start=1):
         if type(label) is not int:
             raise ValueError(
-                f"{file}, entry {number}: the class id of {path!r} is {str(label)[:80]!r}, not a whole number"
+                f"{file}, entry {number}: the class id of {path!r} is {_written(label)}, not a whole number"
             )
         if path in met:
             raise ValueError(f"{file}, entry {number}: {path!r} is there twice (entry {met[path]} as well)")
         met[path] = number
         rows.append(Row(path, label, file, number, "entry"))
     return _not_empty(rows, file)
+
+
+def _written(value: object) -> str:
+    return "an object" if isinstance(value, _Pairs) else repr(value)[:80]
 
 
 class _Pairs:

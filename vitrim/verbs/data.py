@@ -125,8 +125,9 @@ def _end(out: Any, decoded: Decoded, wrong: list[str], every: bool) -> None:
     for line in (*wrong, *decoded.broken):
         out.print(f"broken: {line}")
     if decoded.broken:
-        of = f"of {decoded.images:,} images" + ("" if every else " looked at, --check looks at all,")
-        raise ValueError(f"{len(decoded.broken):,} {of} cannot be read; they are listed above")
+        more = "" if every else " (of a sample: --check looks at all)"
+        count = f"{len(decoded.broken):,} of {decoded.images:,} images"
+        raise ValueError(f"{count} cannot be read; they are listed above{more}")
     if wrong:
         raise ValueError(f"the lists contradict themselves: {wrong[0]}")
     if every:
