@@ -34,7 +34,7 @@ VERBS = {
     "report": "a page about finished runs, to open in a browser",
     "data": "look a data set over: classes, splits, sizes, broken images, a contact sheet",
     "reproduce": "the three papers' tables, recomputed beside what they print",
-    "list": "the recipes, methods, models, kinds of data and training settings there are",
+    "list": "the recipes, protocols, methods, models, kinds of data and training settings there are",
 }
 
 OVERVIEW = """\
