@@ -1,12 +1,14 @@
 """Recipes: what they cost, what they follow, and their changed forms."""
 
 import copy
+from dataclasses import replace
 
 import pytest
 
-from vitrim import RECIPES, DenseAdapter, EViT, compose
+from vitrim import RECIPES, Adapter, DenseAdapter, DyT, EViT, compose, parse_method
 from vitrim.costs import paper_macs
 from vitrim.ledger.reading import plain
+from vitrim.ledger.verdicts import PAPERS
 from vitrim.protocols import PROTOCOLS
 from vitrim.recipes import find_recipe
 
@@ -70,6 +72,10 @@ def test_changed_forms() -> None:
         ("lora(LoRa(rank=5))", "no method 'LoRa'; did you mean LoRA"),
         ("lora(rank=", "cannot read the changes '(rank=' of a recipe"),
         ("lora(rank=os.x)", "cannot read the changes"),
+        (
+            "sparse-tuning(width=32, EViT(keep=0.5))",
+            "sparse-tuning(EViT(at=(4, 8)), width=32) with methods first",
+        ),
         ("lora(rank=0)", "rank must be a whole number"),
         ("linear(rank=4)", "no method of the recipe has a setting 'rank'"),
     ],
@@ -78,3 +84,33 @@ def test_impossible_changes_are_refused(text: str, message: str) -> None:
     with pytest.raises(ValueError) as refusal:
         find_recipe(text)
     assert message in str(refusal.value)
+
+
+ABLATIONS = {
+    ("I", "Sparse-Tuning"): "sparse-tuning(width=32)",
+    ("VI", "(a) x_N"): "sparse-tuning(width=32, reads=())",
+    ("VI", "(c) x_N+x_DA(N-3)"): "sparse-tuning(width=32, reads=(3,))",
+    ("VII", "(a) Input"): "sparse-tuning(width=32, fusion='input')",
+    ("VIII", "Drop"): "sparse-tuning(width=32, fuse='drop')",
+    ("VIII", "Argmax"): "sparse-tuning(width=32, fuse='argmax')",
+    ("IX", "[2,5,8]"): "sparse-tuning(width=32, at=(1, 4, 7))",
+    ("X", "d=128"): "sparse-tuning(width=128)",
+    ("XII", "interval 4"): "sparse-tuning(EViT(at=(3, 7, 11)), width=32)",
+    ("II", "Sparse-Tuning r=0.9"): "sparse-tuning(keep=0.9)",
+    ("IV", "DyT"): "dyt(rate=0.5)",
+    ("I", "DyT N=4"): "dyt(width=64, rate=0.5, experts=4)",
+    ("A2", "AdaptFormer d=1"): "adaptformer(width=1)",
+    ("A3", "layer 4 BDM"): "fpet-adaptformer(at=(4,))",
+    ("A3", "layer 4 BSM"): "fpet-adaptformer(at=(4,), learned=False)",
+    ("A3", "layer 1 Max Pool"): "adaptformer-pool(at=(1,), kind='max')",
+}
+
+
+@pytest.mark.parametrize(("table", "row"), ABLATIONS)
+def test_ablations_are_changed_recipes(table: str, row: str) -> None:
+    """What the ledger counts for a row is what the changed recipe composes, dropout in training aside."""
+    tables = [one for paper in PAPERS.values() for one in paper.tables if one.name == table]
+    (found,) = [line for one in tables for line in one.rows if line.name == row]
+    changed = find_recipe(ABLATIONS[table, row]).methods
+    without = {replace(one, dropout=0.0) if isinstance(one, Adapter | DyT) else one for one in changed}
+    assert without == {parse_method(text) for text in found.reading.methods.split("; ")}

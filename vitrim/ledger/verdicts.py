@@ -112,7 +112,10 @@ def explain(row: Row, column: str, printed: str, why: str) -> str:
     for words, reading in row.also.get(column, ()):
         parts.append(f"{words}: {shown(reading.compute(quantity), printed)}")
     if quantity in ("params", "percent"):
-        parts += [f"printed would be {count:.2f} {name}" for name, count in implied(row, quantity, printed)]
+        parts += [
+            f"the printed figure amounts to {count:.2f} {name}"
+            for name, count in implied(row, quantity, printed)
+        ]
     return "; ".join(parts)
 
 

@@ -44,7 +44,7 @@ class Recipe:
             train_split="train", normalise="checkpoint", interpolation="checkpoint", test_crop=1.0,
         )  # fmt: skip
 
-    def changed(self, settings: Mapping[str, object], *methods: Mapping[str, object] | str) -> Recipe:
+    def changed(self, settings: Mapping[str, object], *methods: str) -> Recipe:
         """A copy with some settings of its methods changed: those that only one of them has by name alone,
         others by method, such as "EViT(keep=0.5)".
 
@@ -52,7 +52,7 @@ class Recipe:
         """
         found = list(self.methods)
         for text in methods:
-            name, values = _read(str(text))
+            name, values = _read(text)
             index = _index(found, name)
             found[index] = _replaced(found[index], values)
         for name, value in settings.items():
@@ -62,16 +62,18 @@ class Recipe:
 
 
 def parse_changes(text: str) -> tuple[dict[str, object], tuple[str, ...]]:
-    """The changes of "sparse-tuning(width=32, EViT(keep=0.5))", read from "(width=32, EViT(keep=0.5))"."""
+    """The changes of "sparse-tuning(EViT(keep=0.5), width=32)", read from "(EViT(keep=0.5), width=32)"."""
+    refusal = ValueError(
+        f"cannot read the changes {text!r} of a recipe; write them like sparse-tuning(width=32), or "
+        "sparse-tuning(EViT(at=(4, 8)), width=32) with methods first"
+    )
     try:
         call = ast.parse(f"recipe{text}", mode="eval").body
-        assert isinstance(call, ast.Call)
+        if not isinstance(call, ast.Call):
+            raise refusal
         named = {str(word.arg): ast.literal_eval(word.value) for word in call.keywords}
-    except (SyntaxError, ValueError, AssertionError):
-        raise ValueError(
-            f"cannot read the changes {text!r} of a recipe; write them like sparse-tuning(width=32) or "
-            "sparse-tuning(EViT(keep=0.5, at=(4, 8)))"
-        ) from None
+    except (SyntaxError, ValueError):
+        raise refusal from None
     return named, tuple(ast.unparse(part) for part in call.args)
 
 
