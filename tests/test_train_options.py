@@ -192,6 +192,10 @@ def test_training_stops_early_and_stays_stopped(tmp_path: Path, data: str) -> No
         ({"augment": "rand", "policy": "rand-foo9"}, "timm cannot read policy 'rand-foo9'; write it like"),
         ({"rates": {"hed": 2.0}}, "nothing that trains is called so"),
         ({"frozen_epochs": 2}, "with these methods none of them trains"),
+        (
+            {"head": "batchnorm", "methods": ["BatchNormHead()"]},
+            "give BatchNormHead or head=batchnorm, not both",
+        ),
     ],
 )
 def test_settings_that_cannot_work_are_refused_before_anything_is_written(

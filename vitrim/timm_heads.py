@@ -31,7 +31,11 @@ def classify(vit: TimmModule, state: TokenState) -> Tensor:
 
 
 def normalise_before_head(vit: TimmModule, norm: nn.Module) -> None:
-    """Let `norm` change what the classifier reads."""
+    """Let `norm` change what the classifier reads; refused a second time."""
+    if isinstance(vit.head_drop, nn.Sequential):
+        raise ValueError(
+            "the classifier is normalised already; give BatchNormHead or head=batchnorm, not both"
+        )
     vit.head_drop = nn.Sequential(vit.head_drop, norm)
 
 

@@ -35,6 +35,8 @@ def options(parser: ArgumentParser) -> None:
 
 
 def run(chosen: Namespace) -> None:
+    from accelerate import PartialState
+
     from vitrim.evaluate import evaluate
 
     found = evaluate(
@@ -48,6 +50,8 @@ def run(chosen: Namespace) -> None:
         precision=chosen.precision,
         cpu=chosen.cpu,
     )
+    if not PartialState().is_main_process:
+        return
     sys.stdout.write(
         f"{chosen.split}: {100 * found.top1:.2f} % right, {100 * found.mean_per_class:.2f} % averaged over "
         f"classes, loss {found.loss:.4f} ({found.images:,} images)\n"
