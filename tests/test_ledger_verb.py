@@ -15,7 +15,7 @@ from vitrim.ledger.runs import accuracies, as_markdown
 def finished(folder: Path, task: str, top1: float, status: str = "finished", select: str = "val") -> None:
     folder.mkdir(parents=True)
     settings = {"recipe": "lora", "model": "vit_base_patch16_224", "data": f"vtab:{task}"}
-    settings |= {"training": {"select": select}}
+    settings |= {"training": {"select": select, "epochs": 100}}
     record = {"status": status, "settings": settings, "results": {"top1": top1, "split": "test"}}
     (folder / "run.json").write_text(json.dumps(record), encoding="utf-8")
 
@@ -66,12 +66,16 @@ def test_runs_stand_beside_the_papers(tmp_path: Path) -> None:
     (tmp_path / "damaged").mkdir()
     (tmp_path / "damaged" / "run.json").write_text("{")
     found = accuracies(tmp_path)
-    assert list(found) == [("lora", "vit_base_patch16_224")]
+    assert list(found) == [("lora", "vit_base_patch16_224, 100 epochs")]
     text = as_markdown(found)
-    assert "| lora | vit_base_patch16_224 | cifar | 2 | 71.00 | 67.1 (Sparse-Tuning LoRA) |" in text
+    assert (
+        "| lora | vit_base_patch16_224, 100 epochs | cifar | 2 | 71.00 | 67.1 (Sparse-Tuning LoRA) |" in text
+    )
     assert "2 of 19 tasks" in text
     finished(tmp_path / "d", "kitti", 0.5, select="best-on-test")
-    assert "vit_base_patch16_224, epochs picked on test" in as_markdown(accuracies(tmp_path))
+    assert "vit_base_patch16_224, 100 epochs, epoch picked on test | kitti" in as_markdown(
+        accuracies(tmp_path)
+    )
 
 
 def test_both_means_once_all_tasks_are_run(tmp_path: Path) -> None:

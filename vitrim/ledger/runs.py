@@ -18,17 +18,15 @@ from vitrim.ledger.writing import grid
 
 @dataclass
 class Results:
-    """What the runs of one recipe on one backbone reached, in percent, by task."""
+    """What the runs of one recipe, trained alike, reached, in percent, by task."""
 
     by_task: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
-    epochs_by_test: bool = False
-    """whether any of the runs kept the epoch that did best on the test images"""
 
     def mean(self, task: str) -> float | None:
         return statistics.fmean(self.by_task[task]) if self.by_task.get(task) else None
 
 
-Found = dict[tuple[str, str], Results]  # by recipe and backbone
+Found = dict[tuple[str, str], Results]  # by recipe, and backbone and length of training
 
 
 def accuracies(folder: str | Path) -> Found:
@@ -48,9 +46,7 @@ def accuracies(folder: str | Path) -> Found:
         recipe = record.get("settings", {}).get("recipe")
         tested = record.get("status") == "finished" and record["results"]["split"] == "test"
         if tested and task is not None and recipe is not None:
-            results = found[recipe, record["settings"]["model"]]
-            results.by_task[task].append(100 * record["results"]["top1"])
-            results.epochs_by_test |= record["settings"]["training"]["select"] == "best-on-test"
+            found[recipe, trained_how(record)].by_task[task].append(100 * record["results"]["top1"])
     if not found:
         raise ValueError(
             f"{str(folder)!r} holds no finished run of a recipe on VTAB-1K; make one with "
@@ -68,6 +64,15 @@ def read(file: Path) -> dict[str, Any]:
     return record if isinstance(record, dict) else {}
 
 
+def trained_how(record: Mapping[str, Any]) -> str:
+    """Backbone and length of training; runs that kept the epoch best on test are kept apart."""
+    settings, training = record["settings"], record["settings"]["training"]
+    picked = ", epoch picked on test" if training["select"] == "best-on-test" else ""
+    name = str(settings["model"])
+    name = Path(name).stem if Path(name).suffix in (".safetensors", ".pth", ".npz") else name
+    return f"{name}, {training['epochs']} epochs{picked}"
+
+
 def task_of(record: Mapping[str, Any]) -> str | None:
     """The task of VTAB-1K that a run was trained on."""
     kind, _, name = str(record.get("settings", {}).get("data")).partition(":")
@@ -78,19 +83,16 @@ def task_of(record: Mapping[str, Any]) -> str | None:
 def as_markdown(found: Found) -> str:
     """A line for each recipe and task that was run, ours beside the papers'."""
     lines = []
-    for (recipe, model), results in found.items():
-        model += ", epochs picked on test" if results.epochs_by_test else ""
+    for (recipe, how), results in found.items():
         for index, task in enumerate(TASKS):
             ours = results.mean(task)
             if ours is None:
                 continue
             theirs = [(row, row.tasks[index]) for row in rows_of(recipe) if row.tasks is not None]
             printed = ", ".join(f"{value:.1f} ({PAPERS[row.paper].name} {row.row})" for row, value in theirs)
-            lines.append(
-                (recipe, model, task, str(len(results.by_task[task])), f"{ours:.2f}", printed or "-")
-            )
-        lines.append((recipe, model, *overall(recipe, results)))
-    header = ("recipe", "backbone", "task", "runs", "ours", "papers")
+            lines.append((recipe, how, task, str(len(results.by_task[task])), f"{ours:.2f}", printed or "-"))
+        lines.append((recipe, how, *overall(recipe, results)))
+    header = ("recipe", "backbone and training", "task", "runs", "ours", "papers")
     return "\n".join(["## Accuracies of runs on this machine", "",
                       *grid(header, lines, "lllrrl"), ""])  # fmt: skip
 
