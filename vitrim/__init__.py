@@ -22,6 +22,7 @@ if TYPE_CHECKING:  # imported when first used: see vitrim/lazy.py
     from vitrim.predict import predict as predict
     from vitrim.protocols import PROTOCOLS as PROTOCOLS
     from vitrim.recipes import RECIPES as RECIPES
+    from vitrim.recipes import find_recipe as find_recipe
     from vitrim.reducers import LTMP as LTMP
     from vitrim.reducers import Bipartite as Bipartite
     from vitrim.reducers import DynamicViT as DynamicViT
