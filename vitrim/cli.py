@@ -75,7 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if os.environ.get("VITRIM_DEBUG"):
             raise
         complain(sentence(error))
-        traceback.clear_frames(error.__traceback__)  # or reading processes would keep us waiting for 10 seconds
+        traceback.clear_frames(error.__traceback__)  # reading processes would keep us waiting
         return 2 if isinstance(error, EXPECTED) else 1
     return 0
 
