@@ -348,6 +348,20 @@ CATALOGUE: dict[str, Case] = {
     "fgvc not there": spec(
         "fgvc:cub", "no CUB-200-2011 in HERE: looked for a folder CUB or CUB_200_2011 or CUB200 or cub there"
     ),
+    "root with a train folder of something else": spec(
+        "fgvc:cub", "no CUB-200-2011 in HERE: looked for", folders(train__ant=2, train__bee=2, test__ant=1)
+    ),
+    "another data set": spec(
+        "fgvc:dogs",
+        "the lists hold 121 classes, but Stanford Dogs has 120; give the root of this data set",
+        lambda here: (
+            picture(here / "a.png", 0),
+            write(here / "train.json", '{"a.png": 0}'),
+            write(
+                here / "test.json", "{" + ", ".join(f'"{"./" * n}a.png": {n}' for n in range(1, 121)) + "}"
+            ),
+        ),
+    ),
     "json list for an object": spec("fgvc:cub", "HERE/cub/train.json is not an object", fgvc("[1, 2]")),
     "json key twice": spec(
         "fgvc:cub",

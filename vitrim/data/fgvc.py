@@ -31,7 +31,10 @@ def open_fgvc(spec: Spec) -> DataSource:
         raise ValueError(f"fgvc needs a name: write fgvc:NAME with one of {', '.join(SETS)}")
     known = choose("fine-grained data set", plain(spec.rest), NAMES)
     root = needs_root(f"fgvc:{known.name}", spec.root, known.title)
-    folder = find_folder(root, (known.name, *known.folders), PLACES, _fits)
+    names = (known.name, *known.folders)
+    folder = find_folder(root, names, PLACES, _fits)
+    if folder == root and plain(root.name) not in map(plain, names) and not _lists(root):
+        folder = None  # a root with some train/ of its own
     if folder is None:
         raise FileNotFoundError(_where_it_was_looked_for(known, root))
     if not (folder / "train.json").is_file() and not _part_file(spec, folder):
@@ -42,8 +45,12 @@ def open_fgvc(spec: Spec) -> DataSource:
     return _from_json(spec, known, folder)
 
 
+def _lists(folder: Path) -> bool:
+    return any((folder / name).exists() for name in ("train.json", "test.json", *OFFICIAL[:-1]))
+
+
 def _fits(folder: Path) -> bool:
-    return any((folder / name).exists() for name in ("train.json", "test.json", *OFFICIAL))
+    return _lists(folder) or (folder / OFFICIAL[-1]).is_dir()
 
 
 def _where_it_was_looked_for(known: FineGrained, root: Path) -> str:

@@ -12,7 +12,7 @@ from vitrim.data.places import first_with
 from vitrim.data.source import DataSource, Spec, Split
 from vitrim.data.splitting import hold_out
 
-OFFICIAL = ("images.txt", "train_list.mat", "lists/train_list.mat", "train")
+OFFICIAL = ("images.txt", "train_list.mat", "lists/train_list.mat", "train")  # the last is a folder
 
 
 def read_official(spec: Spec, known: FineGrained, folder: Path) -> DataSource:

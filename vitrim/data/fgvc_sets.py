@@ -48,7 +48,12 @@ def finished(
         published = {"test": known.test}
         published["trainval" if "val" in splits else "train"] = known.train + known.val
     found = [*notes, *size_notes(with_trainval(splits), published, known.title)]
-    if len(classes) != known.classes:
+    if len(classes) > known.classes:
+        raise ValueError(
+            f"the lists hold {len(classes)} classes, but {known.title} has {known.classes}; "
+            "give the root of this data set, not of another one"
+        )
+    if len(classes) < known.classes:
         found.append(
             f"the lists hold {len(classes)} classes where {known.title} has {known.classes}: "
             "results are not comparable with published ones"
