@@ -81,22 +81,12 @@ def _split(
 
 
 def _lines(spec: Spec, file: Path) -> tuple[list[Line], bool]:
-    text = read_text(file)
-    if not text.strip():
-        raise ValueError(f"{file} is empty")
-    head = text.lstrip("\r\n").splitlines()[0]
-    separator = max(",;\t|", key=head.count)
-    try:
-        rows = list(_rows(text, separator))
-    except csv.Error as error:
-        raise ValueError(f"{file} is not a table ({error})") from error
-    columns = [name.strip() for name in rows[0][1]]
-    if twice := [name for name in columns if columns.count(name) > 1]:
-        raise ValueError(f"{file} has two columns called {twice[0]!r}")
+    """The lines of the table, and whether it says which split they are of."""
+    columns, rows = _table(file)
     path, label = (_column(spec, file, columns, what) for what in ("path", "label"))
     split = _column(spec, file, columns, "split")
     lines = []
-    for number, row in rows[1:]:
+    for number, row in rows:
         if len(row) != len(columns):
             raise ValueError(
                 f"{file}, line {number}: {len(row)} fields where the first line has {len(columns)}"
@@ -110,6 +100,22 @@ def _lines(spec: Spec, file: Path) -> tuple[list[Line], bool]:
     if not lines:
         raise ValueError(f"{file} lists no images")
     return lines, split is not None
+
+
+def _table(file: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
+    """The names of the columns, and the rows below."""
+    text = read_text(file)
+    if not text.strip():
+        raise ValueError(f"{file} is empty")
+    head = text.lstrip("\r\n").splitlines()[0]
+    try:
+        rows = list(_rows(text, separator=max(",;\t|", key=head.count)))
+    except csv.Error as error:
+        raise ValueError(f"{file} is not a table ({error})") from error
+    columns = [name.strip() for name in rows[0][1]]
+    if twice := [name for name in columns if columns.count(name) > 1]:
+        raise ValueError(f"{file} has two columns called {twice[0]!r}")
+    return columns, rows[1:]
 
 
 def _rows(text: str, separator: str) -> Iterator[tuple[int, list[str]]]:

@@ -7,7 +7,7 @@ and revision=NAME go to the Hub; train=SPLIT, val=SPLIT and test=SPLIT say which
 split 70 / 10 / 20 per class by `seed`; where there is no val, val=0.1 holds out a share of train.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -29,30 +29,35 @@ def open_huggingface(spec: Spec) -> DataSource:
     named = _named_splits(spec, parts)
     features = next(iter(named.values())).features
     image, label = image_column(spec, features), label_column(spec, features)
-    marks = {name: [str(mark) for mark in part[label]] for name, part in named.items()}
+    marks = {
+        name: ["" if mark is None else str(mark) for mark in part[label]] for name, part in named.items()
+    }
     classes = tuple(getattr(features[label], "names", None) or ())
-    notes: list[str] = []
-    if classes:
-        number = {str(index): index for index in range(len(classes))}
-    else:
-        number = numbered(mark for part in marks.values() for mark in part)
+    number = {str(index): index for index in range(len(classes))}
+    if not classes:
+        number = numbered(mark for part in marks.values() for mark in part if mark)
         classes = tuple(number)
-    reader = FromHub(named, image, spec.rest)
-    splits = {}
-    for name, part in named.items():
-        labelled = [place for place, mark in enumerate(marks[name]) if mark in number]
-        if not labelled:
+    reader, splits, notes = FromHub(named, image, spec.rest), {}, []
+    for name, part in marks.items():
+        labels = _labels(f"{name} of {spec}", part, number)
+        if labels is None:
             notes.append(f"{name} comes without labels and is left out")
-            continue
-        if len(labelled) < len(part):
-            place = next(place for place, mark in enumerate(marks[name]) if mark not in number)
-            raise ValueError(
-                f"{spec}: image {place} of {name} has label {marks[name][place]}, but the classes are "
-                f"0 to {len(classes) - 1}"
-            )
-        places = [f"{name}/{place}" for place in range(len(part))]
-        splits[name] = Split(reader, places, [number[mark] for mark in marks[name]])
+        else:
+            splits[name] = Split(reader, [f"{name}/{place}" for place in range(len(part))], labels)
     return _finish(spec, splits, classes, notes)
+
+
+def _labels(where: str, marks: Sequence[str], number: Mapping[str, int]) -> list[int] | None:
+    """The class numbers of a split; None where no image has one, as in the test splits of competitions."""
+    bad = [place for place, mark in enumerate(marks) if mark not in number]
+    if len(bad) == len(marks):
+        return None
+    if bad:
+        raise ValueError(
+            f"image {bad[0]} of {where} has label {marks[bad[0]] or None}, which is none of the "
+            f"{len(number)} classes"
+        )
+    return [number[mark] for mark in marks]
 
 
 def _finish(spec: Spec, splits: dict[str, Split], classes: tuple[str, ...], notes: list[str]) -> DataSource:

@@ -3,6 +3,7 @@
 import io
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from PIL import Image
 
@@ -10,31 +11,25 @@ from vitrim.data.images import ImageError
 from vitrim.data.source import DataSource, Split
 from vitrim.data.splitting import by_class
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 ROWS, COLUMNS = 12, 8  # classes, and images of each
 SIDE = 96  # pixels of an image
+CELL, LEFT, TOP = 0.85, 1.9, 0.45  # inches: a cell, the names on the left, the title
 
 
 def draw_sheet(data: DataSource, file: Path) -> Path:
     """Draw the first split (train, as a rule) and write the picture whole."""
     from matplotlib.figure import Figure
 
-    from vitrim.run_folder import writing
-    from vitrim.saving import write_whole
-
     name, split = next(iter(data.splits.items()))
     groups = by_class(split)
     labels = _spread(sorted(groups), ROWS)
-    width = 1.9 + 0.85 * COLUMNS
-    figure = Figure(figsize=(width, 0.85 * len(labels) + 0.45), dpi=120)
+    width, height = LEFT + CELL * COLUMNS, TOP + CELL * len(labels)
+    figure = Figure(figsize=(width, height), dpi=120)
     grid = figure.subplots(len(labels), COLUMNS, squeeze=False)
-    figure.subplots_adjust(
-        left=1.9 / width,
-        right=0.995,
-        top=1 - 0.36 / (0.85 * len(labels) + 0.45),
-        bottom=0.005,
-        wspace=0.04,
-        hspace=0.04,
-    )
+    figure.subplots_adjust(LEFT / width, 0.005, 0.995, 1 - 0.8 * TOP / height, wspace=0.04, hspace=0.04)
     for row, label in zip(grid, labels, strict=True):
         places = _spread(groups[label], COLUMNS)
         for column, cell in enumerate(row):
@@ -47,12 +42,19 @@ def draw_sheet(data: DataSource, file: Path) -> Path:
     shown = "" if len(labels) == len(data.classes) else f", {len(labels)} of {len(data.classes)} classes"
     called = data.spec if len(data.spec) <= 70 else "..." + data.spec[-67:]
     figure.suptitle(f"{called}: {name}, {len(split):,} images{shown}", fontsize=10, y=0.995, va="top")
+    _write(figure, file)
+    return file
+
+
+def _write(figure: "Figure", file: Path) -> None:
+    from vitrim.run_folder import writing
+    from vitrim.saving import write_whole
+
     picture = io.BytesIO()
     figure.savefig(picture, format="png")
     with writing(file):
         file.parent.mkdir(parents=True, exist_ok=True)
     write_whole(file, picture.getvalue())
-    return file
 
 
 def _draw(cell: object, split: Split, place: int) -> None:
