@@ -79,11 +79,9 @@ def image_sets(folder: Path, data: str | None, count: int) -> dict[str, list[Pat
     """Files of 64 pixels, of the given photographs' sizes, and of 12 megapixels."""
     if data is None:
         scene = Image.fromarray(smooth_noise(numpy.random.default_rng(0)))
-        small, photos = [scene.resize((64, 64))], [scene]
-        names = ("generated, 64 px", "", f"generated, {LARGE[0]} x {LARGE[1]}")
         return {
-            names[0]: saved(small, folder / "s", count),
-            names[2]: saved([enlarged(photos[0])], folder / "l", 3),
+            "generated, 64 px": saved([scene.resize((64, 64))], folder / "s", count),
+            f"generated, {LARGE[0]} x {LARGE[1]}": saved([enlarged(scene)], folder / "l", 3),
         }
     eurosat = sorted((Path(data) / "vtab-1k" / "eurosat" / "images").rglob("*.jpg"))[:count]
     photographs = sorted((Path(data) / "photos").glob("*.jpg"))
