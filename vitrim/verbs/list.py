@@ -74,14 +74,8 @@ def models() -> Iterator[str]:
 def data() -> Iterator[str]:
     from vitrim.data import KINDS
 
-    for name, opener in KINDS.items():
-        yield f"{name}: {summary(opener.__module__)}"
-
-
-def summary(module: str) -> str:
-    """The first sentence of a module's docstring, where each kind of data explains its spec."""
-    text = (sys.modules[module].__doc__ or "").strip().splitlines()[0]
-    return text.partition(": ")[2] or text
+    for opener in KINDS.values():  # each module's first line explains its spec
+        yield (sys.modules[opener.__module__].__doc__ or "").strip().splitlines()[0]
 
 
 def settings() -> Iterator[str]:
