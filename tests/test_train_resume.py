@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -105,6 +106,18 @@ def test_resuming_other_data_or_methods_is_refused(whole: Path, data: str) -> No
         train(data="digits", out=whole, resume=True)
     with pytest.raises(ValueError, match=r"started with methods="):
         train(methods=["LoRA"], out=whole, resume=True)
+
+
+def test_resuming_on_changed_data_is_refused(tmp_path: Path) -> None:
+    data = colour_folder(tmp_path / "colours")
+    run = small_run(tmp_path / "run", data, epochs=1)
+    for index in range(5):
+        shutil.copy(tmp_path / "colours/red/0.png", tmp_path / f"colours/red/more-{index}.png")
+    with pytest.raises(ValueError, match=r"had 33 train images when this run began, but has 37 now"):
+        small_run(run.folder, data, resume=True, epochs=1)
+    (tmp_path / "colours/blue").rename(tmp_path / "colours/azure")
+    with pytest.raises(ValueError, match=r"no longer has the classes .* .'azure' differs"):
+        small_run(run.folder, data, resume=True, epochs=1)
 
 
 def test_a_folder_with_something_in_it_is_refused(whole: Path, data: str, tmp_path: Path) -> None:

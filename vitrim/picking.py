@@ -50,6 +50,20 @@ def _score(row: Mapping[str, Any], split: str) -> tuple[float, float]:
     return row[f"{split}_top1"], -row[f"{split}_loss"]
 
 
+def tested_split(source: DataSource, training: Training) -> str:
+    """The split the finished model is measured on; refused where it would be trained on the same images."""
+    split = training.test_split or ("test" if "test" in source.splits else "val")
+    trained = {"trainval": ("trainval", "train", "val")}.get(training.train_split, (training.train_split,))
+    if split in trained:
+        missing = training.test_split is None and split == "val"
+        why = f"{source.spec} has no test split, so" if missing else f"train_split={training.train_split!r}:"
+        raise ValueError(
+            f"{why} the model would be measured on {split} images, which it is trained on; train on other "
+            "images with train_split, or choose unseen ones with test_split"
+        )
+    return split
+
+
 def settled_select(source: DataSource, training: Training) -> Select:
     """How the kept epoch is chosen, with the default filled in; refused where its images are missing."""
     held_out = "val" in source.splits and training.train_split == "train"

@@ -49,6 +49,23 @@ def start_record(
     }
 
 
+def check_same_data(record: Mapping[str, Any], source: DataSource) -> None:
+    """Refuse to go on with other images than the run began with: labels would mean something else."""
+    began, images = record["data"], {name: len(split) for name, split in source.splits.items()}
+    advice = "put the data back as it was to resume, or start a new run in another folder"
+    if list(source.classes) != began["classes"]:
+        odd = sorted(set(source.classes) ^ set(began["classes"])) or list(source.classes)
+        raise ValueError(
+            f"{source.spec} no longer has the classes this run began with ({odd[0]!r} differs); {advice}"
+        )
+    for name, count in began["images"].items():
+        if images.get(name) != count:
+            now = f"{images[name]:,}" if name in images else "none"
+            raise ValueError(
+                f"{source.spec} had {count:,} {name} images when this run began, but has {now} now; {advice}"
+            )
+
+
 def cost_record(model: StagedViT) -> dict[str, Any]:
     """Parameters, multiply-adds and tokens of a model, beside those of its backbone alone."""
     found, plain = costs(model), costs(compose(merge(model).vit))

@@ -14,7 +14,7 @@ from vitrim.data import DataSource
 from vitrim.data.transforms import eval_transform
 from vitrim.mixing import Mixing, make_mixing, mixes
 from vitrim.optimising import parameter_groups
-from vitrim.picking import settled_select
+from vitrim.picking import settled_select, tested_split
 from vitrim.plan import Plan
 from vitrim.preprocess import as_asked
 from vitrim.stage import StagedViT
@@ -45,11 +45,11 @@ def prepare_task(plan: Plan, source: DataSource, backbone: str | nn.Module, proc
     """Compose the model a plan asks for, fresh, with a classifier for the data, and open the splits."""
     training = plan.training
     check_shares(training, processes)
-    select = settled_select(source, training)
+    check_single_images(plan, len(source.split(training.train_split)), processes)
+    select, test_split = settled_select(source, training), tested_split(source, training)
     teacher = open_teacher(training)  # before the seed is set: it must not change what is drawn
     model = fresh_model(plan, source, backbone)
     teacher = None if teacher is None else introduce(teacher, model, source)
-    test_split = training.test_split or ("test" if "test" in source.splits else "val")
     tested = source.split(test_split).with_transform(eval_transform(model.preprocess))
     return Task(
         model,
@@ -90,6 +90,20 @@ def fresh_model(plan: Plan, source: DataSource, backbone: str | nn.Module) -> St
     model.set_gradient_checkpointing(training.gradient_checkpointing)
     parameter_groups(model, training)  # refuses rates for parts that are not there
     return model
+
+
+def check_single_images(plan: Plan, images: int, processes: int) -> None:
+    """Refuse batches of one image where the head takes mean and variance over the batch."""
+    size, normed = plan.training.batch_size, [text.partition("(")[0] for text in plan.methods]
+    if plan.training.head != "batchnorm" and "BatchNormHead" not in normed:
+        return
+    smallest = size if plan.training.drop_last else images % size or size
+    if smallest <= processes:
+        raise ValueError(
+            f"the BatchNorm before the classifier needs several images at a time, but {images:,} images in "
+            f"batches of {size} leave a batch of {smallest} for {processes} processes; choose another "
+            "batch_size" + ("" if smallest == size else ", or drop_last=true")
+        )
 
 
 def check_shares(training: Training, processes: int) -> None:

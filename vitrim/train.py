@@ -28,7 +28,7 @@ from vitrim.optimising import make_optimizer
 from vitrim.picking import Picked
 from vitrim.plan import Asked, resume_plan, settle
 from vitrim.progress import Progress, opening_lines
-from vitrim.record import cost_record, finish_record, result_record, start_record
+from vitrim.record import check_same_data, cost_record, finish_record, result_record, start_record
 from vitrim.run_folder import RunFolder, claim_folder, stored_plan
 from vitrim.saving import save
 from vitrim.stage import StagedViT
@@ -113,6 +113,8 @@ def train(
         source = (
             data if isinstance(data, DataSource) else open_data(plan.data, root=plan.root, download=download)
         )
+    if resume:
+        check_same_data(RunFolder(str(out)).record(), source)
     backbone = model if isinstance(model, nn.Module) else plan.model
     task = prepare_task(plan, source, backbone, accelerator.num_processes)
     folder = claim_folder(out, plan, resume, accelerator)
