@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from vitrim import Adapter, EViT, LoRA
-from vitrim.plan import settle
+from vitrim.deviations import deviations
+from vitrim.plan import Asked, settle
 from vitrim.protocols import PROTOCOLS
 from vitrim.sweep import search as searching
 from vitrim.sweep.grid import Job
@@ -143,3 +144,18 @@ def test_data_without_val_and_settings_that_the_search_decides(tmp_path: Path) -
         search("digits", {"rank": [2]}, tmp_path, recipe="lora", training={"train_split": "train"})
     with pytest.raises(ValueError, match="seeds must hold"):
         search("digits", {"rank": [2]}, tmp_path, recipe="lora", seeds=[])
+    with pytest.raises(ValueError, match="a search decides seed itself"):
+        search("digits", {"seed": [2, 3]}, tmp_path, recipe="lora")
+    with pytest.raises(ValueError, match="lr is given and searched over as well"):
+        search("digits", {"lr": [1e-3]}, tmp_path, recipe="lora", training={"lr": 0.1})
+    with pytest.raises(ValueError, match="looks at no test images, so select cannot be best-on-test"):
+        search("digits", {"rank": [2]}, tmp_path, recipe="lora", training={"select": "best-on-test"})
+    with pytest.raises(ValueError, match="the final runs would be refused: patience=3 needs validation"):
+        search("digits", {"rank": [2]}, tmp_path, recipe="lora", training={"patience": 3}, final=True)
+
+
+def test_candidates_start_from_the_values_of_the_task() -> None:
+    asked = Asked(recipe="fact-tk", protocol="vtab/fact-tk", data="vtab:clevr_count")
+    each = candidates(searching.methods_of(asked), {"lr": [1e-3]})[0]
+    plan = settle(searching.ask(asked, each, {}))
+    assert [found["setting"] for found in deviations(plan)] == []

@@ -200,8 +200,8 @@ def test_training_stops_early_and_stays_stopped(tmp_path: Path, data: str) -> No
             {"head": "batchnorm", "batch_size": 32, "drop_last": False},
             r"33 images in batches of 32 leave a batch of 1 for 1 processes; .* or drop_last=true",
         ),
-        ({"train_split": "test"}, "measured on test images, which it is trained on"),
-        ({"train_split": "trainval", "test_split": "val"}, "measured on val images, which it is trained on"),
+        ({"train_split": "test"}, "measured on test images, on which it is trained"),
+        ({"train_split": "trainval", "test_split": "val"}, "measured on val images, on which it is trained"),
     ],
 )
 def test_settings_that_cannot_work_are_refused_before_anything_is_written(

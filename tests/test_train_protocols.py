@@ -2,6 +2,7 @@
 
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import pytest
 from small_runs import colour_folder
@@ -13,6 +14,7 @@ from vitrim.methods import METHODS, parse_method
 from vitrim.plan import Asked, settle
 from vitrim.protocols import PROTOCOLS, find_protocol, values_for
 from vitrim.protocols.describe import table
+from vitrim.recipes import RECIPES
 from vitrim.report.page import write_report
 from vitrim.run_folder import RunFolder
 from vitrim.training import Training
@@ -88,6 +90,20 @@ def test_a_named_protocol_is_taken_whole_with_the_values_of_the_task() -> None:
     general = settle(Asked(recipe="gps", protocol="vtab/gps", data="vtab:patch_camelyon", per_task=False))
     assert general.training.lr == 2e-3
     assert parse_method(general.methods[0]).connections == 1  # type: ignore[attr-defined]
+
+
+def test_what_a_recipe_is_changed_to_comes_before_the_values_of_the_task() -> None:
+    def scale_and_rank(recipe: str) -> tuple[float, int]:
+        plan = settle(Asked(recipe=recipe, protocol="vtab/fact-tk", data="vtab:clevr_count"))
+        method: Any = parse_method(plan.methods[0])
+        return method.scale, method.rank
+
+    scale, rank = scale_and_rank("fact-tk")
+    assert scale != RECIPES["fact-tk"].methods[0].scale  # type: ignore[attr-defined]  # the task's own
+    assert scale_and_rank("fact-tk(scale=5.0)") == (5.0, rank)
+    assert scale_and_rank("fact-tk(FacT(rank=3))") == (scale, 3)
+    changed = settle(Asked(recipe="fact-tk(scale=5.0)", protocol="vtab/fact-tk", data="vtab:clevr_count"))
+    assert deviations(changed) == [{"setting": "FacT.scale", "protocol": scale, "yours": 5.0}]
 
 
 def test_deviations_are_named() -> None:

@@ -58,8 +58,8 @@ def tested_split(source: DataSource, training: Training) -> str:
         missing = training.test_split is None and split == "val"
         why = f"{source.spec} has no test split, so" if missing else f"train_split={training.train_split!r}:"
         raise ValueError(
-            f"{why} the model would be measured on {split} images, which it is trained on; train on other "
-            "images with train_split, or choose unseen ones with test_split"
+            f"{why} the model would be measured on {split} images, on which it is trained; train on "
+            "others with train_split, or choose unseen ones with test_split"
         )
     return split
 
@@ -79,7 +79,7 @@ def settled_select(source: DataSource, training: Training) -> Select:
         )
     if training.select == "best-on-test" and training.test_split not in (None, "test"):
         raise ValueError(
-            f"select='best-on-test' watches the test images, but test_split is {training.test_split!r}; leave "
-            "one of the two out"
+            f"select='best-on-test' watches the test images, but test_split is {training.test_split!r}; "
+            "leave one of the two out"
         )
     return training.select or ("val" if held_out else "last")

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vitrim.deviations import training_part, with_values
+from vitrim.deviations import training_part
 from vitrim.protocols import find_protocol, values_for
 from vitrim.training import Training
 
@@ -148,9 +148,9 @@ def settle(asked: Asked) -> Plan:
         own = values_for(protocol, settings["data"]) if settings["per_task"] else {}
         training = protocol.training.changed(training_part(own))
     if "methods" not in settings:
-        recipe = find_recipe(settings["recipe"] or DEFAULT_RECIPE)
+        recipe = find_recipe(settings["recipe"] or DEFAULT_RECIPE, own)
         settings["recipe"] = settings["recipe"] or DEFAULT_RECIPE
-        settings["methods"] = method_texts(with_values(recipe.methods, own))
+        settings["methods"] = method_texts(recipe.methods)
         if asked.protocol is None:
             settings["protocol"], training = recipe.protocol, recipe.training
     return Plan(**settings, training=training.changed(asked.training_changes()))
@@ -184,11 +184,11 @@ def resume_plan(stored: Plan, asked: Asked) -> Plan:
     return stored
 
 
-def find_recipe(text: str) -> Recipe:
-    """A recipe by its name, or a changed form of it such as "sparse-tuning(width=32)"."""
+def find_recipe(text: str, usual: Mapping[str, object] | None = None) -> Recipe:
+    """A recipe by its name, or a changed form of it such as "sparse-tuning(width=32)"; `usual` as there."""
     from vitrim.recipes import find_recipe as find
 
-    return find(text)
+    return find(text, usual)
 
 
 def method_texts(methods: Sequence[str | Method]) -> tuple[str, ...]:

@@ -4,7 +4,11 @@ One file for each paper, and one for the methods they compare with. Rows of abla
 recipe: `find_recipe("sparse-tuning(width=32)")`, `--recipe "sparse-tuning(EViT(keep=0.5, at=(4, 8)))"`.
 """
 
+from collections.abc import Mapping
+from dataclasses import replace
+
 from vitrim.checks import did_you_mean
+from vitrim.deviations import with_values
 from vitrim.recipes.baselines import BASELINES
 from vitrim.recipes.fpet import FPET
 from vitrim.recipes.recipe import Recipe as Recipe
@@ -15,8 +19,9 @@ from vitrim.recipes.tr_pts import TR_PTS
 RECIPES: dict[str, Recipe] = {**SPARSE_TUNING, **TR_PTS, **FPET, **BASELINES}
 
 
-def find_recipe(text: str) -> Recipe:
-    """A recipe by its name, or a changed form of it.
+def find_recipe(text: str, usual: Mapping[str, object] | None = None) -> Recipe:
+    """A recipe by its name, or a changed form of it. `usual` are values of its methods ("FacT.scale") that
+    take the place of the recipe's own, but not of what the text changes.
 
     >>> find_recipe("sparse-tuning(width=32)").methods[0]
     DenseAdapter(width=32, fusion='inner', reads=(1, 3))
@@ -28,7 +33,10 @@ def find_recipe(text: str) -> Recipe:
     name = name.strip()
     if name not in RECIPES:
         raise ValueError(f"no recipe {name!r}; {did_you_mean(name, RECIPES)}")
+    found = RECIPES[name]
+    if usual:
+        found = replace(found, methods=with_values(found.methods, usual))
     if not opening:
-        return RECIPES[name]
+        return found
     settings, methods = parse_changes(opening + rest)
-    return RECIPES[name].changed(settings, *methods)
+    return found.changed(settings, *methods)

@@ -15,6 +15,7 @@ from typing import Any
 
 from vitrim.method import Method
 from vitrim.methods import parse_method
+from vitrim.picking import settled_select, tested_split
 from vitrim.plan import DEFAULT_RECIPE, Asked, find_recipe, settle
 from vitrim.protocols import find_protocol
 from vitrim.saving import write_whole
@@ -23,6 +24,8 @@ from vitrim.sweep.grid import make_job, trained_as
 from vitrim.sweep.rows import Row
 from vitrim.sweep.running import make_runs, refuse_failures
 from vitrim.sweep.varied import Candidate, candidates
+
+DECIDED = ("train_split", "test_split", "seed")
 
 
 @dataclass(frozen=True)
@@ -81,7 +84,8 @@ def search(
         model=model, pretrained=pretrained, weights=weights, image_size=image_size, data=data, root=root,
         recipe=recipe, methods=methods, training=training, protocol=protocol, per_task=per_task,
     )  # fmt: skip
-    check_data(base, download)
+    check_settings(base, over)
+    check_data(base, download, final)
     if not seeds:
         raise ValueError("seeds must hold at least one whole number")
     found = candidates(methods_of(base), over or searched_by_protocol(base))
@@ -104,11 +108,8 @@ def search(
 
 
 def methods_of(asked: Asked) -> list[Method]:
-    """The methods to vary: those given, or the recipe's."""
-    if asked.methods is None:
-        return list(find_recipe(asked.recipe or DEFAULT_RECIPE).methods)
-    settle(asked)  # refuses a recipe beside methods, and methods that are no list
-    return [parse_method(each) if isinstance(each, str) else each for each in asked.methods]
+    """The methods to vary: those given, or the recipe's, with a protocol's values for the task."""
+    return [parse_method(text) for text in settle(asked).methods]
 
 
 def searched_by_protocol(asked: Asked) -> Mapping[str, Sequence[object]]:
@@ -130,15 +131,33 @@ def ask(base: Asked, candidate: Candidate, fixed: Mapping[str, object]) -> Asked
     return replace(base, recipe=None, methods=candidate.methods or ("Linear()",), training=training)
 
 
-def check_data(asked: Asked, download: bool) -> None:
-    """Refuse data on which nothing can be chosen."""
-    for name in ("train_split", "test_split", "seed"):
-        if name in asked.training_changes():
+def check_settings(asked: Asked, over: Mapping[str, Sequence[object]]) -> None:
+    """Refuse settings that the search decides itself, or that are both given and searched over."""
+    given = asked.training_changes()
+    for name in DECIDED:
+        if name in given or name in over:
             raise ValueError(f"a search decides {name} itself; leave it out (seeds gives the seeds)")
+    for name in over:
+        if name in given:
+            raise ValueError(f"{name} is given and searched over as well; leave one of the two out")
+    if settle(asked).training.select == "best-on-test":
+        raise ValueError("a search looks at no test images, so select cannot be best-on-test; leave it out")
+
+
+def check_data(asked: Asked, download: bool, final: bool) -> None:
+    """Refuse data on which nothing can be chosen, or on which the final runs could not be made."""
     plan = settle(asked)
     source = open_for(plan, download)
     if "val" not in source.splits:
         raise ValueError(f"{plan.data} has no val split to choose on; it has {', '.join(source.splits)}")
+    if final:
+        whole = plan.training.changed({"train_split": "trainval"})
+        try:
+            source.split("trainval")
+            settled_select(source, whole)
+            tested_split(source, whole)
+        except ValueError as error:
+            raise ValueError(f"the final runs would be refused: {error}") from None
 
 
 def choose(found: Sequence[Candidate], rows: Sequence[Row], rates: Sequence[float]) -> Candidate:
