@@ -18,7 +18,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from vitrim.data import open_data
+from vitrim.compose import compose
+from vitrim.data import DataSource, open_data
 from vitrim.machine import machine
 from vitrim.opening import open_model
 from vitrim.report.selection_figures import (
@@ -26,8 +27,11 @@ from vitrim.report.selection_figures import (
     overlap_map,
     overlaps,
     shares_and_redundancy,
+    token_redundancy,
 )
 from vitrim.run_folder import RunFolder
+from vitrim.selection.comparing import spearman
+from vitrim.selection.shares import chosen_shares
 from vitrim.stage import StagedViT
 
 
@@ -46,7 +50,7 @@ def main() -> None:
     models = {title(record): open_model(run) for run, record in records.items()}
     print_overlaps(models)
     pictures = {"blocks.png": block_distribution(models), "overlap.png": overlap_map(models)}
-    print("\n| run | Spearman correlation of score share and token likeness |\n| --- | ---: |")
+    print("\n| run | Spearman correlation, before training | after |\n| --- | ---: | ---: |")
     for record in records.values():
         spec = record["data"]["spec"]
         source = open_data(spec, root=record["settings"]["root"])
@@ -54,12 +58,20 @@ def main() -> None:
         if found is not None:
             name = title(record)
             pictures[f"redundancy-{name.replace(' ', '-')}.png"], correlation = found
-            print(f"| {name} | {correlation:+.2f} |", flush=True)
+            before = untrained_correlation(models[name], record, source)
+            print(f"| {name} | {before:+.2f} | {correlation:+.2f} |", flush=True)
     if chosen.out is not None:
         chosen.out.mkdir(parents=True, exist_ok=True)
         for name, picture in pictures.items():
             if picture is not None:
                 (chosen.out / name).write_bytes(picture)
+
+
+def untrained_correlation(model: StagedViT, record: Mapping[str, Any], source: DataSource) -> float:
+    """The same correlation with tokens of the backbone as it was when the weights were chosen."""
+    settings = record["settings"]
+    plain = compose(settings["model"], weights=settings["weights"], image_size=tuple(settings["image_size"]))
+    return spearman(chosen_shares(model), token_redundancy(plain, source))
 
 
 def title(record: Mapping[str, Any]) -> str:
