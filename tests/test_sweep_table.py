@@ -105,9 +105,35 @@ def test_selection_on_test_is_marked_in_every_form(runs: Path) -> None:
     for seed in (2, 3):
         write_run(runs / "best" / str(seed), "best", "vtab:dtd", seed, 0.99, select="best-on-test")
     table = table_of(runs)
-    assert markdown(table).count("†") == 2  # the cell and the remark
+    assert markdown(table).count("†") == 3  # the cell, the mean of its group, and the remark
     rows = list(csv.DictReader(io.StringIO(to_csv(table))))
     assert [row["dtd selected on test"] for row in rows] == ["True", "False", "False"]
+
+
+def test_averages_carry_the_marks_of_their_tasks(tmp_path: Path) -> None:
+    for recipe, select in {"linear": "last", "lora": "best-on-test"}.items():
+        for task in ("vtab:dtd", "vtab:eurosat"):
+            chosen = select if task == "vtab:dtd" else "last"
+            write_run(tmp_path / recipe / task[5:], recipe, task, 0, 0.5, select=chosen)
+    linear, lora = markdown(table_of(tmp_path)).splitlines()[2:4]
+    assert "†" not in linear
+    assert lora.split(" | ")[1:7] == ["50.00†", "50.00†", "50.00", "50.00", "50.00†", "50.00†"]
+
+
+def test_a_row_is_one_model(tmp_path: Path) -> None:
+    for task, model in {"vtab:dtd": "small", "vtab:eurosat": "large"}.items():
+        write_run(tmp_path / model, "linear", task, 0, 0.5)
+        file = tmp_path / model / "run.json"
+        file.write_text(file.read_text().replace('"toy"', f'"{model}"'))
+    with pytest.raises(ValueError, match=r"have model large on some tasks .* --by recipe model"):
+        table_of(tmp_path)
+    assert len(table_of(tmp_path, "recipe", "model").lines) == 2
+
+
+def test_names_may_have_brackets(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_run(tmp_path / "run", "my [/best] [bold]one", "vtab:dtd", 0, 0.5)
+    assert main(["table", str(tmp_path)]) == 0
+    assert "my [/best] [bold]one" in capsys.readouterr().out
 
 
 def test_only_seeds_are_averaged_over(runs: Path) -> None:

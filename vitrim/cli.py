@@ -163,13 +163,24 @@ def option_sentence(message: str, known: Sequence[str]) -> str:
     key = re.search(r'Parser key "([^"]+)"', message)
     given = re.search(r"(?:Given|Got) value: (.*)", message)
     wanted = re.findall(r"Expected a <class '(\w+)'>", message)
+    choices = re.search(r"Expected a typing\.Literal\[([^\]]*)\]", message)
+    if key and given and choices:
+        names = choices[1].replace("'", "")
+        return f"--{key[1]} takes one of {names}, got {given[1]!r}"
     if key and given and wanted:
         words = " or ".join(KINDS_OF_VALUE.get(kind, kind) for kind in wanted if kind != "NoneType")
         return f"--{key[1]} takes {words or 'names with their values'}, got {given[1]!r}"
     return " ".join(message.split())
 
 
-KINDS_OF_VALUE = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "text"}
+KINDS_OF_VALUE = {
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "true or false",
+    "str": "text",
+    "list": "a list such as [0, 1]",
+    "tuple": "two such as [64, 96]",
+}
 
 EXPECTED = (ValueError, OSError, ImportError, FloatingPointError)
 

@@ -90,6 +90,7 @@ def make_table(found: Sequence[Found], by: Sequence[str] = ("recipe",)) -> Table
         cell = lines.setdefault(title(run, by), {}).setdefault(run.row["task"], [])
         cell.append(run)
     for name, cells in lines.items():
+        refuse_several_models(name, [run for runs in cells.values() for run in runs], by)
         for task, runs in cells.items():
             refuse_mixture(name, task, runs, by)
     tasks = in_order([run.row["task"] for run in finished])
@@ -136,6 +137,17 @@ def in_order(tasks: Sequence[str]) -> tuple[str, ...]:
     """Each task once: VTAB's in the papers' order, then the others as they come."""
     canonical = {f"vtab:{name}": index for index, name in enumerate(TASKS)}
     return tuple(sorted(dict.fromkeys(tasks), key=lambda task: canonical.get(task, len(canonical))))
+
+
+def refuse_several_models(name: str, runs: Sequence[Found], by: Sequence[str]) -> None:
+    """One row is one model, on all of its tasks."""
+    for key in ("model", "image_size"):
+        values = list(dict.fromkeys(str(run.row[key]) for run in runs))
+        if len(values) > 1:
+            raise ValueError(
+                f"runs of {name!r} have {key} {values[0]} on some tasks and {values[1]} on others, which no "
+                f"average can be taken over; tell them apart with --by {' '.join([*by, key])}"
+            )
 
 
 def refuse_mixture(name: str, task: str, runs: Sequence[Found], by: Sequence[str]) -> None:

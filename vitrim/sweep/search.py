@@ -193,7 +193,7 @@ def say(found: Searched) -> None:
             f"{100 * row['accuracy']:.2f} %" if row["accuracy"] is not None else f"failed: {row['failure']}"
         )
         table.add_row(row["recipe"], value + mark)
-    Console(highlight=False).print(table)
+    Console(highlight=False, markup=False).print(table)
     for row in found.final:
         sys.stdout.write(
             f"{found.best.name}, trained on train and val, seed {row['seed']}: "

@@ -39,30 +39,39 @@ def headings(table: Table) -> list[str]:
     return [*titles, "GMACs", "GMACs, papers' count", "trained without head"]
 
 
-def entries(table: Table, line: Line) -> list[Cell | float | None]:
-    """The values of a line under those headings, without its name and costs."""
+def entries(table: Table, line: Line) -> list[Cell | None]:
+    """The values of a line under those headings, without its name and costs. Averages have the marks of what
+    they are taken over.
+    """
     means = line.means()
     groups = group_means(means)
-    values: list[Cell | float | None] = []
+    values: list[Cell | None] = []
     for group in GROUPS:
         tasks = [task for task in table.vtab if group_of(task) == group]
         values += [line.cells.get(task) for task in tasks]
-        values += [groups.get(group) if set(tasks) <= set(means) else None] if tasks else []
+        values += [average(line, tasks, groups.get(group))] if tasks else []
     values += [line.cells.get(task) for task in table.tasks if not group_of(task)]
-    whole = table.complete(line)
     if table.vtab:
-        values += [statistics.fmean(means[task] for task in table.vtab) if whole else None]
-        values += [statistics.fmean(groups.values()) if whole else None]
+        here = [means[task] for task in table.vtab if task in means]
+        values += [average(line, table.vtab, statistics.fmean(here) if here else None)]
+        values += [average(line, table.vtab, statistics.fmean(groups.values()) if groups else None)]
     elif len(table.tasks) > 1:
-        values += [statistics.fmean(means.values()) if whole else None]
+        values += [average(line, table.tasks, statistics.fmean(means.values()))]
     return values
 
 
-def in_words(value: Cell | float | None) -> str:
+def average(line: Line, tasks: Sequence[str], mean: float | None) -> Cell | None:
+    """A mean over tasks; None where the line lacks one of them."""
+    cells = [line.cells[task] for task in tasks if task in line.cells]
+    if mean is None or len(cells) < len(tasks):
+        return None
+    by_test, on_val = any(cell.by_test for cell in cells), any(cell.on_val for cell in cells)
+    return Cell(mean, None, min(cell.seeds for cell in cells), by_test, on_val)
+
+
+def in_words(value: Cell | None) -> str:
     if value is None:
         return NOTHING
-    if isinstance(value, float):
-        return f"{value:.2f}"
     spread = "" if value.std is None else f" ± {value.std:.2f}"
     return f"{value.mean:.2f}{spread}{BY_TEST * value.by_test}{ON_VAL * value.on_val}"
 
@@ -111,7 +120,7 @@ def to_csv(table: Table) -> str:
     for line in table.lines:
         values: list[object] = [line.name]
         for value in entries(table, line):
-            values.append(value.mean if isinstance(value, Cell) else value)
+            values.append(None if value is None else value.mean)
         named.append([*values, line.gmacs, line.gmacs_paper, line.trained])
     tasks = list(table.tasks)
     extra = [f"{task_name(task)} {what}" for task in tasks for what in ("std", "seeds", "selected on test")]
@@ -130,7 +139,7 @@ def print_table(table: Table) -> None:
     """Print to the terminal; where that is too narrow, in parts that fit."""
     from rich.console import Console
 
-    console = Console(highlight=False)
+    console = Console(highlight=False, markup=False)  # names may have brackets
     titles, lines = headings(table), body(table)
     for columns in parts(titles, lines, console.width):
         console.print(rich_table(titles, lines, columns))
