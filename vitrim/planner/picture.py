@@ -16,7 +16,7 @@ MARKS = "osD^vP*"
 COLOUR_OF = dict(
     zip(
         ("no reduction", "EViT", "DynamicViT", "ToMe", "Bipartite", "Pool"),
-        (*COLOURS, "#444444"),
+        COLOURS,
         strict=True,
     )
 )

@@ -18,7 +18,7 @@ from vitrim.data.transforms import eval_transform
 from vitrim.report.kept import Seen, as_pictures, spread, what_is_seen
 from vitrim.stage import StagedViT
 
-COLOURS = ("#1f6f8b", "#d1603d", "#5b8c3a", "#7a5195", "#8a6d3b")
+COLOURS = ("#1f6f8b", "#d1603d", "#5b8c3a", "#7a5195", "#8a6d3b", "#444444")
 
 
 def curves(histories: Mapping[str, Sequence[Mapping[str, Any]]]) -> bytes:
