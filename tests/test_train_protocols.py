@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from small_runs import colour_folder
 
-from vitrim.cli import main
+from vitrim.cli import main, read_options
 from vitrim.data.vtab_tasks import TASKS
 from vitrim.deviations import deviations, method_part, training_part
 from vitrim.methods import METHODS, parse_method
@@ -17,7 +17,9 @@ from vitrim.protocols.describe import table
 from vitrim.recipes import RECIPES
 from vitrim.report.page import write_report
 from vitrim.run_folder import RunFolder
+from vitrim.sweep.grid import make_job
 from vitrim.training import Training
+from vitrim.verbs.shared import training_changes
 
 GUIDE = Path(__file__).parent.parent / "docs" / "training.md"
 
@@ -151,6 +153,21 @@ def test_a_run_says_what_differs(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert "started with protocol='vtab/shared'" in capsys.readouterr().err
     write_report([out])
     assert "different here: epochs 1 (protocol: 100)" in (out / "report.html").read_text()
+
+
+def test_null_takes_back_what_a_protocol_sets() -> None:
+    for given in (
+        ["--warmup_epochs", "null", "--lr-batch=null"],
+        ["--warmup_epochs=null", "--lr_batch", "null"],
+    ):
+        changes = training_changes(read_options("train", ["--protocol=vtab/vpt", *given]))
+        assert changes == {"warmup_epochs": None, "lr_batch": None}
+    plan = settle(Asked(protocol="vtab/vpt", recipe="linear", data="digits", training=changes))
+    assert (plan.training.lr_batch, plan.training.warmup) == (None, 10.0)
+    job = make_job("row", Asked(recipe="linear", training={**changes, "seed": 1}), Path("/out"), cpu=True)
+    again = training_changes(read_options("train", job.command(resume=False)[4:]))
+    assert again == {**changes, "seed": 1}  # a sweep hands it on
+    assert training_changes(read_options("train", ["--out", "null"])) == {}
 
 
 def test_the_list_and_the_guide_show_every_protocol(capsys: pytest.CaptureFixture[str]) -> None:

@@ -102,10 +102,23 @@ def read_options(verb: str, arguments: Sequence[str]) -> Namespace:
     known = [
         option[2:] for action in parser._actions for option in action.option_strings if option[:2] == "--"
     ]
+    given = with_underscores(arguments)
     try:
-        return parser.parse_args(with_underscores(arguments))
+        found = parser.parse_args(given)
     except argparse.ArgumentError as error:
         raise ValueError(option_sentence(str(error), known)) from error
+    found["cleared"] = given_null(given)
+    return found
+
+
+def given_null(arguments: Sequence[str]) -> tuple[str, ...]:
+    """Options set to null on the command line, which the parsed ones do not tell from those not given."""
+    pairs = zip(arguments, [*arguments[1:], ""], strict=False)
+    return tuple(
+        text[2:].removesuffix("=null")
+        for text, following in pairs
+        if text.startswith("--") and (text.endswith("=null") or ("=" not in text and following == "null"))
+    )
 
 
 def make_parser(verb: str) -> ArgumentParser:

@@ -24,6 +24,8 @@ def check_training(training: Training) -> None:
         _check_whole(name, getattr(training, name), least=1)
     for name in AT_LEAST_ZERO:
         _check_whole(name, getattr(training, name), least=0)
+    if training.seed >= 2**32:
+        raise ValueError(f"seed must be below 2**32 (4,294,967,296), got {training.seed}")
     for name, least in (("workers", 0), ("patience", 1), ("lr_batch", 1)):
         if getattr(training, name) is not None:
             _check_whole(name, getattr(training, name), least=least)
@@ -91,7 +93,7 @@ def _check_curve(training: Training) -> None:
         if training.warmup_epochs > training.epochs:
             raise ValueError(
                 f"warmup_epochs ({training.warmup_epochs:g}) must not be above epochs ({training.epochs}); "
-                "leave it out to warm up over a tenth of the epochs"
+                "give a smaller one, or null to warm up over a tenth of the epochs"
             )
 
 

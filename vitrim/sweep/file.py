@@ -128,9 +128,6 @@ def _mapping(content: object, where: str, known: Sequence[str] | None) -> dict[s
 
 
 def _leave_to_the_grid(training: Mapping[str, object], where: str) -> None:
-    for name, value in training.items():
-        if value is None:  # would not reach the run: its options say nothing, and the protocol's value stays
-            raise ValueError(f"{where}: {name} has no value; give one, or leave it out")
     if "seed" in training:
         raise ValueError(f"{where}: seed is given by the list seeds; write seeds: [{training['seed']!r}]")
 

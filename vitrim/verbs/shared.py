@@ -142,6 +142,7 @@ def usual(default: object) -> str:
 
 
 def training_changes(chosen: Namespace) -> dict[str, Any]:
-    """The training settings that were given."""
+    """The training settings that were given; null is one: it takes back what a protocol sets."""
     values = {field.name: chosen[field.name] for field in fields(Training)}
-    return {name: value for name, value in values.items() if value is not None}
+    cleared = chosen.get("cleared") or ()
+    return {name: value for name, value in values.items() if value is not None or name in cleared}
