@@ -77,7 +77,12 @@ def test_changed_forms() -> None:
             "sparse-tuning(EViT(at=(4, 8)), width=32) with methods first",
         ),
         ("lora(rank=0)", "rank must be a whole number"),
-        ("linear(rank=4)", "no method of the recipe has a setting 'rank'"),
+        ("linear(rank=4)", "no method of the recipe has a setting 'rank'; it has no methods"),
+        ("lora(rank=4)(dropout=0.0)", "cannot read the changes"),
+        ("lora(rank=4, rank=8)", "rank is given twice"),
+        ("lora(**{'rank': 4})", "cannot read the changes"),
+        ("lora(rank={[]: 4})", "cannot read the changes"),
+        ("lora(rank=4)#", "cannot read the changes"),
     ],
 )
 def test_impossible_changes_are_refused(text: str, message: str) -> None:

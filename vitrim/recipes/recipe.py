@@ -69,11 +69,18 @@ def parse_changes(text: str) -> tuple[dict[str, object], tuple[str, ...]]:
     )
     try:
         call = ast.parse(f"recipe{text}", mode="eval").body
-        if not isinstance(call, ast.Call):
+        if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Name) or not text.endswith(")"):
             raise refusal
-        named = {str(word.arg): ast.literal_eval(word.value) for word in call.keywords}
-    except (SyntaxError, ValueError):
+        if any(word.arg is None for word in call.keywords):
+            raise refusal
+        pairs = [(str(word.arg), ast.literal_eval(word.value)) for word in call.keywords]
+    except (SyntaxError, ValueError, TypeError, RecursionError, MemoryError):
         raise refusal from None
+    named = dict(pairs)
+    names = [name for name, _ in pairs]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise ValueError(f"{twice} is given twice in {text!r}; give it once")
     return named, tuple(ast.unparse(part) for part in call.args)
 
 
@@ -107,6 +114,8 @@ def _owner(methods: list[Method], setting: str) -> int:
             f"{first}({setting}=...)"
         )
     known = [name for method in methods for name in _settings(method)]
+    if not known:
+        raise ValueError(f"no method of the recipe has a setting {setting!r}; it has no methods at all")
     raise ValueError(f"no method of the recipe has a setting {setting!r}; {did_you_mean(setting, known)}")
 
 
