@@ -82,6 +82,7 @@ def totals(page: str) -> list[int]:
         ("11.65", 11.655, "agrees"),
         ("11.65", 11.6551, "differs"),
         ("0", 0.0, "agrees"),
+        ("0", 0.1, "differs"),
         ("13.5", 13.45, "agrees"),
         ("13.5", 13.4460, "differs"),
         ("100.00", 100.0, "agrees"),
@@ -154,4 +155,5 @@ def test_means_of_accuracies() -> None:
     }
     for mean in MEANS:
         assert mean.tasks is None or len(mean.tasks) == 19
+        assert mean.reason == (REASONS["truncated"] if mean.verdict == "differs" else "")
         assert mean.recipe is None or find_recipe(mean.recipe)

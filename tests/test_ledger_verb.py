@@ -36,6 +36,12 @@ def test_it_prints_and_writes(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert {second["row"], third["row"]} == {"AdaptFormer d=1", "FPET-AdaptFormer"}
 
 
+def test_means_of_a_table_go_with_it_however_its_name_is_written(tmp_path: Path) -> None:
+    assert main(["reproduce", "fpet", "--table", "a3", "--csv", str(tmp_path / "a3.csv")]) == 0
+    rows = list(csv.DictReader((tmp_path / "a3.csv").open()))
+    assert "76.22" in [row["printed"] for row in rows if row["column"].startswith("accuracy")]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from decimal import ROUND_DOWN, Decimal
 
+from vitrim.ledger.reasons import REASONS
 from vitrim.ledger.verdicts import judge
 
 # Natural, specialized and structured tasks, in the order of vitrim.data.vtab_tasks
@@ -158,6 +160,16 @@ class Published:
         computed = self.mean19 if self.kind == TASKS else self.group_mean
         return judge(self.printed, computed)
 
+    @property
+    def reason(self) -> str:
+        """Why it differs, where that is known."""
+        if self.verdict != "differs":
+            return ""
+        computed = self.mean19 if self.kind == TASKS else self.group_mean
+        step = Decimal(1).scaleb(int(Decimal(self.printed).as_tuple().exponent))
+        cut = Decimal(repr(computed)).quantize(step, ROUND_DOWN)
+        return REASONS["truncated"] if cut == Decimal(self.printed) else ""
+
 
 def _rows(
     paper: str, table: str, kind: str, *rows: tuple[str, str, str | None, str | None]
@@ -188,10 +200,18 @@ MEANS: tuple[Published, ...] = (
            ("NOAH", "75.5", None, "NOAH"), ("SSF", "75.7", "ssf", "SSF"),
            ("FPET RepAdapter", "76.1", "fpet-repadapter", None), ("FPET LoRA", "75.6", "fpet-lora", None)),
     *_rows("fpet", "A3", GROUPS,
-           ("w/o merging", "76.22", "adaptformer", None), ("layer 6 BDM", "76.22", "fpet-adaptformer", None)),
+           ("w/o merging", "76.22", "adaptformer", None), ("layer 6 BDM", "76.22", "fpet-adaptformer", None),
+           ("layer 4 BDM", "75.65", "fpet-adaptformer(at=(4,))", None),
+           ("layer 2 BDM", "74.29", "fpet-adaptformer(at=(2,))", None),
+           ("layer 1 BDM", "72.21", "fpet-adaptformer(at=(1,))", None),
+           ("layer 0 BDM", "69.09", "fpet-adaptformer(at=(0,))", None)),
     *_rows("fpet", "A4", GROUPS,
            ("w/o merging", "77.01", "bi-adaptformer", None),
-           ("layer 6 BDM", "76.96", "fpet-bi-adaptformer", None)),
+           ("layer 6 BDM", "76.96", "fpet-bi-adaptformer", None),
+           ("layer 4 BDM", "76.34", "fpet-bi-adaptformer(at=(4,))", None),
+           ("layer 2 BDM", "75.18", "fpet-bi-adaptformer(at=(2,))", None),
+           ("layer 1 BDM", "73.00", "fpet-bi-adaptformer(at=(1,))", None),
+           ("layer 0 BDM", "69.75", "fpet-bi-adaptformer(at=(0,))", None)),
 )  # fmt: skip
 
 PUBLISHED: dict[tuple[str, str], Published] = {

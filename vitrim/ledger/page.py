@@ -35,12 +35,14 @@ papers', `--measure` measures time and memory on your machine.
   backbone's {weights:,} and includes a classifier of the benchmark's mean size; two cells of the other
   papers do so too.
 - "Agrees" means that our figure rounds to the printed digits. Anything else "differs", by however little,
-  and says why. "Not derivable" means that something the figure depends on is not published.
+  and says why. "Not derivable" means that something the figure depends on is not
+  at hand.
 - Layers count from 1 in Sparse-Tuning and TR-PTS and from 0 in FPET and in vitrim.
 
 ## What cannot be derived
 
-- **Numbers of prompts.** VPT's were tuned for each task and are not published.
+- **Numbers of prompts.** VPT's were tuned for each task. Its authors list them in a file outside their
+  repository, which is not at hand here; how many a printed count amounts to stands with each cell.
 - **DyT's operations.** They depend on how many patches the trained dispatchers let pass. Ours are those
   of the nominal rate, so these cells differ by nature. Dispatchers cost little and the release does not
   count them; here they are left out as well.
@@ -138,8 +140,8 @@ def whole_page(cells: Sequence[Cell]) -> str:
 MEANS_TEXT = """\
 ## Mean accuracies on VTAB-1K
 
-Both means of the same accuracies, where the accuracy of each task is at hand. For the papers' own rows it is
-not, so these means stand as printed and cannot be checked.
+Both means of the same accuracies, where the accuracy of each task is at hand. For the papers' own rows and
+a few others it is not, so these means stand as printed and cannot be checked.
 """
 
 

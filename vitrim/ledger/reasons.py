@@ -74,9 +74,10 @@ REASONS = {
         "before in 11, so the counts cannot be equal"
     ),
     "evit-offset": (
-        "every row with dense adapters of inner fusion is printed below the equations by the same amount, "
-        "whatever the width. One of the two products with the attention matrix left uncounted in the three "
-        "reducing blocks would explain it; unproven. Tables II and VII (c) do not have this offset"
+        "rows with dense adapters of inner fusion that reduce at the 4th, 7th and 10th layer are printed "
+        "below the equations by nearly the same amount, whatever the width. One of the two products with the "
+        "attention matrix left uncounted in the three reducing blocks would explain it; unproven. Table II, "
+        "VII (c) and Drop in VIII do not have this offset"
     ),
     "evit-90": "printed above the equations, which agree at keep rate 0.7 in the row above",
     "video-sparse": (
@@ -87,7 +88,11 @@ REASONS = {
         "eight prompts cost slightly more and seven slightly less, and the parameters beside it are those of "
         "some 57, which would cost far more"
     ),
-    "prompts-by-task": "the number of prompts was tuned for each task and is not published",
+    "prompts-by-task": (
+        "the number of prompts was tuned for each task; VPT's authors list it in a file outside their "
+        "repository, which is not at hand here"
+    ),
+    "prompts-100": "100 prompts, as in the script of V-PETL Bench, and the mean classifier",
     "predictors-counted": (
         "three DynamicViT predictors and AdaptFormer; the printed figure is slightly higher"
     ),
@@ -156,8 +161,8 @@ REASONS = {
         "Sparse-Tuning prints 17.20 for the same method"
     ),
     "halved-folded": (
-        "the official merging with the tuner folded comes higher; the printed saving of 24.4 % would be lower"
-        " than merging alone can reach at this layer"
+        "the official merging with the tuner folded comes higher; the printed saving of 24.4 % is more than "
+        "halving the tokens at this layer can reach, even with no tuner and nothing to match"
     ),
     "bias-free": "the released code has no biases, with which the literature's figure comes out",
     "bias-free-below": "the released code has no biases; with them the count is still below the printed one",

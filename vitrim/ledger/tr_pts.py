@@ -56,7 +56,7 @@ TABLE_2 = Table(
         ("Adapter", "0.31", "Adapter(width=12, form='sequential')", "adapter-twelve"),
         ("AdaptFormer", "0.24", "Adapter(width=8)", "adaptformer-norm"),
         ("LoRA", "0.90", "LoRA(rank=16)", "lora-fgvc"),
-        ("VPT-Shallow", "0.13", None, "prompts-by-task", SHALLOW),
+        ("VPT-Shallow", "0.13", "VPT(prompts=100, deep=False)", "prompts-100", SHALLOW),
         ("VPT-Deep", "0.70", None, "prompts-by-task", DEEP),
         ("SSF", "0.28", "SSF()"),
         # One connection, and two on Camelyon, as the released scripts have it

@@ -101,6 +101,8 @@ def judge(printed: str, computed: float | None) -> str:
     if computed is None:
         return "not derivable"
     figure = Decimal(printed)
+    if printed == "0":  # no digits to round to: nothing trains
+        return "agrees" if computed == 0 else "differs"
     half = Decimal(5).scaleb(int(figure.as_tuple().exponent) - 1)
     return "agrees" if abs(Decimal(repr(computed)) - figure) <= half else "differs"
 

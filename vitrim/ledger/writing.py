@@ -33,8 +33,10 @@ def as_csv(cells: Sequence[Cell], means: Sequence[Published]) -> str:
     writer.writerows(tuple(asdict(cell).values()) for cell in cells)
     for mean in means:
         computed = mean.mean19 if mean.kind == TASKS else mean.group_mean
-        writer.writerow((PAPERS[mean.paper].name, mean.table, mean.row, f"accuracy, {mean.kind}",
-                         mean.printed, computed if mean.tasks else None, mean.verdict, ""))  # fmt: skip
+        writer.writerow((
+            PAPERS[mean.paper].name, mean.table, mean.row, f"accuracy, {mean.kind}",
+            mean.printed, computed if mean.tasks else None, mean.verdict, mean.reason,
+        ))  # fmt: skip
     return buffer.getvalue()
 
 
@@ -119,7 +121,7 @@ def means_as_markdown(means: Sequence[Published]) -> str:
         (PAPERS[mean.paper].name, mean.table, mean.row, mean.printed, mean.kind,
          *(f"{value:.2f}" if mean.tasks and value is not None else "-"
            for value in (mean.mean19, mean.group_mean)),
-         mean.verdict)
+         f"{mean.verdict}: {mean.reason}" if mean.reason else mean.verdict)
         for mean in means
     ]  # fmt: skip
     header = ("paper", "table", "row", "printed", "as", "mean of 19 tasks", "mean of 3 groups", "verdict")

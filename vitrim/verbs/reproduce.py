@@ -59,8 +59,12 @@ def run(chosen: Namespace) -> None:
     from vitrim.ledger.writing import as_csv, as_json, write_text
     from vitrim.machine import cpu_count
 
-    for paper in find_papers(chosen.paper):  # refused before anything is counted
-        find_tables(paper, chosen.table)
+    # Refused before anything is counted
+    names = {
+        (paper.key, table.name)
+        for paper in find_papers(chosen.paper)
+        for table in find_tables(paper, chosen.table)
+    }
     if chosen.paper == "all" and chosen.measure:
         raise ValueError("--measure takes the rows of one table; name a paper and a table")
     found = None if chosen.runs is None else accuracies(chosen.runs)
@@ -72,8 +76,7 @@ def run(chosen: Namespace) -> None:
         console.print(ours, markup=False, highlight=False, soft_wrap=True)
     if chosen.measure:
         ours += measure(console, chosen)
-    keys = {paper.key for paper in find_papers(chosen.paper)}
-    means = [mean for mean in MEANS if mean.paper in keys and chosen.table in (None, mean.table)]
+    means = [mean for mean in MEANS if (mean.paper, mean.table) in names]
     page = whole_page(cells) if chosen.paper == "all" and chosen.table is None else tables(cells)
     texts = {"json": lambda: as_json(cells), "csv": lambda: as_csv(cells, means),
              "markdown": lambda: page + (f"\n{ours}" if ours else "")}  # fmt: skip
