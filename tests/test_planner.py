@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vitrim import Adapter, DenseAdapter, EViT, compose, costs, parse_method, propose, save
+from vitrim import Adapter, Bipartite, DenseAdapter, EViT, compose, costs, parse_method, propose, save
 from vitrim.cli import main
 from vitrim.costs import paper_macs
 from vitrim.planner.budget import Budget, parse_budget
@@ -124,8 +124,9 @@ def test_a_budget_in_milliseconds_is_met() -> None:
     [("0.0001", "leave 0.3"), ("0.001ms", "measured takes"), ("0.001MB", "smallest file has 0.0")],
 )
 def test_a_budget_nothing_meets_is_refused(budget: str, words: str) -> None:
-    with pytest.raises(ValueError, match=rf"nothing on {SMALL} stays within .*: .*{re.escape(words)}"):
+    with pytest.raises(ValueError, match=rf"nothing on {SMALL} stays within .*: .*{re.escape(words)}") as no:
         propose(SMALL, budget, **FEW)
+    assert ("MB" in str(no.value)) == ("MB" in budget)  # nothing about what was not asked
 
 
 def test_published_gains_are_differences_of_the_same_mean() -> None:
@@ -135,6 +136,21 @@ def test_published_gains_are_differences_of_the_same_mean() -> None:
     nearest = published_for((DenseAdapter(width=8), EViT(keep=0.84)))
     assert nearest is not None and nearest.recipe == "sparse-tuning(keep=0.9)"
     assert published_for((Adapter(), EViT())) is None
+
+
+@pytest.mark.parametrize(
+    ("methods", "recipe"),
+    [
+        ((Adapter(),), "adaptformer"),
+        ((Adapter(form="sequential"),), "adapter"),
+        ((Adapter(bias=False, bits=1),), "bi-adaptformer"),
+        ((Adapter(), Bipartite(at=(6,))), "fpet-adaptformer"),
+        ((Adapter(), Bipartite(at=(2,))), "fpet-adaptformer(at=(2,))"),
+    ],
+)
+def test_published_rows_are_of_the_same_form_and_block(methods: tuple, recipe: str) -> None:
+    row = published_for(methods)
+    assert row is not None and row.recipe == recipe
 
 
 def test_command_prints_a_table_and_draws(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

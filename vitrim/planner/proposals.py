@@ -208,9 +208,13 @@ class _Search:
         return f"takes at least {self.counted.share((tuner, *ladder[-1:])):.3f} of the operations"
 
     def nearest(self) -> str:
-        """For a refusal: how low each figure can go."""
-        words = f"the strongest reducers leave {self.counted.least_share():.2f} of the operations"
-        words += f", the smallest file has {self.counted.least_megabytes():.3g} MB"
+        """For a refusal: how low the figures can go that were asked for."""
+        words = []
+        if self.budget.megabytes is not None:
+            words.append(f"the smallest file has {self.counted.least_megabytes():.3g} MB")
+        if self.counted.least_share() < 1:  # files that are too large are not counted
+            words.append(f"the strongest reducers leave {self.counted.least_share():.2f} of the operations")
         if self.stopwatch is not None:
-            words += f", the fastest composition measured takes {self.stopwatch.least_milliseconds:.3g} ms"
-        return words
+            least = self.stopwatch.least_milliseconds
+            words.append(f"the fastest composition measured takes {least:.3g} ms")
+        return ", ".join(words) or "no reducer that was tried leaves fewer"

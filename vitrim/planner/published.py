@@ -56,25 +56,43 @@ def share_in_papers(row: Printed) -> float | None:
         return None
     known = find_recipe(row.recipe).expects.get("gmacs_paper")
     if known is None:
-        return Counted(PAPERS_MODEL, classes=10, image_size=None).share(row.methods)
+        return _papers_backbone().share(row.methods)
     return known / RECIPES["linear"].expects["gmacs_paper"]
 
 
+@cache
+def _papers_backbone() -> Counted:
+    return Counted(PAPERS_MODEL, classes=10, image_size=None)
+
+
 def published_for(methods: tuple[Method, ...]) -> Printed | None:
-    """The row with the same kinds of methods, the nearest share of tokens kept where there are several."""
+    """The row with the same kinds of methods; of several the one with the nearest share of tokens kept, then
+    that which reduces nearest to the same block."""
     kinds = _kinds(methods)
     rows = [row for row in printed_rows() if _kinds(row.methods) == kinds]
-    return min(rows, key=lambda row: abs(_keep(row.methods) - _keep(methods)), default=None)
+
+    def distance(row: Printed) -> tuple[float, float]:
+        return abs(_keep(row.methods) - _keep(methods)), abs(_block(row.methods) - _block(methods))
+
+    return min(rows, key=distance, default=None)
 
 
 def _kinds(methods: tuple[Method, ...]) -> tuple[object, ...]:
-    """Classes, and whether weights have few bits, which changes accuracy and size alike."""
-    return tuple((type(method), getattr(method, "bits", None)) for method in methods)
+    """Classes, their forms, and whether weights have few bits, which changes accuracy and size alike."""
+    return tuple(
+        (type(method), getattr(method, "form", None), getattr(method, "bits", None)) for method in methods
+    )
 
 
 def _keep(methods: tuple[Method, ...]) -> float:
     keeps = (getattr(method, "keep", None) for method in methods)
     return float(next(filter(None, keeps), 1.0))
+
+
+def _block(methods: tuple[Method, ...]) -> float:
+    """The first block that reduces tokens, 0 where that is not a setting."""
+    blocks = (getattr(method, "at", None) for method in methods)
+    return float(next((at[0] for at in blocks if isinstance(at, tuple) and at), 0))
 
 
 def _source(mean: Published) -> str:

@@ -168,6 +168,9 @@ def _notes(proposals: Proposals, top: int) -> list[str]:
     ]
     sources = {proposal.published.source for proposal in proposals.found if proposal.published}
     lines += [f"  {source}" for source in sorted(sources)] or ["  none of the three papers prints these"]
+    kinds = {source.rpartition(", ")[2] for source in sources}
+    if len(kinds) > 1:
+        lines.append(f"gains by {' and by '.join(sorted(kinds))} are on different scales: compare within one")
     if proposals.left_out:
         lines += ["", "left out:"] + [f"  {name}: {why}" for name, why in proposals.left_out.items()]
     return lines
