@@ -111,6 +111,10 @@ def test_resuming_other_data_or_methods_is_refused(whole: Path, data: str) -> No
 def test_resuming_on_changed_data_is_refused(tmp_path: Path) -> None:
     data = colour_folder(tmp_path / "colours")
     run = small_run(tmp_path / "run", data, epochs=1)
+    record: Any = RunFolder(run.folder).record()
+    record["data"]["images"]["test"] += 1
+    RunFolder(run.folder).write_record(record)  # as if a test image had been removed, for being broken
+    assert small_run(run.folder, data, resume=True, epochs=1).metrics == run.metrics
     for index in range(5):
         shutil.copy(tmp_path / "colours/red/0.png", tmp_path / f"colours/red/more-{index}.png")
     with pytest.raises(ValueError, match=r"had 33 train images when this run began, but has 37 now"):

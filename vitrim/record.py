@@ -49,8 +49,10 @@ def start_record(
     }
 
 
-def check_same_data(record: Mapping[str, Any], source: DataSource) -> None:
-    """Refuse to go on with other images than the run began with: labels would mean something else."""
+def check_same_data(record: Mapping[str, Any], source: DataSource, epochs: int) -> None:
+    """Refuse to go on after `epochs` epochs with other classes than the run began with, or with more or fewer
+    images to train or choose on. Test images may change: a broken one is only met at the end.
+    """
     began, images = record["data"], {name: len(split) for name, split in source.splits.items()}
     advice = "put the data back as it was to resume, or start a new run in another folder"
     if list(source.classes) != began["classes"]:
@@ -58,8 +60,9 @@ def check_same_data(record: Mapping[str, Any], source: DataSource) -> None:
         raise ValueError(
             f"{source.spec} no longer has the classes this run began with ({odd[0]!r} differs); {advice}"
         )
+    watched = [record["settings"]["training"]["train_split"], *(["val"] if epochs else [])]
     for name, count in began["images"].items():
-        if images.get(name) != count:
+        if name in watched and images.get(name) != count:
             now = f"{images[name]:,}" if name in images else "none"
             raise ValueError(
                 f"{source.spec} had {count:,} {name} images when this run began, but has {now} now; {advice}"

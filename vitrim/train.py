@@ -114,7 +114,8 @@ def train(
             data if isinstance(data, DataSource) else open_data(plan.data, root=plan.root, download=download)
         )
     if resume:
-        check_same_data(RunFolder(str(out)).record(), source)
+        begun = RunFolder(str(out))
+        check_same_data(begun.record(), source, len(begun.history()))
     backbone = model if isinstance(model, nn.Module) else plan.model
     task = prepare_task(plan, source, backbone, accelerator.num_processes)
     folder = claim_folder(out, plan, resume, accelerator)
