@@ -36,6 +36,13 @@ def test_it_prints_and_writes(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert {second["row"], third["row"]} == {"AdaptFormer d=1", "FPET-AdaptFormer"}
 
 
+@pytest.mark.parametrize("record", ['{"status": "finished"}', '{"settings": null}'])
+def test_a_record_that_is_none_is_named(record: str, tmp_path: Path) -> None:
+    (tmp_path / "run.json").write_text(record)
+    with pytest.raises(ValueError, match=r"run\.json' is not the record of a run"):
+        accuracies(tmp_path)
+
+
 def test_means_of_a_table_go_with_it_however_its_name_is_written(tmp_path: Path) -> None:
     assert main(["reproduce", "fpet", "--table", "a3", "--csv", str(tmp_path / "a3.csv")]) == 0
     rows = list(csv.DictReader((tmp_path / "a3.csv").open()))

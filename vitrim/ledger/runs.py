@@ -34,25 +34,38 @@ def accuracies(folder: str | Path) -> Found:
 
     Raises:
         FileNotFoundError: where there is no such folder.
-        ValueError: where it holds no finished run of a recipe on a task of VTAB-1K.
+        ValueError: where it holds no finished run of a recipe on a task of VTAB-1K, or a record that is none.
     """
     top = Path(folder)
     if not top.is_dir():
         raise FileNotFoundError(f"no folder {str(folder)!r}; give the one that holds your runs")
     found: Found = defaultdict(Results)
     for file in sorted(top.rglob("run.json")):
-        record = read(file)
-        task = task_of(record)
-        recipe = record.get("settings", {}).get("recipe")
-        tested = record.get("status") == "finished" and record["results"]["split"] == "test"
-        if tested and task is not None and recipe is not None:
-            found[recipe, trained_how(record)].by_task[task].append(100 * record["results"]["top1"])
+        try:
+            result = result_of(read(file))
+        except (KeyError, TypeError, AttributeError):
+            raise ValueError(
+                f"{str(file)!r} is not the record of a run as vitrim train writes it; move it elsewhere"
+            ) from None
+        if result is not None:
+            recipe, how, task, top1 = result
+            found[recipe, how].by_task[task].append(top1)
     if not found:
         raise ValueError(
             f"{str(folder)!r} holds no finished run of a recipe on VTAB-1K; make one with "
             "vitrim train --data vtab:TASK --recipe NAME"
         )
     return dict(found)
+
+
+def result_of(record: Mapping[str, Any]) -> tuple[str, str, str, float] | None:
+    """Recipe, how it was trained, task and accuracy in percent; None of runs that do not belong here."""
+    task = task_of(record)
+    recipe = record.get("settings", {}).get("recipe")
+    tested = record.get("status") == "finished" and record["results"]["split"] == "test"
+    if not tested or task is None or recipe is None:
+        return None
+    return recipe, trained_how(record), task, 100 * record["results"]["top1"]
 
 
 def read(file: Path) -> dict[str, Any]:
