@@ -11,6 +11,7 @@ import pytest
 import torch
 from small_runs import colour_folder, same, small_run, weights
 
+from vitrim.checkpoint_files import read_state
 from vitrim.run_folder import RunFolder
 from vitrim.train import train
 from vitrim.training import Training
@@ -174,6 +175,22 @@ def test_a_damaged_record_is_a_sentence(tmp_path: Path, data: str) -> None:
     (tmp_path / "run.json").write_text(json.dumps({"status": "running"})[:-3])
     with pytest.raises(ValueError, match=r"run.json is damaged"):
         small_run(tmp_path, data, resume=True)
+    (tmp_path / "run.json").write_text(json.dumps({"status": "running"}))
+    with pytest.raises(ValueError, match=r"run.json is damaged or of another version .* lacks 'settings'"):
+        small_run(tmp_path, data, resume=True)
+
+
+def test_a_lost_history_is_a_sentence(tmp_path: Path, data: str) -> None:
+    folder = RunFolder(small_run(tmp_path / "run", data, epochs=2).folder)
+    folder.history_file.unlink()
+    with pytest.raises(FileNotFoundError, match=r"history.jsonl lacks some of the 2 epochs"):
+        small_run(folder.path, data, resume=True, epochs=2)
+
+
+def test_the_checkpoint_before_the_newest_can_be_finished_too(tmp_path: Path, data: str) -> None:
+    folder = RunFolder(small_run(tmp_path / "run", data, augment="none").folder)
+    for checkpoint in folder.checkpoints.glob("epoch-*.pt"):
+        assert folder.best(read_state(checkpoint)["picked"]["epoch"])
 
 
 def test_methods_that_choose_by_data_resume_with_what_they_chose(

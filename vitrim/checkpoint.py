@@ -37,7 +37,7 @@ def keep_epoch(
     """Write down a finished epoch. The order matters: the checkpoint comes last, and only it makes the epoch
     count.
     """
-    picked = picked.after(row, select)
+    before, picked = picked, picked.after(row, select)
     epoch = picked.last
     if trained.accelerator.is_main_process:
         folder.append_history(row)
@@ -46,7 +46,7 @@ def keep_epoch(
                 folder.save_best(epoch, {"weights": saved_tensors(trained.model)})
         folder.save_checkpoint(epoch, snapshot(trained, picked))
         if picked.epoch:
-            folder.drop_other_bests(picked.epoch)
+            folder.drop_other_bests(before.epoch, picked.epoch)  # what the two checkpoints there name
     return picked
 
 
@@ -74,6 +74,11 @@ def restore(folder: RunFolder, trained: Trained) -> Picked:
         trained.optimizer.load_state_dict(state["optimizer"])
         if trained.accelerator.scaler is not None:
             trained.accelerator.scaler.load_state_dict(state["scaler"])
+    if len(folder.history()) < picked.last:
+        raise FileNotFoundError(
+            f"{folder.history_file} lacks some of the {picked.last} epochs that were trained; put it back to "
+            "go on, or start a new run in another folder"
+        )
     if trained.accelerator.is_main_process and folder.history_file.exists():
         folder.cut_history(picked.last)
     return picked

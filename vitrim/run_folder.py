@@ -125,9 +125,9 @@ class RunFolder:
     def best(self, epoch: int) -> dict[str, Any]:
         return read_state(self._best(epoch))
 
-    def drop_other_bests(self, epoch: int) -> None:
+    def drop_other_bests(self, *epochs: int) -> None:
         for old in self.checkpoints.glob("best-*.pt"):
-            if old != self._best(epoch):
+            if old not in map(self._best, epochs):
                 old.unlink(missing_ok=True)
 
     def _best(self, epoch: int) -> Path:
@@ -156,7 +156,14 @@ def stored_plan(out: str | Path | None) -> Plan:
     """The plan of the run to resume."""
     if out is None:
         raise ValueError("which run to resume? give its folder as out")
-    return Plan.from_json(RunFolder.open(out).record()["settings"])
+    folder = RunFolder.open(out)
+    try:
+        return Plan.from_json(folder.record()["settings"])
+    except (KeyError, TypeError) as error:
+        raise ValueError(
+            f"{folder.record_file} is damaged or of another version of vitrim: it lacks {error}; start "
+            "a new run in another folder"
+        ) from None
 
 
 def default_folder(plan: Plan) -> Path:
