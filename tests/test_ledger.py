@@ -54,6 +54,19 @@ def test_nothing_is_left_unexplained(cells: list[Cell]) -> None:
         assert (cell.computed is None) == (cell.verdict == "not derivable")
 
 
+def test_five_counts_in_three_papers_follow_from_one_list_of_prompts() -> None:
+    printed = {
+        ("sparse-tuning", "II", "VPT", "Params(M)"),
+        ("fpet", "2", "VPT-Shallow", "#param(M)"),
+        ("fpet", "2", "VPT-Deep", "#param(M)"),
+        ("tr-pts", "3", "VPT-Shallow", "Params(%)"),
+        ("tr-pts", "3", "VPT-Deep", "Params(%)"),
+    }
+    found = [cell for paper, table, *_ in printed for cell in reproduce(paper, table)]
+    verdicts = {(cell.paper.lower(), cell.table, cell.row, cell.column): cell.verdict for cell in found}
+    assert {name: verdicts.get(name) for name in printed} == dict.fromkeys(printed, "agrees")
+
+
 def test_the_page_is_what_the_command_writes(cells: list[Cell]) -> None:
     """Its quick tables word for word; the counts of all tables add up to what its other tables say."""
     page = PAGE.read_text(encoding="utf-8")

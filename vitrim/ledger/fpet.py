@@ -1,5 +1,6 @@
 """FPET, arXiv 2503.20282. Adapters are bias-free as in its code; layers count from 0 as in its tables."""
 
+from vitrim.ledger.prompts import VTAB_DEEP, VTAB_SHALLOW, mean_of_groups
 from vitrim.ledger.reading import DEIT_B, DEIT_S, VIT_L, VIT_S, Reading
 from vitrim.ledger.tables import Paper, Row, Table
 
@@ -62,10 +63,9 @@ TABLE_2 = Table(
     PARAMS,
     (
         Row("Full", ("85.8",), Reading("Full()")),
-        Row("VPT-Shallow", ("0.06",), None, why="prompts-by-task",
-            units=(("prompts", Reading("VPT(prompts=1, deep=False)")),)),
-        Row("VPT-Deep", ("0.53",), None, why="prompts-by-task",
-            units=(("deep prompts", Reading("VPT(prompts=1)")),)),
+        Row("VPT-Shallow", ("0.06",), Reading(mean_of_groups(VTAB_SHALLOW, deep=False)),
+            why="prompts-by-group"),
+        Row("VPT-Deep", ("0.53",), Reading(mean_of_groups(VTAB_DEEP, deep=True)), why="prompts-by-group"),
         Row("BitFit", ("0.10",), Reading("BitFit()")),
         Row("SSF", ("0.24",), Reading("SSF()", head="vtab"), why="ssf-with-head",
             also={"#param(M)": (("without that head", Reading("SSF()")),)}),

@@ -37,12 +37,12 @@ papers', `--measure` measures time and memory on your machine.
 - "Agrees" means that our figure rounds to the printed digits. Anything else "differs", by however little,
   and says why. "Not derivable" means that something the figure depends on is not
   at hand.
+- VPT's prompts were tuned for each task. The numbers used here are those of the list in its appendix, quoted
+  from memory; that five counts in three papers follow from it is their check.
 - Layers count from 1 in Sparse-Tuning and TR-PTS and from 0 in FPET and in vitrim.
 
 ## What cannot be derived
 
-- **Numbers of prompts.** VPT's were tuned for each task. Its authors list them in a file outside their
-  repository, which is not at hand here; how many a printed count amounts to stands with each cell.
 - **DyT's operations.** They depend on how many patches the trained dispatchers let pass. Ours are those
   of the nominal rate, so these cells differ by nature. Dispatchers cost little and the release does not
   count them; here they are left out as well.

@@ -88,10 +88,8 @@ REASONS = {
         "eight prompts cost slightly more and seven slightly less, and the parameters beside it are those of "
         "some 57, which would cost far more"
     ),
-    "prompts-by-task": (
-        "the number of prompts was tuned for each task; VPT's authors list it in a file outside their "
-        "repository, which is not at hand here"
-    ),
+    "prompts-by-group": "the mean of the three group means over the prompts VPT lists for each task",
+    "prompts-by-task": "the mean over the prompts VPT lists for each task, and the mean classifier",
     "prompts-100": "100 prompts, as in the script of V-PETL Bench, and the mean classifier",
     "predictors-counted": (
         "three DynamicViT predictors and AdaptFormer; the printed figure is slightly higher"

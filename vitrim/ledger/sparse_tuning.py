@@ -1,5 +1,6 @@
 """Sparse-Tuning, arXiv 2405.14700: tables of results. Tables of ablations are in the next file."""
 
+from vitrim.ledger.prompts import VTAB_DEEP, mean_of_groups
 from vitrim.ledger.reading import Reading
 from vitrim.ledger.sparse_tuning_ablations import ABLATIONS
 from vitrim.ledger.tables import Paper, Row, Table
@@ -18,7 +19,6 @@ DYT_4 = Reading("DyT(width=64, rate=0.5, experts=4)", without="dispatchers")
 SPARSE_32 = Reading("DenseAdapter(width=32); EViT(keep=0.7, at=(3, 6, 9))")
 # Ranks that the released configurations of FacT-TT give the 19 tasks
 FACT = Reading((("FacT(rank=4)", 1), ("FacT(rank=8)", 9), ("FacT(rank=16)", 9)), folded=True)
-PROMPT = (("deep prompts", Reading("VPT(prompts=1)")),)
 
 TABLE_1 = Table(
     "I",
@@ -54,8 +54,8 @@ TABLE_2 = Table(
         Row("Adapter", ("0.16", "17.61"), Reading("Adapter(width=8, form='sequential')")),
         Row("BitFit", ("0.10", "17.58"), Reading("BitFit()", folded=True)),
         Row("LoRA", ("0.29", "17.58"), LORA_8, why=("", "folded")),
-        Row("VPT", ("0.53", "18.30"), VPT_8, why=("prompts-by-task", "prompts-mixed"),
-            otherwise={"Params(M)": None}, units=PROMPT,
+        Row("VPT", ("0.53", "18.30"), VPT_8, why=("prompts-by-group", "prompts-mixed"),
+            otherwise={"Params(M)": Reading(mean_of_groups(VTAB_DEEP, deep=True))},
             also={"GFLOPs": (("7 prompts", Reading("VPT(prompts=7)")),
                              ("57 prompts", Reading("VPT(prompts=57)")))}),
         Row("SSF", ("0.20", "17.58"), Reading("SSF()", folded=True), why=("truncated", "folded")),

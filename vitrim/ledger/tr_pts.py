@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from types import MappingProxyType
 
+from vitrim.ledger.prompts import FGVC_DEEP, FGVC_SHALLOW, VTAB_DEEP, mean_of_tasks
 from vitrim.ledger.reading import Reading
 from vitrim.ledger.tables import Paper, Row, Table
 
@@ -17,9 +18,7 @@ def gps(connections: int) -> str:
     )
 
 
-# What one more prompt, or one more connection of every neuron, trains
-SHALLOW = {"prompts": "VPT(prompts=1, deep=False)"}
-DEEP = {"deep prompts": "VPT(prompts=1)"}
+# What one more connection of every neuron trains
 NORMED = {"with that LayerNorm": "Adapter(width=8, norm='in')"}
 BOUNDS = {
     "the recipe's bounds, one connection": "FisherDelta(top=None, connections=1, score='gradient')",
@@ -56,8 +55,8 @@ TABLE_2 = Table(
         ("Adapter", "0.31", "Adapter(width=12, form='sequential')", "adapter-twelve"),
         ("AdaptFormer", "0.24", "Adapter(width=8)", "adaptformer-norm"),
         ("LoRA", "0.90", "LoRA(rank=16)", "lora-fgvc"),
-        ("VPT-Shallow", "0.13", "VPT(prompts=100, deep=False)", "prompts-100", SHALLOW),
-        ("VPT-Deep", "0.70", None, "prompts-by-task", DEEP),
+        ("VPT-Shallow", "0.13", "VPT(prompts=100, deep=False)", "prompts-100"),
+        ("VPT-Deep", "0.70", mean_of_tasks(VTAB_DEEP, deep=True), "prompts-by-task"),
         ("SSF", "0.28", "SSF()"),
         # One connection, and two on Camelyon, as the released scripts have it
         ("GPS", "0.25", ((gps(1), 18), (gps(2), 1)), "gps-scripts"),
@@ -75,8 +74,8 @@ TABLE_3 = Table(
         ("Adapter", "0.48", "Adapter(width=12, form='sequential')", "adapter-twelve"),
         ("AdaptFormer", "0.75", "Adapter(width=24)", "no-natural-width"),
         ("LoRA", "0.90", "LoRA(rank=16)"),
-        ("VPT-Shallow", "0.29", None, "prompts-by-task", SHALLOW),
-        ("VPT-Deep", "0.99", None, "prompts-by-task", DEEP),
+        ("VPT-Shallow", "0.29", mean_of_tasks(FGVC_SHALLOW, deep=False), "prompts-by-task"),
+        ("VPT-Deep", "0.99", mean_of_tasks(FGVC_DEEP, deep=True), "prompts-by-task"),
         ("SSF", "0.45", "SSF()"),
         # CUB, NABirds, Flowers, Cars and Dogs in the released scripts
         ("GPS", "0.77", ((gps(2), 1), (gps(20), 1), (gps(1), 2), (gps(15), 1)), "gps-fgvc"),
