@@ -11,7 +11,9 @@ import pytest
 import torch
 from small_runs import colour_folder, same, small_run, weights
 
+from vitrim import compose, evaluate, open_data
 from vitrim.checkpoint_files import read_state
+from vitrim.opening import data_of_run
 from vitrim.run_folder import RunFolder
 from vitrim.train import train
 from vitrim.training import Training
@@ -176,7 +178,7 @@ def test_a_damaged_record_is_a_sentence(tmp_path: Path, data: str) -> None:
     with pytest.raises(ValueError, match=r"run.json is damaged"):
         small_run(tmp_path, data, resume=True)
     (tmp_path / "run.json").write_text(json.dumps({"status": "running"}))
-    with pytest.raises(ValueError, match=r"run.json is damaged or of another version .* lacks 'settings'"):
+    with pytest.raises(ValueError, match=r"run.json is damaged: it holds no record of a run"):
         small_run(tmp_path, data, resume=True)
 
 
@@ -205,3 +207,26 @@ def test_methods_that_choose_by_data_resume_with_what_they_chose(
             small_run(tmp_path / "run", data, methods=methods)
     small_run(tmp_path / "run", data, resume=True, methods=methods)
     assert same(weights(tmp_path / "run"), weights(whole.folder))
+
+
+def test_a_relative_folder_is_found_from_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    colour_folder(tmp_path / "home" / "colours")
+    (tmp_path / "away").mkdir()
+    monkeypatch.chdir(tmp_path / "home")
+    run = small_run(tmp_path / "run", "folder:colours", epochs=1)
+    monkeypatch.chdir(tmp_path / "away")
+    spec, root = data_of_run(run.folder, None)
+    assert open_data(spec, root=root).classes == run.model.classes
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"batch_size": 0}, "batch_size must be a whole number of at least 1, got 0"),
+        ({"precision": "fp8"}, "precision must be one of 'no', 'bf16', 'fp16', got 'fp8'"),
+        ({"workers": -2}, "workers must be a whole number of at least 0, got -2"),
+    ],
+)
+def test_settings_of_an_evaluation_are_checked(settings: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        evaluate(compose("vitrim_tiny_patch8_96", num_classes=10), "digits", **settings)

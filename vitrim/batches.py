@@ -130,6 +130,8 @@ def reading_processes(workers: int | None) -> int:
     cores.
     """
     if workers is not None:
+        if workers < 0:
+            raise ValueError(f"workers must be a whole number of at least 0, got {workers}")
         return workers
     return min(8, cpu_count()) if torch.cuda.is_available() or cpu_count() > 4 else 0
 

@@ -11,11 +11,13 @@ import torch
 from torch.nn import functional as F
 
 from vitrim.batches import Batches, ordered_batches
+from vitrim.checks import check_one_of, check_positive
 from vitrim.data import DataSource, open_data
 from vitrim.data.transforms import eval_transform
 from vitrim.devices import start_accelerator
 from vitrim.opening import data_of_run, open_model
 from vitrim.stage import StagedViT
+from vitrim.training import CHOICES
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -52,6 +54,8 @@ def evaluate(
     """Measure a model, a saved model file or a run folder on one split of `data` (a run's own data if not
     given).
     """
+    check_positive("evaluate", "batch_size", batch_size)
+    check_one_of("evaluate", "precision", precision, CHOICES["precision"])
     if data is None:
         if isinstance(model, StagedViT):
             raise ValueError("a model in memory has no data of its own; give data, for example data='digits'")

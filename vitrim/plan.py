@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 DEFAULT_MODEL = "vitrim_tiny_patch8_96"
 DEFAULT_DATA = "digits"
 DEFAULT_RECIPE = "sparse-tuning"
+PATH_KINDS = ("folder:", "csv:", "fewshot:folder:")
 DEFAULTS: dict[str, Any] = {
     "model": DEFAULT_MODEL,
     "pretrained": False,
@@ -141,6 +142,8 @@ def settle(asked: Asked) -> Plan:
     if asked.per_task is not None and asked.protocol is None:
         raise ValueError("per_task is about the values of a protocol for single tasks; give protocol as well")
     settings = {**DEFAULTS, **asked.settings()}
+    if settings["root"] is None and settings["data"].startswith(PATH_KINDS):
+        settings["root"] = str(Path.cwd())  # a relative path is found again from anywhere
     training, own = Training(), {}
     if asked.protocol is not None:
         protocol = find_protocol(asked.protocol)

@@ -69,7 +69,7 @@ class RunFolder:
             stored = json.loads(self.record_file.read_text(encoding="utf-8"))
         except (json.JSONDecodeError, UnicodeDecodeError) as error:
             raise ValueError(f"{self.record_file} is damaged and cannot be read ({error})") from None
-        if not isinstance(stored, dict):
+        if not isinstance(stored, dict) or not isinstance(stored.get("settings"), dict):
             raise ValueError(f"{self.record_file} is damaged: it holds no record of a run")
         return stored
 
