@@ -16,8 +16,9 @@ BOTH = Adapter(width=8, form="sequential", beside=("attention", "mlp"), activati
 
 BASELINES: dict[str, Recipe] = {
     "linear": row(
+        # No drop path, which a frozen backbone cannot adapt to
         (), "linear probing: only the classifier trains",
-        "the floor every other recipe has to beat; trains in seconds", "vtab/shared", 0, 17.582,
+        "the floor every other recipe has to beat; trains in seconds", "vtab/sparse-tuning", 0, 17.582,
     ),
     "full": row(
         (Full(),), "full fine-tuning, as VPT trains it",
