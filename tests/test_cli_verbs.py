@@ -148,3 +148,15 @@ def test_debugging_shows_where(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VITRIM_DEBUG", "1")
     with pytest.raises(FileNotFoundError):
         main(["evaluate", "nowhere"])
+
+
+def test_data_counts_every_image_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["data", "digits", "--check", "--sheet", str(tmp_path / "sheet.png")]) == 0
+    assert "all 1,797 images can be read" in capsys.readouterr().out
+
+
+def test_costs_name_what_the_images_decide(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["costs", "--model", "vit_tiny_patch16_224", "--recipe", "tr-pts"]) == 0
+    shown = capsys.readouterr().out
+    assert shown.count("is not in these figures") == 2
+    assert "FisherDelta" in shown and "EViT" in shown

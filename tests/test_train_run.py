@@ -177,7 +177,7 @@ def test_bfloat16_trains(tmp_path: Path, data: str) -> None:
     [
         (
             {"batch_size": 64},
-            "images do not fill one batch of 64; lower batch_size or set drop_last",
+            "images do not fill one batch of 64; lower batch_size to at most 33",
         ),
         ({"train_split": "extra"}, "has no 'extra' split"),
         ({"train_split": "trainval", "select": "val"}, "select='val' needs validation images"),

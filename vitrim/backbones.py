@@ -119,6 +119,11 @@ def bundled_file() -> Path:
     return Path(str(files("vitrim") / "assets" / f"{BUNDLED}.safetensors"))
 
 
+def name_without_weights(model: str) -> str:
+    """The backbone's name, also of a checkpoint file: for counting, which needs no weights."""
+    return name_in_file(model) if Path(model).is_file() else model
+
+
 def name_in_file(file: str) -> str:
     """The model a checkpoint file is named after, as timm does: NAME.TAG.safetensors or NAME.safetensors."""
     import timm

@@ -85,8 +85,9 @@ class TrainingBatches:
         self.order = EpochOrder(len(self.images), seed)
         if drop_last and len(self.images) < batch_size:
             raise ValueError(
-                f"{len(self.images)} training images do not fill one batch of {batch_size}; "
-                "lower batch_size or set drop_last=false"
+                f"{len(self.images)} training images do not fill one batch of {batch_size}; lower batch_size "
+                f"to at most {len(self.images)} (--batch_size {max(1, len(self.images) // 4)}, say) or set "
+                "drop_last=false"
             )
         self.loader: Batches = DataLoader(
             self.images,

@@ -95,7 +95,7 @@ def _places(data: DataSource, every: bool) -> Iterator[tuple[str, Look]]:
     wanted: dict[tuple[int, str], tuple[str, Split]] = {}
     for name in ("train", "val", "trainval", "test"):
         split = data.splits.get(name)
-        if split is not None:
+        if split is not None and not (name == "trainval" and _repeats(split, data)):
             step = 1 if every else max(1, len(split) // SAMPLE)
             for image in split.names[::step]:
                 wanted.setdefault((id(split.read), image), (name, split))
@@ -105,6 +105,12 @@ def _places(data: DataSource, every: bool) -> Iterator[tuple[str, Look]]:
             looks = threads.map(_look, [split for _, split, _ in batch], [image for _, _, image in batch])
             for (name, _, _), look in zip(batch, looks, strict=True):
                 yield name, look
+
+
+def _repeats(trainval: Split, data: DataSource) -> bool:
+    """Whether a split is only the training and validation images again, and not copies of them."""
+    parts = [data.splits[name] for name in ("train", "val") if name in data.splits]
+    return list(trainval.names) == [image for part in parts for image in part.names]
 
 
 def _look(split: Split, name: str) -> Look:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from vitrim.backbones import name_without_weights
 from vitrim.compose import compose
 from vitrim.costs import paper_macs
 from vitrim.method import Method
@@ -17,7 +18,7 @@ class Counted:
     """Counts on the meta device and remembers."""
 
     def __init__(self, model: str, classes: int, image_size: int | tuple[int, int] | None) -> None:
-        self.model, self.classes, self.image_size = model, classes, image_size
+        self.model, self.classes, self.image_size = name_without_weights(model), classes, image_size
         self._macs: dict[Methods, int] = {}
         self._megabytes: dict[Methods, float] = {}
         bare = self.composed(())

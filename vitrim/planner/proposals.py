@@ -78,7 +78,7 @@ def propose(
     """Compositions on `model` that meet every budget, each as large and as gentle as the budgets allow.
 
     Args:
-        model: a timm name or the bundled backbone.
+        model: a timm name, a checkpoint file named after its model, or the bundled backbone.
         budgets: a share of the plain operations (0.6 or "60%"), milliseconds for an image ("12ms"), megabytes
             of the file for each task ("1.5MB"); at most one of each.
         classes: of the task; the classifier is part of the file.

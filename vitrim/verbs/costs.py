@@ -38,11 +38,15 @@ def run(chosen: Namespace) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from vitrim.backbones import name_without_weights
     from vitrim.costs import costs
+    from vitrim.fitting import Fitted
     from vitrim.plan import Asked, compose_asked
 
+    name = None if chosen.model is None else name_without_weights(chosen.model)
+
     def composed(methods: list[str] | None, recipe: str | None) -> StagedViT:
-        asked = Asked(model=chosen.model, methods=methods, recipe=recipe, image_size=chosen.image_size)
+        asked = Asked(model=name, methods=methods, recipe=recipe, image_size=chosen.image_size)
         with torch.device("meta") if chosen.weights is None else contextlib.nullcontext():
             return compose_asked(asked, chosen.classes)
 
@@ -56,9 +60,10 @@ def run(chosen: Namespace) -> None:
     table.add_row("GMACs as papers count", f"{ours.gmacs_paper:.3f}", f"{plain.gmacs_paper:.3f}")
     table.add_row("  share of the plain one", f"{ours.gmacs_paper / plain.gmacs_paper:.3f}", "1")
     Console().print(table)
-    if model.awaits is not None:
-        words = "is not in these figures: its blocks are chosen by the training images"
-        Console(soft_wrap=True).print(f"{model.awaits} {words}", highlight=False)
+    for method in model.methods:
+        if isinstance(method, Fitted) and not method.settled:
+            words = "is not in these figures: what it does is chosen by the training images"
+            Console(soft_wrap=True).print(f"{method!r} {words}", highlight=False)
     tokens = " ".join(map(str, ours.tokens))
     Console(soft_wrap=True).print(
         f"tokens after each block: {tokens} (plain: {plain.tokens[-1]} everywhere)", highlight=False

@@ -23,10 +23,16 @@ vitrim plan --model vit_small_patch16_224 --budget 60% --budget 0.3MB --plot pla
 vitrim plan --model vit_small_patch16_224 --budget 12ms --batch_size 8
 """
 
+LEAST_WIDTH = 112  # a method whose text is broken cannot be copied
+
 
 def options(parser: ArgumentParser) -> None:
     parser.add_argument(
-        "--model", type=str, required=True, metavar="NAME", help="backbone: a timm name or the bundled one"
+        "--model",
+        type=str,
+        required=True,
+        metavar="NAME",
+        help="backbone: a timm name, a checkpoint file, or the bundled one",
     )
     parser.add_argument(
         "--budget",
@@ -84,7 +90,7 @@ def run(chosen: Namespace) -> None:
     check_positive("plan", "classes", chosen.classes)
     budgets = _listed(chosen.budget) or []
     timed = chosen.measure or parse_budget(budgets).milliseconds is not None
-    console = Console(soft_wrap=True, highlight=False)
+    console = Console(soft_wrap=True, highlight=False, width=max(Console().width, LEAST_WIDTH))
     with Console(stderr=True).status("counting compositions"):
         stopwatch = None
         if timed:
@@ -164,7 +170,8 @@ def _notes(proposals: Proposals, top: int) -> list[str]:
     lines += [
         "",
         "share: of the plain operations, in the papers' convention, nothing folded; MB: file for each task.",
-        "gain: points over full fine-tuning that papers print for these methods with ViT-B/16 on VTAB-1K:",
+        "gain: points over full fine-tuning that papers print for these methods with ViT-B/16 on VTAB-1K, at",
+        "their own settings, which are in brackets here; no forecast for the row it stands in:",
     ]
     sources = {proposal.published.source for proposal in proposals.found if proposal.published}
     lines += [f"  {source}" for source in sorted(sources)] or ["  none of the three papers prints these"]
