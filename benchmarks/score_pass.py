@@ -1,5 +1,5 @@
-"""Time of the pass over the training images that scores every weight (TR-PTS, GPS), and whether the per-sample
-scores equal those of a loop over single images.
+"""Time of the pass over training images that scores every weight (TR-PTS, GPS), and whether per-sample scores
+equal those of a loop over single images.
 
 python benchmarks/score_pass.py --threads 2
 """
@@ -71,11 +71,13 @@ def main() -> None:
     print(f"{chosen.model}, {where}, {chosen.threads} threads, torch {versions()['torch']}, "
           f"{datetime.now(UTC).date()}")  # fmt: skip
     print(f"command: {shlex.join(['python', *sys.argv])}\n")
-    print(f"| score, {chosen.images} images of {side} pixels | seconds | of the processor |\n| --- | --- | --- |")
+    print(f"| score, {chosen.images} images of {side} pixels | seconds | of the processor |")
+    print("| --- | --- | --- |")
     for measure in MEASURES:
         clock, processor = seconds(model, measure, chosen.images, chosen.batch, side)
         print(f"| {measure} | {clock:.1f} | {processor:.1f} |", flush=True)
-    print(f"\nper_sample against a loop over 8 single images, float64: {furthest_from_a_loop(chosen.model, 8):.1e}")
+    furthest = furthest_from_a_loop(chosen.model, 8)
+    print(f"\nper_sample against a loop over 8 single images, float64: {furthest:.1e}")
 
 
 if __name__ == "__main__":
