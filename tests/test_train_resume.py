@@ -178,7 +178,7 @@ def test_a_damaged_record_is_a_sentence(tmp_path: Path, data: str) -> None:
     with pytest.raises(ValueError, match=r"run.json is damaged"):
         small_run(tmp_path, data, resume=True)
     (tmp_path / "run.json").write_text(json.dumps({"status": "running"}))
-    with pytest.raises(ValueError, match=r"run.json is damaged: it holds no record of a run"):
+    with pytest.raises(ValueError, match=r"run.json is damaged: it does not say what was run"):
         small_run(tmp_path, data, resume=True)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from vitrim.run_folder import RunFolder
 from vitrim.stage import StagedViT
@@ -20,7 +19,7 @@ def open_model(run: str | Path, device: str = "cpu") -> StagedViT:
             raise FileNotFoundError(
                 f"{run} has no model yet: its training has not finished; continue it with resume"
             )
-        weights = folder.record()["settings"]["weights"]
+        weights = folder.settings()["weights"]
         return load(folder.model_file, weights=weights, device=device).eval()
     if not path.exists():
         raise FileNotFoundError(f"there is no run folder or model file {run}")
@@ -36,5 +35,5 @@ def data_of_run(run: str | Path, root: str | Path | None) -> tuple[str, str | Pa
         raise ValueError(
             f"the model file {run} does not say what to measure on; give data, for example digits"
         )
-    settings: dict[str, Any] = RunFolder.open(path).record()["settings"]
+    settings = RunFolder.open(path).settings()
     return settings["data"], settings["root"] if root is None else root

@@ -69,9 +69,16 @@ class RunFolder:
             stored = json.loads(self.record_file.read_text(encoding="utf-8"))
         except (json.JSONDecodeError, UnicodeDecodeError) as error:
             raise ValueError(f"{self.record_file} is damaged and cannot be read ({error})") from None
-        if not isinstance(stored, dict) or not isinstance(stored.get("settings"), dict):
+        if not isinstance(stored, dict):
             raise ValueError(f"{self.record_file} is damaged: it holds no record of a run")
         return stored
+
+    def settings(self) -> dict[str, Any]:
+        """What the run was asked for."""
+        settings = self.record().get("settings")
+        if not isinstance(settings, dict):
+            raise ValueError(f"{self.record_file} is damaged: it does not say what was run")
+        return settings
 
     def write_record(self, record: Mapping[str, Any]) -> None:
         write_whole(self.record_file, (json.dumps(record, indent=2) + "\n").encode())
@@ -158,7 +165,7 @@ def stored_plan(out: str | Path | None) -> Plan:
         raise ValueError("which run to resume? give its folder as out")
     folder = RunFolder.open(out)
     try:
-        return Plan.from_json(folder.record()["settings"])
+        return Plan.from_json(folder.settings())
     except (KeyError, TypeError) as error:
         raise ValueError(
             f"{folder.record_file} is damaged or of another version of vitrim: it lacks {error}; start "
