@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from vitrim.saving import write_whole
+from vitrim.writing import write_whole
 
 
 def write_state(path: Path, state: Mapping[str, Any]) -> None:

@@ -9,9 +9,9 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from vitrim.protocols import find_protocol, values_for
+from vitrim.protocols.task_values import method_part, training_part
 
 if TYPE_CHECKING:
-    from vitrim.method import Method
     from vitrim.plan import Plan
 
 # What belongs to a machine or a repetition, not to a protocol; how the epoch is picked is said by itself.
@@ -65,27 +65,6 @@ def protocol_record(plan: Plan) -> dict[str, Any] | None:
 def in_words(found: Sequence[Mapping[str, Any]]) -> str:
     """lr 0.01 (protocol: 0.002), ..."""
     return ", ".join(f"{each['setting']} {each['yours']} (protocol: {each['protocol']})" for each in found)
-
-
-def training_part(values: Mapping[str, object]) -> dict[str, object]:
-    """Of a protocol's values for a task, the training settings."""
-    return {name: value for name, value in values.items() if "." not in name}
-
-
-def method_part(values: Mapping[str, object]) -> dict[str, object]:
-    """Of a protocol's values for a task, the settings of methods: "LoRA.scale"."""
-    return {name: value for name, value in values.items() if "." in name}
-
-
-def with_values(methods: Sequence[Method], values: Mapping[str, object]) -> tuple[Method, ...]:
-    """Methods with a protocol's values for a task put in; values of other methods are left aside."""
-    by_method: dict[str, dict[str, Any]] = {}
-    for name, value in method_part(values).items():
-        method, _, setting = name.partition(".")
-        by_method.setdefault(method, {})[setting] = value
-    return tuple(
-        dataclasses.replace(method, **by_method.get(type(method).__name__, {})) for method in methods
-    )
 
 
 def method_settings(texts: Sequence[str]) -> dict[str, Any]:

@@ -19,11 +19,11 @@ from torch import Tensor, nn
 from vitrim.compose import compose
 from vitrim.method import Method
 from vitrim.peft_roles import Pair, as_one, by_layer, fill, settings, unreached
-from vitrim.saving import write_whole
 from vitrim.stage import StagedViT
 from vitrim.tuned_linear import SummedLinear
 from vitrim.tuners.linear import Linear
 from vitrim.tuners.lora import LoRA
+from vitrim.writing import write_whole
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 PREFIX = "base_model.model."

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vitrim.deviations import training_part
 from vitrim.protocols import find_protocol, values_for
+from vitrim.protocols.task_values import training_part
 from vitrim.training import Training
 
 if TYPE_CHECKING:

@@ -10,14 +10,13 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vitrim.checkpoint_files import read_state, write_state
 from vitrim.plan import Plan
-from vitrim.saving import write_whole
+from vitrim.writing import write_whole, writing
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -187,17 +186,6 @@ def free_folder(wanted: Path) -> Path:
     while path.exists():
         path, number = wanted.with_name(f"{wanted.name}-{number}"), number + 1
     return path
-
-
-@contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """Turn the system's refusals to write into a sentence that names the file."""
-    try:
-        yield
-    except OSError as error:
-        raise OSError(
-            error.errno, f"cannot write {str(path)!r}: {error.strerror}; what was there is unchanged"
-        ) from error
 
 
 def begun(path: Path) -> bool:

@@ -5,7 +5,6 @@ missing.
 """
 
 import json
-import os
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from vitrim.stage import StagedViT
 from vitrim.support import TimmModule
 from vitrim.timm_bridge import call_biased_qkv
 from vitrim.tuned_linear import frozen
+from vitrim.writing import write_whole
 
 FORMAT = 1
 
@@ -138,21 +138,6 @@ def saved_tensors(model: StagedViT) -> dict[str, Tensor]:
         for name, value in model.state_dict().items()
         if name in trained or name not in model.base_names | frozen
     }
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file so that at every moment either the old content or the new one is there, never a part."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with temporary.open("wb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        reason = f"cannot write {str(path)!r}: {error.strerror}; what was there before is unchanged"
-        raise OSError(error.errno, reason) from error
 
 
 def _cannot_be_found_again(model: StagedViT) -> bool:

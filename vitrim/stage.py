@@ -31,7 +31,7 @@ from vitrim.timm_bridge import (
 from vitrim.timm_heads import classify, rows_read_by_head
 
 if TYPE_CHECKING:
-    from vitrim.methods import Method
+    from vitrim.method import Method
 
 
 class Stage(nn.Module):

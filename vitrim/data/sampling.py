@@ -39,8 +39,7 @@ def _below_common_folder(split: Split) -> list[str]:
 
 def write_lists(data: DataSource, shots: int, seed: int, folder: Path) -> list[Path]:
     """Write the splits as NOAH's lists below `folder`/annotations; lists that are there must say the same."""
-    from vitrim.run_folder import writing
-    from vitrim.saving import write_whole
+    from vitrim.writing import write_whole, writing
 
     names = {"train": f"train_meta.list.num_shot_{shots}.seed_{seed}"}
     names |= {"val": "val_meta.list", "test": "test_meta.list"}

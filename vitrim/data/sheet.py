@@ -47,8 +47,7 @@ def draw_sheet(data: DataSource, file: Path) -> Path:
 
 
 def _write(figure: "Figure", file: Path) -> None:
-    from vitrim.run_folder import writing
-    from vitrim.saving import write_whole
+    from vitrim.writing import write_whole, writing
 
     picture = io.BytesIO()
     figure.savefig(picture, format="png")

@@ -130,7 +130,7 @@ def means_as_markdown(means: Sequence[Published]) -> str:
 
 def write_text(path: str | Path, text: str) -> None:
     """A whole file or none; its folder is made where it is missing."""
-    from vitrim.saving import write_whole
+    from vitrim.writing import write_whole
 
     target = Path(path)
     if target.is_dir():

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from vitrim.checks import did_you_mean
-from vitrim.deviations import with_values
+from vitrim.protocols.task_values import with_values
 from vitrim.recipes.baselines import BASELINES
 from vitrim.recipes.fpet import FPET
 from vitrim.recipes.recipe import Recipe as Recipe

@@ -16,7 +16,7 @@ from vitrim.report.figures import curves, kept_patches
 from vitrim.report.selection_figures import section
 from vitrim.report.summary import HEADINGS, in_words, name_of, names_of, rows
 from vitrim.run_folder import RunFolder
-from vitrim.saving import write_whole
+from vitrim.writing import write_whole
 
 STYLE = """
 :root { color-scheme: light; }

@@ -6,8 +6,8 @@ from pathlib import Path
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_bytes
 
-from vitrim.saving import write_whole
 from vitrim.selection.scores import Scores
+from vitrim.writing import write_whole
 
 
 def save_scores(scores: Scores, path: str | Path) -> None:

@@ -12,9 +12,9 @@ from typing import Any
 from vitrim.data.vtab_tasks import NAMES
 from vitrim.deviations import in_words
 from vitrim.run_folder import RunFolder
-from vitrim.saving import write_whole
 from vitrim.sweep.grid import Job
 from vitrim.sweep.work import failure, record_of, state
+from vitrim.writing import write_whole
 
 Row = dict[str, Any]
 COLUMNS = (

@@ -8,13 +8,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from vitrim.saving import write_whole
 from vitrim.sweep.board import Board
 from vitrim.sweep.checking import check
 from vitrim.sweep.file import SweepFile, make_sweep, read_sweep
 from vitrim.sweep.grid import Job, jobs, listing
 from vitrim.sweep.queue import places, run_here, visible_gpus
 from vitrim.sweep.rows import Row
+from vitrim.writing import write_whole
 
 
 def sweep(

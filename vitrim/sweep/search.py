@@ -18,12 +18,12 @@ from vitrim.methods import parse_method
 from vitrim.picking import settled_select, tested_split
 from vitrim.plan import DEFAULT_RECIPE, Asked, find_recipe, settle
 from vitrim.protocols import find_protocol
-from vitrim.saving import write_whole
 from vitrim.sweep.checking import open_for
 from vitrim.sweep.grid import make_job, trained_as
 from vitrim.sweep.rows import Row
 from vitrim.sweep.running import make_runs, refuse_failures
 from vitrim.sweep.varied import Candidate, candidates
+from vitrim.writing import write_whole
 
 DECIDED = ("train_split", "test_split", "seed")
 

@@ -84,7 +84,7 @@ def run(chosen: Namespace) -> None:
     from vitrim.planner.budget import parse_budget
     from vitrim.planner.proposals import propose
     from vitrim.planner.stopwatch import Stopwatch
-    from vitrim.saving import write_whole
+    from vitrim.writing import write_whole
 
     check_positive("plan", "top", chosen.top)
     check_positive("plan", "classes", chosen.classes)

@@ -1,0 +1,34 @@
+"""How a file appears: whole or not at all, and what is said when the system refuses."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file so that at every moment either the old content or the new one is there, never a part."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with temporary.open("wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        reason = f"cannot write {str(path)!r}: {error.strerror}; what was there before is unchanged"
+        raise OSError(error.errno, reason) from error
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn the system's refusals to write into a sentence that names the file."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(
+            error.errno, f"cannot write {str(path)!r}: {error.strerror}; what was there is unchanged"
+        ) from error
