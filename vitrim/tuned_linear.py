@@ -12,7 +12,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vitrim.method import Method
 from vitrim.sites import Site
 
 
@@ -29,7 +28,7 @@ class Tuned(nn.Module):
 class TunedLinear(nn.Linear, Tuned):
     """A linear layer in place of `base`, with its parameters and their names. Subclasses add what trains."""
 
-    def __init__(self, base: nn.Linear, by: Method) -> None:
+    def __init__(self, base: nn.Linear, by: object) -> None:
         nn.Module.__init__(self)
         self.by = type(by).__name__
         self.in_features, self.out_features = base.in_features, base.out_features
@@ -64,7 +63,7 @@ class Term(nn.Module):
 class SummedLinear(TunedLinear):
     """A linear layer with trained terms on some of its output rows: W x + b + sum of terms."""
 
-    def __init__(self, base: nn.Linear, terms: Mapping[str, Term], by: Method) -> None:
+    def __init__(self, base: nn.Linear, terms: Mapping[str, Term], by: object) -> None:
         super().__init__(base, by)
         self.terms = cast("Mapping[str, Term]", nn.ModuleDict(terms))  # by role
 
@@ -90,7 +89,7 @@ class SummedLinear(TunedLinear):
         return plain_linear(weight, self.bias)
 
 
-def own_layer(site: Site, by: Method) -> nn.Module:
+def own_layer(site: Site, by: object) -> nn.Module:
     """The backbone's own frozen layer at a site; refused where another tuner has changed it already."""
     layer = site.layer
     if isinstance(layer, Tuned):
@@ -100,7 +99,7 @@ def own_layer(site: Site, by: Method) -> nn.Module:
     return layer
 
 
-def own_linear(site: Site, by: Method) -> nn.Linear:
+def own_linear(site: Site, by: object) -> nn.Linear:
     """The same for a linear layer; anything else is refused."""
     layer = own_layer(site, by)
     if not isinstance(layer, nn.Linear):
