@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 
 from vitrim import compose, costs
-from vitrim.attended import Attended
 from vitrim.method import Method
 from vitrim.stage import Reducer, StagedViT
-from vitrim.state import TokenState
+from vitrim.tokens.attended import Attended
+from vitrim.tokens.state import TokenState
 
 
 @dataclass(frozen=True, repr=False)

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 import torch
 
 import vitrim
-from vitrim.attended import Attended
 from vitrim.checks import block_indices, check_share
 from vitrim.method import Method, settle
 from vitrim.parts import Reducer
 from vitrim.stage import StagedViT
-from vitrim.state import Grouping, TokenState, regroup
+from vitrim.tokens.attended import Attended
+from vitrim.tokens.state import Grouping, TokenState, regroup
 
 
 @dataclass(frozen=True, repr=False)

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from vitrim.stage import StagedViT
-from vitrim.state import TokenState
+from vitrim.tokens.state import TokenState
 
 
 def states_after_blocks(model: StagedViT, batch: Tensor) -> list[TokenState]:

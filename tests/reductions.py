@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from vitrim.state import TokenState
+from vitrim.tokens.state import TokenState
 
 
 def random_state(

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from toys import images, toy, wake
 
 from vitrim import VPT, Convpass, EViT, ToMe, compose
-from vitrim.state import TokenState
+from vitrim.tokens.state import TokenState
 
 
 def test_logits_and_tokens_are_those_of_the_released_code():

@@ -8,7 +8,7 @@ from toys import images, toy
 from vitrim import EViT, Pool, ToMe, compose
 from vitrim.reducers.pooling import windows
 from vitrim.stage import Reducer
-from vitrim.state import TokenState
+from vitrim.tokens.state import TokenState
 
 
 def pooled(method: Pool, grid: tuple[int, ...], tokens: torch.Tensor) -> TokenState:

@@ -24,7 +24,7 @@ from vitrim.selection.packing import bits_of, pack, packed_bytes, unpack
 from vitrim.selection.placement import choose_blocks
 from vitrim.selection.scores import measure_scores
 from vitrim.stage import StagedViT
-from vitrim.state import TokenState
+from vitrim.tokens.state import TokenState
 
 BY = FisherDelta()
 MANY = settings(max_examples=60, deadline=None)

@@ -13,7 +13,7 @@ import vitrim
 from vitrim import LTMP, EViT, Pool, TokenState, ToMe, compose, restore
 from vitrim.reducers.evit import keep_best
 from vitrim.reducers.matching import joined
-from vitrim.state import Grouping, regroup, take_rows
+from vitrim.tokens.state import Grouping, regroup, take_rows
 
 KINDS = ("drop", "mean", "argmax", "merge", "matrix")
 MERGING = ("merge", "matrix")

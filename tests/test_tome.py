@@ -12,7 +12,7 @@ from toys import images, toy
 
 from vitrim import EViT, ToMe, compose, parse_method
 from vitrim.reducers.matching import merge_most_similar, unit
-from vitrim.state import Grouping, TokenState, regroup
+from vitrim.tokens.state import Grouping, TokenState, regroup
 
 CASES = ("tome_r8_prop", "tome_dec8_noprop")
 

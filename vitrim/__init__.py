@@ -29,14 +29,14 @@ if TYPE_CHECKING:  # imported when first used: see vitrim/lazy.py
     from vitrim.reducers import EViT as EViT
     from vitrim.reducers import Pool as Pool
     from vitrim.reducers import ToMe as ToMe
-    from vitrim.restore import restore as restore
     from vitrim.saving import load as load
     from vitrim.saving import save as save
-    from vitrim.state import TokenState as TokenState
     from vitrim.swap import swap as swap
     from vitrim.sweep.running import sweep as sweep
     from vitrim.sweep.search import Searched as Searched
     from vitrim.sweep.search import search as search
+    from vitrim.tokens.restore import restore as restore
+    from vitrim.tokens.state import TokenState as TokenState
     from vitrim.train import train as train
     from vitrim.training import Training as Training
     from vitrim.tuners import SSF as SSF

@@ -17,10 +17,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from vitrim.attended import Attended
 from vitrim.cost_counting import MacCounter, counting, without_values
 from vitrim.stage import Reducer, StagedViT
-from vitrim.state import TokenState
+from vitrim.tokens.attended import Attended
+from vitrim.tokens.state import TokenState
 
 CLASSIFIERS = ("head", "head_dist")  # timm's names
 

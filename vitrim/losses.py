@@ -7,8 +7,8 @@ from torch.nn import functional as F
 
 from vitrim.mixing import mixes
 from vitrim.stage import StagedViT
-from vitrim.state import TokenState
 from vitrim.teacher import Teacher
+from vitrim.tokens.state import TokenState
 from vitrim.training import Training
 from vitrim.tuners.dyt import DyT, complete_model_loss
 

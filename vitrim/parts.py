@@ -4,8 +4,8 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
-from vitrim.attended import Attended
-from vitrim.state import TokenState
+from vitrim.tokens.attended import Attended
+from vitrim.tokens.state import TokenState
 
 if TYPE_CHECKING:
     from vitrim.method import Method

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from vitrim.attended import Attended
 from vitrim.backbones import Digests, Origin
 from vitrim.parts import Branch as Branch
 from vitrim.parts import Reducer as Reducer
@@ -18,7 +17,6 @@ from vitrim.parts import Selector as Selector
 from vitrim.placing import place
 from vitrim.preprocess import Preprocess
 from vitrim.sites import Site, sites
-from vitrim.state import TokenState
 from vitrim.support import TimmModule
 from vitrim.timm_bridge import (
     Mixing,
@@ -29,6 +27,8 @@ from vitrim.timm_bridge import (
     project_attention,
 )
 from vitrim.timm_heads import classify, rows_read_by_head
+from vitrim.tokens.attended import Attended
+from vitrim.tokens.state import TokenState
 
 if TYPE_CHECKING:
     from vitrim.method import Method

@@ -18,7 +18,7 @@ from vitrim.parts import Selector
 from vitrim.placing import placed
 from vitrim.reducers.dynamicvit import class_divergence, distillation_loss
 from vitrim.stage import StagedViT
-from vitrim.state import TokenState
+from vitrim.tokens.state import TokenState
 from vitrim.training import Training
 
 

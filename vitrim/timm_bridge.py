@@ -15,9 +15,9 @@ from torch import Tensor
 from torch.nn import Identity
 from torch.nn import functional as F
 
-from vitrim.attended import Attended
-from vitrim.state import TokenState
 from vitrim.support import TimmModule
+from vitrim.tokens.attended import Attended
+from vitrim.tokens.state import TokenState
 from vitrim.tuned_linear import linear_rows
 
 # Attention by other means than the fused kernel, while masks are learned: (queries, keys, values, scale,

@@ -6,9 +6,9 @@ from timm.models.eva import Eva
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vitrim.state import TokenState, without_autocast
 from vitrim.support import TimmModule
 from vitrim.timm_bridge import split_heads
+from vitrim.tokens.state import TokenState, without_autocast
 from vitrim.tuned_linear import linear_rows
 
 

@@ -16,7 +16,7 @@ from vitrim.parts import Selector
 from vitrim.placing import mix_from
 from vitrim.reducers.evit import keep_best
 from vitrim.reducers.masked import MaskedMixing, gumbel_noise, sample_keep
-from vitrim.state import TokenState, at_least_float32, regroup
+from vitrim.tokens.state import TokenState, at_least_float32, regroup
 
 if TYPE_CHECKING:
     from vitrim.stage import StagedViT

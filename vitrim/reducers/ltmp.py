@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from vitrim.attended import Attended
 from vitrim.checks import block_indices, check_number, check_one_of, check_share
 from vitrim.method import Method, option, settle
 from vitrim.parts import Reducer
@@ -14,7 +13,8 @@ from vitrim.placing import mix_from, weigh_by_size_after
 from vitrim.reducers.ltmp_steps import block_cost, decided, in_place, merge_slots, remove, with_one_left
 from vitrim.reducers.masked import MaskedMixing, straight_through
 from vitrim.reducers.matching import unit
-from vitrim.state import TokenState, regroup, without_autocast
+from vitrim.tokens.attended import Attended
+from vitrim.tokens.state import TokenState, regroup, without_autocast
 
 if TYPE_CHECKING:
     from vitrim.stage import StagedViT

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from vitrim.state import Grouping, TokenState, regroup
+from vitrim.tokens.state import Grouping, TokenState, regroup
 
 
 def decided(before: Tensor, now: Tensor) -> Tensor:

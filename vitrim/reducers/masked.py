@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from vitrim.state import TokenState, at_least_float32, without_autocast
+from vitrim.tokens.state import TokenState, at_least_float32, without_autocast
 
 
 def straight_through(soft: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from vitrim.state import Grouping, take_rows
+from vitrim.tokens.state import Grouping, take_rows
 
 
 def unit(keys: Tensor) -> Tensor:

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from vitrim.attended import Attended
 from vitrim.checks import block_indices, check_one_of, check_positive
 from vitrim.method import Method, option, settle
 from vitrim.parts import Reducer
 from vitrim.placing import weigh_by_size_after
-from vitrim.state import Grouping, Reduction, TokenState, regroup, take_rows
+from vitrim.tokens.attended import Attended
+from vitrim.tokens.state import Grouping, Reduction, TokenState, regroup, take_rows
 
 if TYPE_CHECKING:
     from vitrim.stage import StagedViT

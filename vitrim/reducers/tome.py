@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from vitrim.attended import Attended
 from vitrim.checks import is_number
 from vitrim.method import Method, option, settle
 from vitrim.parts import Reducer
 from vitrim.placing import weigh_by_size_after
 from vitrim.reducers.matching import merge_most_similar, unit
-from vitrim.state import TokenState, regroup, without_autocast
+from vitrim.tokens.attended import Attended
+from vitrim.tokens.state import TokenState, regroup, without_autocast
 
 if TYPE_CHECKING:
     from vitrim.stage import StagedViT

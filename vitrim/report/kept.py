@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from vitrim.stage import StagedViT
-from vitrim.state import TokenState
 from vitrim.timm_bridge import embed
+from vitrim.tokens.state import TokenState
 
 BLUE = (0.25, 0.5, 0.85)
 TINT = 0.4  # how much of the colour of a shared token is blue

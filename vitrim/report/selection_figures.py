@@ -18,8 +18,8 @@ from vitrim.selection.candidates import candidates
 from vitrim.selection.comparing import chosen_weights, overlap, redundancy, spearman
 from vitrim.selection.shares import chosen_shares
 from vitrim.stage import StagedViT
-from vitrim.state import TokenState
 from vitrim.timm_bridge import embed
+from vitrim.tokens.state import TokenState
 
 IMAGES = 32  # to measure redundancy on
 

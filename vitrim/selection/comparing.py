@@ -13,7 +13,7 @@ from vitrim.tuners.sparse_delta import SparseDeltaConv, SparseDeltaLinear
 
 if TYPE_CHECKING:
     from vitrim.stage import StagedViT
-    from vitrim.state import TokenState
+    from vitrim.tokens.state import TokenState
 
 
 def chosen_weights(model: "StagedViT") -> dict[str, Tensor]:

@@ -11,7 +11,7 @@ from vitrim.checks import check_number, check_one_of, check_positive, check_prob
 from vitrim.method import Method, option, settle
 from vitrim.quantised import BITS, QuantisedLinear, start_quiet
 from vitrim.stage import Branch
-from vitrim.state import TokenState
+from vitrim.tokens.state import TokenState
 
 if TYPE_CHECKING:
     from vitrim.stage import StagedViT

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from vitrim.checks import block_indices, check_number, check_one_of, check_positive, check_probability
 from vitrim.method import Method, option, settle
 from vitrim.parts import Branch
-from vitrim.state import TokenState, take_rows
+from vitrim.tokens.state import TokenState, take_rows
 from vitrim.tuners.adapter import PLACES, quick_gelu
 
 if TYPE_CHECKING:

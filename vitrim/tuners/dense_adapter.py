@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from vitrim.checks import check_number, check_one_of, check_positive, check_probability
 from vitrim.method import Method, option, settle
 from vitrim.parts import Branch
-from vitrim.state import TokenState
+from vitrim.tokens.state import TokenState
 from vitrim.tuners.adapter import start_silent
 from vitrim.tuners.dense_release import ReleasedBottleneck, attach_release
 

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from vitrim.parts import Branch
-from vitrim.state import TokenState
+from vitrim.tokens.state import TokenState
 
 if TYPE_CHECKING:
     from vitrim.stage import StagedViT

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vitrim.parts import Branch
-from vitrim.state import TokenState
+from vitrim.tokens.state import TokenState
 
 if TYPE_CHECKING:
     from vitrim.tuners.dyt import DyT

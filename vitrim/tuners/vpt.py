@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from vitrim.checks import check_positive, check_probability
 from vitrim.method import Method, option
-from vitrim.state import TokenState
+from vitrim.tokens.state import TokenState
 
 if TYPE_CHECKING:
     from vitrim.stage import StagedViT

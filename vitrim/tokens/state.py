@@ -14,9 +14,9 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from vitrim.grouping import Grouping as Grouping
-from vitrim.grouping import Mover
-from vitrim.grouping import take_rows as take_rows
+from vitrim.tokens.grouping import Grouping as Grouping
+from vitrim.tokens.grouping import Mover
+from vitrim.tokens.grouping import take_rows as take_rows
 
 
 @dataclass(frozen=True)

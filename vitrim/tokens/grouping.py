@@ -1,4 +1,4 @@
-"""How a reduction is written down, and how it moves rows: the arithmetic under `vitrim.state.regroup`."""
+"""How a reduction is written down, and how it moves rows: the arithmetic under `regroup`."""
 
 from dataclasses import dataclass
 
@@ -9,7 +9,7 @@ from torch import Tensor
 @dataclass(frozen=True)
 class Grouping:
     """One reduction: which slot every patch token goes to, and with what weight. Reducers decide it,
-    `vitrim.state.regroup` applies it.
+    `vitrim.tokens.state.regroup` applies it.
 
     `slots` says it all; the other fields say the same in the form that is cheap to compute: every slot is led
     by one old token, and the tokens without a slot of their own are joined to a leader's slot (merging) or

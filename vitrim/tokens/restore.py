@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from vitrim.checks import check_one_of
-from vitrim.state import Reduction, TokenState, at_least_float32, take_rows, without_autocast
+from vitrim.tokens.state import Reduction, TokenState, at_least_float32, take_rows, without_autocast
 
 MODES = ("delta", "copy", "knn")
 NEIGHBOURS, SHARPNESS = 20, 0.01  # of "knn", the constants of token reconstruction in Expedit

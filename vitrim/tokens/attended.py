@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from torch import Tensor
 from torch.nn import functional
 
-from vitrim.state import at_least_float32, without_autocast
+from vitrim.tokens.state import at_least_float32, without_autocast
 
 
 @dataclass(frozen=True)
