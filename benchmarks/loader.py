@@ -34,10 +34,10 @@ from PIL import Image
 from torch import Tensor
 
 from vitrim import compose
+from vitrim.backbones.preprocess import Preprocess
 from vitrim.data import read_image
 from vitrim.data.transforms import eval_transform, train_transform
 from vitrim.machine import cpu_name
-from vitrim.preprocess import Preprocess
 from vitrim.stage import StagedViT
 
 MODEL = "vit_tiny_patch16_224"

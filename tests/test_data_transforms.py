@@ -10,9 +10,9 @@ import torch
 from PIL import Image
 from timm.data import create_transform
 
+from vitrim.backbones.preprocess import Preprocess
 from vitrim.data import Split, read_image
 from vitrim.data.transforms import AUGMENTATIONS, eval_transform, train_transform
-from vitrim.preprocess import Preprocess
 
 PLAIN = Preprocess(image_size=(32, 32), mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
 IMAGENET = replace(PLAIN, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))

@@ -64,7 +64,7 @@ def test_pooling_weighs_tokens_by_size(pool: str) -> None:
     """Duplicating a token and merging it back must not move the pooled features."""
     model = compose(toy(global_pool=pool))
     _, state = model.run(images(model))
-    from vitrim.timm_heads import classify
+    from vitrim.backbones.heads import classify
 
     halves = [state.tokens, state.tokens[:, -1:]]
     split_sizes = torch.cat([state.sizes[:, :-1], state.sizes[:, -1:] / 2, state.sizes[:, -1:] / 2], dim=1)

@@ -8,9 +8,9 @@ from torch import Tensor
 from toys import images, toy
 
 import vitrim
+from vitrim.backbones.tuned_linear import Tuned
 from vitrim.method import Method
 from vitrim.stage import StagedViT
-from vitrim.tuned_linear import Tuned
 
 
 def stir(model: StagedViT, seed: int = 5) -> StagedViT:

@@ -5,16 +5,16 @@ from pathlib import Path
 
 from torch import nn
 
-from vitrim.backbones import Origin, open_backbone
+from vitrim.backbones.bridge import call_biased_qkv
+from vitrim.backbones.opening import Origin, open_backbone
+from vitrim.backbones.preprocess import Preprocess
+from vitrim.backbones.support import TimmModule
+from vitrim.backbones.tuned_linear import Tuned
 from vitrim.checks import check_positive
 from vitrim.method import Method
 from vitrim.methods import parse_method
-from vitrim.preprocess import Preprocess
 from vitrim.rules import check_composition
 from vitrim.stage import StagedViT
-from vitrim.support import TimmModule
-from vitrim.timm_bridge import call_biased_qkv
-from vitrim.tuned_linear import Tuned
 
 
 def compose(

@@ -16,11 +16,11 @@ from safetensors.torch import load_file
 from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 
+from vitrim.backbones.tuned_linear import SummedLinear
 from vitrim.compose import compose
 from vitrim.method import Method
 from vitrim.peft_roles import Pair, as_one, by_layer, fill, settings, unreached
 from vitrim.stage import StagedViT
-from vitrim.tuned_linear import SummedLinear
 from vitrim.tuners.linear import Linear
 from vitrim.tuners.lora import LoRA
 from vitrim.writing import write_whole

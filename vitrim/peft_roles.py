@@ -12,9 +12,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from vitrim.sites import LINEAR_ROLES, Site
+from vitrim.backbones.sites import LINEAR_ROLES, Site
+from vitrim.backbones.tuned_linear import SummedLinear
 from vitrim.stage import StagedViT
-from vitrim.tuned_linear import SummedLinear
 from vitrim.tuners.lora import LoRA, LowRank, weight_in_use
 
 

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 from vitrim.parts import Reducer, Selector
 
 if TYPE_CHECKING:
+    from vitrim.backbones.bridge import Mixing
     from vitrim.method import Method
     from vitrim.stage import StagedViT
-    from vitrim.timm_bridge import Mixing
 
 
 def place(model: "StagedViT", at: Sequence[int], parts: Sequence[Reducer | Selector], by: "Method") -> None:

@@ -18,8 +18,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vitrim.backbones.tuned_linear import plain_linear
 from vitrim.checks import check_one_of
-from vitrim.tuned_linear import plain_linear
 
 BITS = (1, 2, 4, 8)
 EPSILON = 1e-5

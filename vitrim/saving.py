@@ -14,15 +14,15 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 
-from vitrim.backbones import BUNDLED, Digests, Origin, digest, open_backbone
+from vitrim.backbones.bridge import call_biased_qkv
+from vitrim.backbones.opening import BUNDLED, Digests, Origin, digest, open_backbone
+from vitrim.backbones.preprocess import Preprocess
+from vitrim.backbones.support import TimmModule
+from vitrim.backbones.tuned_linear import frozen
 from vitrim.compose import assemble
 from vitrim.methods import parse_method
 from vitrim.packing import pack_tensors, unpack_tensors
-from vitrim.preprocess import Preprocess
 from vitrim.stage import StagedViT
-from vitrim.support import TimmModule
-from vitrim.timm_bridge import call_biased_qkv
-from vitrim.tuned_linear import frozen
 from vitrim.writing import write_whole
 
 FORMAT = 1

@@ -9,16 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from vitrim.backbones import Digests, Origin
-from vitrim.parts import Branch as Branch
-from vitrim.parts import Reducer as Reducer
-from vitrim.parts import Scheduled as Scheduled
-from vitrim.parts import Selector as Selector
-from vitrim.placing import place
-from vitrim.preprocess import Preprocess
-from vitrim.sites import Site, sites
-from vitrim.support import TimmModule
-from vitrim.timm_bridge import (
+from vitrim.backbones.bridge import (
     Mixing,
     after_attention,
     after_mlp,
@@ -26,7 +17,16 @@ from vitrim.timm_bridge import (
     embed,
     project_attention,
 )
-from vitrim.timm_heads import classify, rows_read_by_head
+from vitrim.backbones.heads import classify, rows_read_by_head
+from vitrim.backbones.opening import Digests, Origin
+from vitrim.backbones.preprocess import Preprocess
+from vitrim.backbones.sites import Site, sites
+from vitrim.backbones.support import TimmModule
+from vitrim.parts import Branch as Branch
+from vitrim.parts import Reducer as Reducer
+from vitrim.parts import Scheduled as Scheduled
+from vitrim.parts import Selector as Selector
+from vitrim.placing import place
 from vitrim.tokens.attended import Attended
 from vitrim.tokens.state import TokenState
 

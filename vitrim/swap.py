@@ -6,10 +6,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from vitrim.backbones.preprocess import Preprocess
 from vitrim.compose import assemble
 from vitrim.method import Method
 from vitrim.methods import parse_method
-from vitrim.preprocess import Preprocess
 from vitrim.saving import changed_names, check_digest, fill, read, saved_tensors
 from vitrim.stage import StagedViT
 

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 from torch import nn
 
+from vitrim.backbones.bridge import set_drop_path
+from vitrim.backbones.preprocess import as_asked
 from vitrim.batches import Batches, TrainingBatches, ordered_batches, training_batches, validation_batches
 from vitrim.compose import compose
 from vitrim.data import DataSource
@@ -16,10 +18,8 @@ from vitrim.mixing import Mixing, make_mixing, mixes
 from vitrim.optimising import parameter_groups
 from vitrim.picking import settled_select, tested_split
 from vitrim.plan import Plan
-from vitrim.preprocess import as_asked
 from vitrim.stage import StagedViT
 from vitrim.teacher import Teacher, introduce, open_teacher
-from vitrim.timm_bridge import set_drop_path
 from vitrim.training import Select, Training
 
 

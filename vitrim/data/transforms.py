@@ -18,8 +18,8 @@ from torch import Tensor
 from torchvision import transforms
 from torchvision.transforms import InterpolationMode
 
+from vitrim.backbones.preprocess import Preprocess
 from vitrim.data.choices import choose
-from vitrim.preprocess import Preprocess
 
 Step = Callable[[Any], Any]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from vitrim.backbones import name_without_weights
+from vitrim.backbones.opening import name_without_weights
 from vitrim.compose import compose
 from vitrim.costs import paper_macs
 from vitrim.method import Method

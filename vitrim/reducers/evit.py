@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, ClassVar
 import torch
 from torch import Tensor, nn
 
+from vitrim.backbones.heads import pool_attention
 from vitrim.checks import block_indices, check_one_of, check_positive, check_share, is_number
 from vitrim.method import Method, option, settle
 from vitrim.parts import Reducer
 from vitrim.selection.placement import PLACEMENTS, choose_blocks
-from vitrim.timm_heads import pool_attention
 from vitrim.tokens.attended import Attended
 from vitrim.tokens.state import Grouping, TokenState, regroup
 

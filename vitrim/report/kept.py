@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from vitrim.backbones.bridge import embed
 from vitrim.stage import StagedViT
-from vitrim.timm_bridge import embed
 from vitrim.tokens.state import TokenState
 
 BLUE = (0.25, 0.5, 0.85)

@@ -10,6 +10,7 @@ from itertools import pairwise
 import torch
 from matplotlib.figure import Figure
 
+from vitrim.backbones.bridge import embed
 from vitrim.data import DataSource
 from vitrim.data.transforms import eval_transform
 from vitrim.report.figures import COLOURS, to_png
@@ -18,7 +19,6 @@ from vitrim.selection.candidates import candidates
 from vitrim.selection.comparing import chosen_weights, overlap, redundancy, spearman
 from vitrim.selection.shares import chosen_shares
 from vitrim.stage import StagedViT
-from vitrim.timm_bridge import embed
 from vitrim.tokens.state import TokenState
 
 IMAGES = 32  # to measure redundancy on

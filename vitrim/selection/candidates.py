@@ -5,8 +5,8 @@ for.
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from vitrim.sites import Site
-from vitrim.support import TimmModule
+from vitrim.backbones.sites import Site
+from vitrim.backbones.support import TimmModule
 
 if TYPE_CHECKING:
     from vitrim.stage import StagedViT

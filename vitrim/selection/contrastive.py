@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 if TYPE_CHECKING:
-    from vitrim.preprocess import Preprocess
+    from vitrim.backbones.preprocess import Preprocess
 
 TEMPERATURE = 0.07
 

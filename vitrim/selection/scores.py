@@ -20,11 +20,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vitrim.backbones.heads import features
+from vitrim.backbones.tuned_linear import TunedLinear
 from vitrim.selection.candidates import Candidate, candidates
 from vitrim.selection.contrastive import contrastive_loss
 from vitrim.stage import StagedViT
-from vitrim.timm_heads import features
-from vitrim.tuned_linear import TunedLinear
 
 if TYPE_CHECKING:
     from vitrim.method import Method

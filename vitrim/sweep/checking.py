@@ -45,7 +45,7 @@ def check(made: Sequence[Job], download: bool = False) -> None:
 
 def without_weights(asked: Asked) -> Asked:
     """The same model by name alone: its weights are looked for, but not read."""
-    from vitrim.backbones import CHECKPOINT_ENDINGS, name_in_file
+    from vitrim.backbones.opening import CHECKPOINT_ENDINGS, name_in_file
 
     model = asked.model
     file = asked.weights or (model if str(model).endswith(CHECKPOINT_ENDINGS) else None)

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
+from vitrim.backbones.heads import normalise_before_head
 from vitrim.method import Method
-from vitrim.timm_heads import normalise_before_head
 
 if TYPE_CHECKING:
     from vitrim.stage import StagedViT

@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
+from vitrim.backbones.sites import ROLES, Site
 from vitrim.checks import check_one_of
 from vitrim.method import Method, option, settle
-from vitrim.sites import ROLES, Site
 
 if TYPE_CHECKING:
     from vitrim.stage import StagedViT

@@ -9,10 +9,10 @@ from torch import Tensor, nn
 from torch._subclasses import FakeTensor
 from torch.nn import functional as F
 
+from vitrim.backbones.bridge import after_mlp
+from vitrim.backbones.support import TimmModule
 from vitrim.checks import check_number, check_one_of, check_positive, check_probability, check_share
 from vitrim.method import Method, option
-from vitrim.support import TimmModule
-from vitrim.timm_bridge import after_mlp
 from vitrim.tokens.state import TokenState, at_least_float32
 from vitrim.tuners.adapter import Adapter, Beside, Bottleneck
 from vitrim.tuners.experts import Experts

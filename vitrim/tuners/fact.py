@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, ClassVar
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vitrim.backbones.sites import LINEAR_ROLES, Site
+from vitrim.backbones.tuned_linear import SummedLinear, Term, own_linear
 from vitrim.checks import check_one_of, check_positive, check_probability, is_number
 from vitrim.method import Method, option
-from vitrim.sites import LINEAR_ROLES, Site
-from vitrim.tuned_linear import SummedLinear, Term, own_linear
 
 if TYPE_CHECKING:
     from vitrim.stage import StagedViT

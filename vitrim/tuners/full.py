@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
+from vitrim.backbones.tuned_linear import Tuned
 from vitrim.method import Method
-from vitrim.tuned_linear import Tuned
 
 if TYPE_CHECKING:
     from vitrim.stage import StagedViT

@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
+from vitrim.backbones.tuned_linear import own_layer
 from vitrim.checks import check_one_of
 from vitrim.method import Method, option, settle
-from vitrim.tuned_linear import own_layer
 
 if TYPE_CHECKING:
     from vitrim.stage import StagedViT

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vitrim.backbones.sites import Site
+from vitrim.backbones.tuned_linear import TunedLinear, own_linear, plain_linear
 from vitrim.checks import check_one_of, check_positive, check_probability, is_number
 from vitrim.method import Method, option, settle
-from vitrim.sites import Site
-from vitrim.tuned_linear import TunedLinear, own_linear, plain_linear
 
 if TYPE_CHECKING:
     from vitrim.stage import StagedViT

@@ -7,10 +7,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vitrim.backbones.sites import ROLES, Site
+from vitrim.backbones.tuned_linear import Tuned, TunedLinear, frozen, own_layer, plain_linear
 from vitrim.checks import check_one_of
 from vitrim.method import Method, option, settle
-from vitrim.sites import ROLES, Site
-from vitrim.tuned_linear import Tuned, TunedLinear, frozen, own_layer, plain_linear
 
 if TYPE_CHECKING:
     from vitrim.stage import StagedViT

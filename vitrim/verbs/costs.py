@@ -38,7 +38,7 @@ def run(chosen: Namespace) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from vitrim.backbones import name_without_weights
+    from vitrim.backbones.opening import name_without_weights
     from vitrim.costs import costs
     from vitrim.fitting import Fitted
     from vitrim.plan import Asked, compose_asked

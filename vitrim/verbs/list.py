@@ -63,7 +63,7 @@ def methods() -> Iterator[str]:
 
 
 def models() -> Iterator[str]:
-    from vitrim.backbones import BUNDLED
+    from vitrim.backbones.opening import BUNDLED
 
     yield f"{BUNDLED}: bundled, 96 pixels, pretrained on images drawn by formula"
     yield "any Vision Transformer of timm by its name (vit, deit, dinov2, dinov3, eva02, clip, siglip ...),"

@@ -4,7 +4,7 @@ commonest silent error."""
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from vitrim.support import TimmModule
+from vitrim.backbones.support import TimmModule
 
 
 @dataclass(frozen=True)

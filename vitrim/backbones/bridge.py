@@ -2,7 +2,7 @@
 
 Two model classes cover the families vitrim supports: `VisionTransformer` (ViT, DeiT, CLIP, SigLIP, DINOv2,
 InternViT) and `Eva` (EVA-02, DINOv3, Perception Encoder). Whatever else a model has is refused by
-`vitrim.support.check_support`, never ignored.
+`vitrim.backbones.support.check_support`, never ignored.
 """
 
 from collections.abc import Callable
@@ -15,10 +15,10 @@ from torch import Tensor
 from torch.nn import Identity
 from torch.nn import functional as F
 
-from vitrim.support import TimmModule
+from vitrim.backbones.support import TimmModule
+from vitrim.backbones.tuned_linear import linear_rows
 from vitrim.tokens.attended import Attended
 from vitrim.tokens.state import TokenState
-from vitrim.tuned_linear import linear_rows
 
 # Attention by other means than the fused kernel, while masks are learned: (queries, keys, values, scale,
 # bias, state) -> what the tokens receive [B, H, T, d] and the attention itself [B, H, T, T]

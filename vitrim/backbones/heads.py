@@ -6,10 +6,10 @@ from timm.models.eva import Eva
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vitrim.support import TimmModule
-from vitrim.timm_bridge import split_heads
+from vitrim.backbones.bridge import split_heads
+from vitrim.backbones.support import TimmModule
+from vitrim.backbones.tuned_linear import linear_rows
 from vitrim.tokens.state import TokenState, without_autocast
-from vitrim.tuned_linear import linear_rows
 
 
 def rows_read_by_head(vit: TimmModule) -> int | None:

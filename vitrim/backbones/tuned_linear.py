@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vitrim.sites import Site
+from vitrim.backbones.sites import Site
 
 
 class Tuned(nn.Module):

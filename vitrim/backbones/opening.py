@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from vitrim.backbones.support import TimmModule, check_support
 from vitrim.checks import did_you_mean
-from vitrim.support import TimmModule, check_support
 
 BUNDLED = "vitrim_tiny_patch8_96"
 CHECKPOINT_ENDINGS = (".safetensors", ".pth", ".pt", ".bin", ".npz")

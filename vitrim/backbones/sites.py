@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from vitrim.support import TimmModule
+from vitrim.backbones.support import TimmModule
 
 LINEAR_ROLES = ("query", "key", "value", "attention_out", "mlp_in", "mlp_out")
 ROLES = (*LINEAR_ROLES, "norm", "patch")
