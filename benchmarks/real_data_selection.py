@@ -21,6 +21,7 @@ from typing import Any
 from vitrim.compose import compose
 from vitrim.data import DataSource, open_data
 from vitrim.machine import machine
+from vitrim.network.stage import StagedViT
 from vitrim.opening import open_model
 from vitrim.report.selection_figures import (
     block_distribution,
@@ -32,7 +33,6 @@ from vitrim.report.selection_figures import (
 from vitrim.run_folder import RunFolder
 from vitrim.selection.comparing import spearman
 from vitrim.selection.shares import chosen_shares
-from vitrim.stage import StagedViT
 
 
 def main() -> None:

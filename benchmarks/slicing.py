@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from vitrim import compose, costs
-from vitrim.method import Method
-from vitrim.stage import Reducer, StagedViT
+from vitrim.network.method import Method
+from vitrim.network.stage import Reducer, StagedViT
 from vitrim.tokens.attended import Attended
 from vitrim.tokens.state import TokenState
 

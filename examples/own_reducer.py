@@ -11,9 +11,9 @@ import torch
 
 import vitrim
 from vitrim.checks import block_indices, check_share
-from vitrim.method import Method, settle
-from vitrim.parts import Reducer
-from vitrim.stage import StagedViT
+from vitrim.network.method import Method, settle
+from vitrim.network.parts import Reducer
+from vitrim.network.stage import StagedViT
 from vitrim.tokens.attended import Attended
 from vitrim.tokens.state import Grouping, TokenState, regroup
 

@@ -9,8 +9,8 @@ from timm import create_model
 from toys import images, toy
 
 from vitrim import Adapter, compose, parse_method
+from vitrim.network.stage import StagedViT
 from vitrim.quantised import QuantisedLinear
-from vitrim.stage import StagedViT
 
 CASES = ("adaptformer_b32_d8", "biadaptformer_b2_d8_img224")
 

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 from toys import images, toy, wake
 
 from vitrim import DyT, EViT, ToMe, compose, costs
-from vitrim.stage import StagedViT
+from vitrim.network.stage import StagedViT
 from vitrim.tuners.dyt import complete_model_loss
 
 

@@ -10,7 +10,7 @@ from toys import toy
 
 import vitrim
 from vitrim import FacT, compose
-from vitrim.stage import StagedViT
+from vitrim.network.stage import StagedViT
 
 OFFICIAL = {  # our term -> the official middle factor
     "attn.qkv.terms.query": "attn.q",

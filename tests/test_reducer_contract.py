@@ -11,9 +11,9 @@ from blocks import states_after_blocks
 from toys import FAMILIES, images, toy
 
 from vitrim import REDUCERS, LoRA, compose, costs
-from vitrim.method import Method
-from vitrim.placing import placed
-from vitrim.stage import Selector, StagedViT
+from vitrim.network.method import Method
+from vitrim.network.placing import placed
+from vitrim.network.stage import Selector, StagedViT
 
 # What a reducer needs beside its defaults: settings by reducer, by family, and where both matter
 SETTINGS: dict[str, dict[str, Any]] = {"ToMe": {"r": 4}, "LTMP": {"at": (1, 4, 10)}}

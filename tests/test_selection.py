@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from toys import images, toy
 
 from vitrim import FisherDelta, compose
+from vitrim.network.stage import StagedViT
 from vitrim.selection.allocation import best_inputs, connections_per_neuron, layer_totals, top_counts
 from vitrim.selection.candidates import candidates
 from vitrim.selection.comparing import overlap, redundancy, spearman
@@ -23,7 +24,6 @@ from vitrim.selection.files import load_scores, save_scores
 from vitrim.selection.packing import bits_of, pack, packed_bytes, unpack
 from vitrim.selection.placement import choose_blocks
 from vitrim.selection.scores import measure_scores
-from vitrim.stage import StagedViT
 from vitrim.tokens.state import TokenState
 
 BY = FisherDelta()

@@ -14,11 +14,11 @@ from vitrim.evaluate import evaluate
 from vitrim.learning_rate import rate_at
 from vitrim.losses import WithLoss
 from vitrim.mixing import make_mixing
+from vitrim.network.stage import StagedViT
 from vitrim.opening import open_model
 from vitrim.optimising import make_optimizer, set_rates
 from vitrim.run_folder import RunFolder
 from vitrim.saving import load
-from vitrim.stage import StagedViT
 from vitrim.train import train
 from vitrim.training import Training
 

@@ -9,8 +9,8 @@ from toys import images, toy
 
 import vitrim
 from vitrim.backbones.tuned_linear import Tuned
-from vitrim.method import Method
-from vitrim.stage import StagedViT
+from vitrim.network.method import Method
+from vitrim.network.stage import StagedViT
 
 
 def stir(model: StagedViT, seed: int = 5) -> StagedViT:

@@ -11,10 +11,10 @@ from vitrim.backbones.preprocess import Preprocess
 from vitrim.backbones.support import TimmModule
 from vitrim.backbones.tuned_linear import Tuned
 from vitrim.checks import check_positive
-from vitrim.method import Method
 from vitrim.methods import parse_method
-from vitrim.rules import check_composition
-from vitrim.stage import StagedViT
+from vitrim.network.combinations import check_composition
+from vitrim.network.method import Method
+from vitrim.network.stage import StagedViT
 
 
 def compose(

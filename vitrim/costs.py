@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from vitrim.cost_counting import MacCounter, counting, without_values
-from vitrim.stage import Reducer, StagedViT
+from vitrim.network.stage import Reducer, StagedViT
 from vitrim.tokens.attended import Attended
 from vitrim.tokens.state import TokenState
 

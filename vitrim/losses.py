@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vitrim.mixing import mixes
-from vitrim.stage import StagedViT
+from vitrim.network.stage import StagedViT
 from vitrim.teacher import Teacher
 from vitrim.tokens.state import TokenState
 from vitrim.training import Training

@@ -5,7 +5,7 @@ from dataclasses import fields
 from typing import Any
 
 from vitrim.checks import did_you_mean
-from vitrim.method import Method
+from vitrim.network.method import Method
 from vitrim.reducers import REDUCERS as REDUCERS
 from vitrim.tuners import TUNERS as TUNERS
 from vitrim.tuners.batchnorm_head import BatchNormHead

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from vitrim.network.stage import StagedViT
 from vitrim.run_folder import RunFolder
-from vitrim.stage import StagedViT
 
 
 def open_model(run: str | Path, device: str = "cpu") -> StagedViT:

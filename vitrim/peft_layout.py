@@ -18,9 +18,9 @@ from torch import Tensor, nn
 
 from vitrim.backbones.tuned_linear import SummedLinear
 from vitrim.compose import compose
-from vitrim.method import Method
+from vitrim.network.method import Method
+from vitrim.network.stage import StagedViT
 from vitrim.peft_roles import Pair, as_one, by_layer, fill, settings, unreached
-from vitrim.stage import StagedViT
 from vitrim.tuners.linear import Linear
 from vitrim.tuners.lora import LoRA
 from vitrim.writing import write_whole

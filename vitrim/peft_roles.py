@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from vitrim.backbones.sites import LINEAR_ROLES, Site
 from vitrim.backbones.tuned_linear import SummedLinear
-from vitrim.stage import StagedViT
+from vitrim.network.stage import StagedViT
 from vitrim.tuners.lora import LoRA, LowRank, weight_in_use
 
 

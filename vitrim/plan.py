@@ -17,9 +17,9 @@ from vitrim.protocols.task_values import training_part
 from vitrim.training import Training
 
 if TYPE_CHECKING:
-    from vitrim.method import Method
+    from vitrim.network.method import Method
+    from vitrim.network.stage import StagedViT
     from vitrim.recipes import Recipe
-    from vitrim.stage import StagedViT
 
 DEFAULT_MODEL = "vitrim_tiny_patch8_96"
 DEFAULT_DATA = "digits"

@@ -12,8 +12,8 @@ from torch import Tensor
 from vitrim.data import read_image
 from vitrim.data.transforms import eval_transform
 from vitrim.devices import pick_device
+from vitrim.network.stage import StagedViT
 from vitrim.opening import open_model
-from vitrim.stage import StagedViT
 
 PICTURES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm"}
 

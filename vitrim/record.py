@@ -16,9 +16,9 @@ from vitrim.data import DataSource
 from vitrim.deviations import protocol_record
 from vitrim.evaluate import Metrics
 from vitrim.machine import machine, versions
+from vitrim.network.stage import StagedViT
 from vitrim.picking import MARKS
 from vitrim.plan import Plan
-from vitrim.stage import StagedViT
 from vitrim.teacher import Teacher
 from vitrim.training import Select
 

@@ -21,8 +21,8 @@ from vitrim.backbones.support import TimmModule
 from vitrim.backbones.tuned_linear import frozen
 from vitrim.compose import assemble
 from vitrim.methods import parse_method
+from vitrim.network.stage import StagedViT
 from vitrim.packing import pack_tensors, unpack_tensors
-from vitrim.stage import StagedViT
 from vitrim.writing import write_whole
 
 FORMAT = 1

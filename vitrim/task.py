@@ -15,10 +15,10 @@ from vitrim.compose import compose
 from vitrim.data import DataSource
 from vitrim.data.transforms import eval_transform
 from vitrim.mixing import Mixing, make_mixing, mixes
+from vitrim.network.stage import StagedViT
 from vitrim.optimising import parameter_groups
 from vitrim.picking import settled_select, tested_split
 from vitrim.plan import Plan
-from vitrim.stage import StagedViT
 from vitrim.teacher import Teacher, introduce, open_teacher
 from vitrim.training import Select, Training
 

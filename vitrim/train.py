@@ -23,7 +23,8 @@ from vitrim.epoch import Learning, train_epoch
 from vitrim.evaluate import Metrics, measure
 from vitrim.fitting import adopt, fit_for_training, needs_fit
 from vitrim.losses import WithLoss
-from vitrim.method import Method
+from vitrim.network.method import Method
+from vitrim.network.stage import StagedViT
 from vitrim.optimising import make_optimizer
 from vitrim.picking import Picked
 from vitrim.plan import Asked, resume_plan, settle
@@ -31,7 +32,6 @@ from vitrim.progress import Progress, opening_lines
 from vitrim.record import check_same_data, cost_record, finish_record, result_record, start_record
 from vitrim.run_folder import RunFolder, claim_folder, stored_plan
 from vitrim.saving import save
-from vitrim.stage import StagedViT
 from vitrim.task import Task, prepare_task
 from vitrim.tracking import check_trackers, start_tracking, track
 from vitrim.training import Training

@@ -22,7 +22,7 @@ from vitrim.devices import pick_device
 from vitrim.ledger.reading import VIT_B, Reading
 from vitrim.ledger.verdicts import PAPERS, find_papers, find_tables
 from vitrim.ledger.writing import grid
-from vitrim.stage import StagedViT
+from vitrim.network.stage import StagedViT
 
 USUAL = {"sparse-tuning": "II", "fpet": "1", "tr-pts": "2"}  # tables of main results
 PLAIN = "plain backbone"

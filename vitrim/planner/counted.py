@@ -7,9 +7,9 @@ import torch
 from vitrim.backbones.opening import name_without_weights
 from vitrim.compose import compose
 from vitrim.costs import paper_macs
-from vitrim.method import Method
+from vitrim.network.method import Method
+from vitrim.network.stage import StagedViT
 from vitrim.planner.sizes import file_megabytes
-from vitrim.stage import StagedViT
 
 Methods = tuple[Method, ...]
 

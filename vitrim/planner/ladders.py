@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields
 
 from vitrim.checks import did_you_mean
-from vitrim.method import Method
+from vitrim.network.method import Method
 from vitrim.reducers import Bipartite, DynamicViT, EViT, Pool, ToMe
 from vitrim.tuners import SSF, Adapter, DenseAdapter, LoRA, RepAdapter
 

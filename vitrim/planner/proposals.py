@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from vitrim.method import Method
+from vitrim.network.method import Method
 from vitrim.planner.budget import Budget, parse_budget
 from vitrim.planner.counted import Counted
 from vitrim.planner.ladders import first_within, only, reducer_ladders, tuner_ladders, usual

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cache
 
 from vitrim.ledger.accuracy import GROUPS, MEANS, PUBLISHED, Published
-from vitrim.method import Method
+from vitrim.network.method import Method
 from vitrim.planner.counted import Counted
 from vitrim.recipes import RECIPES, find_recipe
 

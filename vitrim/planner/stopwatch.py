@@ -10,7 +10,7 @@ from vitrim.bench import relative, take_turns
 from vitrim.checks import check_positive
 from vitrim.compose import compose
 from vitrim.devices import pick_device
-from vitrim.method import Method
+from vitrim.network.method import Method
 
 
 class Stopwatch:

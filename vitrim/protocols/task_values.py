@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from vitrim.method import Method
+    from vitrim.network.method import Method
 
 
 def training_part(values: Mapping[str, object]) -> dict[str, object]:

@@ -4,7 +4,7 @@ Other ways to halve are changed forms: `fpet-adaptformer(learned=False, split="a
 soft matching, `fpet-adaptformer(Bipartite(at=(4,)))` a row of Table A3.
 """
 
-from vitrim.method import Method
+from vitrim.network.method import Method
 from vitrim.recipes.recipe import Recipe
 from vitrim.reducers import LTMP, Bipartite, Pool, ToMe
 from vitrim.tuners import Adapter, LoRA, RepAdapter

@@ -1,6 +1,6 @@
 """Token reducers: one file each. A new one is one file here and one row in this table."""
 
-from vitrim.method import Method
+from vitrim.network.method import Method
 from vitrim.reducers.bipartite import Bipartite as Bipartite
 from vitrim.reducers.dynamicvit import DynamicViT as DynamicViT
 from vitrim.reducers.evit import EViT as EViT

@@ -11,15 +11,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vitrim.checks import block_indices, check_number, check_share
-from vitrim.method import Method, option, settle
-from vitrim.parts import Selector
-from vitrim.placing import mix_from
+from vitrim.network.method import Method, option, settle
+from vitrim.network.parts import Selector
+from vitrim.network.placing import mix_from
 from vitrim.reducers.evit import keep_best
 from vitrim.reducers.masked import MaskedMixing, gumbel_noise, sample_keep
 from vitrim.tokens.state import TokenState, at_least_float32, regroup
 
 if TYPE_CHECKING:
-    from vitrim.stage import StagedViT
+    from vitrim.network.stage import StagedViT
 
 MIXING = MaskedMixing(epsilon=1e-6, itself=True)
 

@@ -10,15 +10,15 @@ from torch import Tensor, nn
 
 from vitrim.backbones.heads import pool_attention
 from vitrim.checks import block_indices, check_one_of, check_positive, check_share, is_number
-from vitrim.method import Method, option, settle
-from vitrim.parts import Reducer
+from vitrim.network.method import Method, option, settle
+from vitrim.network.parts import Reducer
 from vitrim.selection.placement import PLACEMENTS, choose_blocks
 from vitrim.tokens.attended import Attended
 from vitrim.tokens.state import Grouping, TokenState, regroup
 
 if TYPE_CHECKING:
+    from vitrim.network.stage import StagedViT
     from vitrim.selection.scores import LabelledImages
-    from vitrim.stage import StagedViT
 
 ROUND = {"ceil": math.ceil, "floor": math.floor}
 

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from vitrim.checks import block_indices, check_number, check_one_of, check_share
-from vitrim.method import Method, option, settle
-from vitrim.parts import Reducer
-from vitrim.placing import mix_from, weigh_by_size_after
+from vitrim.network.method import Method, option, settle
+from vitrim.network.parts import Reducer
+from vitrim.network.placing import mix_from, weigh_by_size_after
 from vitrim.reducers.ltmp_steps import block_cost, decided, in_place, merge_slots, remove, with_one_left
 from vitrim.reducers.masked import MaskedMixing, straight_through
 from vitrim.reducers.matching import unit
@@ -17,7 +17,7 @@ from vitrim.tokens.attended import Attended
 from vitrim.tokens.state import TokenState, regroup, without_autocast
 
 if TYPE_CHECKING:
-    from vitrim.stage import StagedViT
+    from vitrim.network.stage import StagedViT
 
 MIXING = MaskedMixing(epsilon=1e-5, itself=False)
 STARTS = {"merge": 1.0, "both": 0.9}  # of the merging threshold; pruning starts at 0, where nothing is pruned

@@ -9,14 +9,14 @@ import torch
 from torch import Tensor
 
 from vitrim.checks import block_indices, check_one_of, check_positive
-from vitrim.method import Method, option, settle
-from vitrim.parts import Reducer
-from vitrim.placing import weigh_by_size_after
+from vitrim.network.method import Method, option, settle
+from vitrim.network.parts import Reducer
+from vitrim.network.placing import weigh_by_size_after
 from vitrim.tokens.attended import Attended
 from vitrim.tokens.state import Grouping, Reduction, TokenState, regroup, take_rows
 
 if TYPE_CHECKING:
-    from vitrim.stage import StagedViT
+    from vitrim.network.stage import StagedViT
 
 
 @dataclass(frozen=True, repr=False)

@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING
 import torch
 
 from vitrim.checks import is_number
-from vitrim.method import Method, option, settle
-from vitrim.parts import Reducer
-from vitrim.placing import weigh_by_size_after
+from vitrim.network.method import Method, option, settle
+from vitrim.network.parts import Reducer
+from vitrim.network.placing import weigh_by_size_after
 from vitrim.reducers.matching import merge_most_similar, unit
 from vitrim.tokens.attended import Attended
 from vitrim.tokens.state import TokenState, regroup, without_autocast
 
 if TYPE_CHECKING:
-    from vitrim.stage import StagedViT
+    from vitrim.network.stage import StagedViT
 
 
 @dataclass(frozen=True, repr=False)

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from vitrim.data import DataSource
 from vitrim.data.transforms import eval_transform
+from vitrim.network.stage import StagedViT
 from vitrim.report.kept import Seen, as_pictures, spread, what_is_seen
-from vitrim.stage import StagedViT
 
 COLOURS = ("#1f6f8b", "#d1603d", "#5b8c3a", "#7a5195", "#8a6d3b", "#444444")
 

@@ -9,7 +9,7 @@ from vitrim.backbones.sites import Site
 from vitrim.backbones.support import TimmModule
 
 if TYPE_CHECKING:
-    from vitrim.stage import StagedViT
+    from vitrim.network.stage import StagedViT
 
 
 @dataclass(frozen=True)

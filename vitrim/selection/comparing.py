@@ -12,7 +12,7 @@ from vitrim.selection.candidates import candidates
 from vitrim.tuners.sparse_delta import SparseDeltaConv, SparseDeltaLinear
 
 if TYPE_CHECKING:
-    from vitrim.stage import StagedViT
+    from vitrim.network.stage import StagedViT
     from vitrim.tokens.state import TokenState
 
 

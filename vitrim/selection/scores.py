@@ -22,12 +22,12 @@ from torch.nn import functional as F
 
 from vitrim.backbones.heads import features
 from vitrim.backbones.tuned_linear import TunedLinear
+from vitrim.network.stage import StagedViT
 from vitrim.selection.candidates import Candidate, candidates
 from vitrim.selection.contrastive import contrastive_loss
-from vitrim.stage import StagedViT
 
 if TYPE_CHECKING:
-    from vitrim.method import Method
+    from vitrim.network.method import Method
 
 MEASURES = ("per_sample", "batch", "gradient")
 LOSSES = ("cross_entropy", "contrastive")

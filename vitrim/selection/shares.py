@@ -8,8 +8,8 @@ from vitrim.selection.scores import LabelledImages, measure_scores
 from vitrim.tuners.sparse_delta import SparseDeltaLinear
 
 if TYPE_CHECKING:
-    from vitrim.method import Method
-    from vitrim.stage import StagedViT
+    from vitrim.network.method import Method
+    from vitrim.network.stage import StagedViT
 
 MEASURED_TOP = 1.0  # percent of all weights
 

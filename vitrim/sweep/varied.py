@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields, replace
 from itertools import product
 
 from vitrim.checks import did_you_mean
-from vitrim.method import Method
+from vitrim.network.method import Method
 from vitrim.sweep.file import TRAINING_NAMES
 
 

@@ -1,6 +1,6 @@
 """Parameter-efficient tuners: one file each. A new one is one file here and one row in this table."""
 
-from vitrim.method import Method
+from vitrim.network.method import Method
 from vitrim.tuners.adapter import Adapter as Adapter
 from vitrim.tuners.bitfit import BitFit as BitFit
 from vitrim.tuners.convpass import Convpass as Convpass

@@ -8,13 +8,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vitrim.checks import check_number, check_one_of, check_positive, check_probability
-from vitrim.method import Method, option, settle
+from vitrim.network.method import Method, option, settle
+from vitrim.network.stage import Branch
 from vitrim.quantised import BITS, QuantisedLinear, start_quiet
-from vitrim.stage import Branch
 from vitrim.tokens.state import TokenState
 
 if TYPE_CHECKING:
-    from vitrim.stage import StagedViT
+    from vitrim.network.stage import StagedViT
 
 PLACES = ("attention", "mlp")
 

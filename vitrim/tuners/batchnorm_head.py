@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 from torch import nn
 
 from vitrim.backbones.heads import normalise_before_head
-from vitrim.method import Method
+from vitrim.network.method import Method
 
 if TYPE_CHECKING:
-    from vitrim.stage import StagedViT
+    from vitrim.network.stage import StagedViT
 
 
 @dataclass(frozen=True, repr=False)

@@ -5,10 +5,10 @@ from typing import TYPE_CHECKING, ClassVar
 
 from vitrim.backbones.sites import ROLES, Site
 from vitrim.checks import check_one_of
-from vitrim.method import Method, option, settle
+from vitrim.network.method import Method, option, settle
 
 if TYPE_CHECKING:
-    from vitrim.stage import StagedViT
+    from vitrim.network.stage import StagedViT
 
 
 @dataclass(frozen=True, repr=False)

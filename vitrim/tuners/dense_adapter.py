@@ -8,14 +8,14 @@ import torch
 from torch import Tensor, nn
 
 from vitrim.checks import check_number, check_one_of, check_positive, check_probability
-from vitrim.method import Method, option, settle
-from vitrim.parts import Branch
+from vitrim.network.method import Method, option, settle
+from vitrim.network.parts import Branch
 from vitrim.tokens.state import TokenState
 from vitrim.tuners.adapter import start_silent
 from vitrim.tuners.dense_release import ReleasedBottleneck, attach_release
 
 if TYPE_CHECKING:
-    from vitrim.stage import StagedViT
+    from vitrim.network.stage import StagedViT
 
 
 @dataclass(frozen=True, repr=False)

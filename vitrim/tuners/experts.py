@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vitrim.parts import Branch
+from vitrim.network.parts import Branch
 from vitrim.tokens.state import TokenState
 
 if TYPE_CHECKING:

@@ -10,10 +10,10 @@ from torch.nn import functional as F
 from vitrim.backbones.sites import LINEAR_ROLES, Site
 from vitrim.backbones.tuned_linear import SummedLinear, Term, own_linear
 from vitrim.checks import check_one_of, check_positive, check_probability, is_number
-from vitrim.method import Method, option
+from vitrim.network.method import Method, option
 
 if TYPE_CHECKING:
-    from vitrim.stage import StagedViT
+    from vitrim.network.stage import StagedViT
 
 
 @dataclass(frozen=True, repr=False)

@@ -9,14 +9,14 @@ from torch import Tensor, nn
 
 from vitrim.backbones.tuned_linear import own_layer
 from vitrim.checks import check_one_of, check_positive, is_number
-from vitrim.method import Method, option, settle
+from vitrim.network.method import Method, option, settle
 from vitrim.selection.allocation import best_inputs, connections_per_neuron, layer_totals, top_counts
 from vitrim.selection.candidates import Candidate, candidates
 from vitrim.tuners.sparse_delta import Entries, SparseDeltaConv, SparseDeltaLinear
 
 if TYPE_CHECKING:
+    from vitrim.network.stage import StagedViT
     from vitrim.selection.scores import LabelledImages, Scores
-    from vitrim.stage import StagedViT
 
 
 @dataclass(frozen=True, repr=False)

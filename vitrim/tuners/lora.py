@@ -9,11 +9,11 @@ from torch import Tensor, nn
 from vitrim.backbones.sites import LINEAR_ROLES, Site
 from vitrim.backbones.tuned_linear import SummedLinear, Term, own_linear
 from vitrim.checks import check_one_of, check_positive, check_probability, is_number
-from vitrim.method import Method, option, settle
+from vitrim.network.method import Method, option, settle
 from vitrim.quantised import BITS, QuantisedLinear, start_quiet
 
 if TYPE_CHECKING:
-    from vitrim.stage import StagedViT
+    from vitrim.network.stage import StagedViT
 
 ATTENTION_INPUTS = ("query", "key", "value")
 

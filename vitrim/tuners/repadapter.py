@@ -11,10 +11,10 @@ from torch.nn import functional as F
 from vitrim.backbones.sites import Site
 from vitrim.backbones.tuned_linear import TunedLinear, own_linear, plain_linear
 from vitrim.checks import check_one_of, check_positive, check_probability, is_number
-from vitrim.method import Method, option, settle
+from vitrim.network.method import Method, option, settle
 
 if TYPE_CHECKING:
-    from vitrim.stage import StagedViT
+    from vitrim.network.stage import StagedViT
 
 BEFORE = {"attention": ("query", "key", "value"), "mlp": ("mlp_in",)}
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vitrim.backbones.tuned_linear import Tuned, TunedLinear, frozen, plain_linear
-from vitrim.method import Method
+from vitrim.network.method import Method
 from vitrim.recompute import Kept
 from vitrim.selection.packing import pack, packed_bytes, unpack
 

@@ -10,10 +10,10 @@ from torch.nn import functional as F
 from vitrim.backbones.sites import ROLES, Site
 from vitrim.backbones.tuned_linear import Tuned, TunedLinear, frozen, own_layer, plain_linear
 from vitrim.checks import check_one_of
-from vitrim.method import Method, option, settle
+from vitrim.network.method import Method, option, settle
 
 if TYPE_CHECKING:
-    from vitrim.stage import StagedViT
+    from vitrim.network.stage import StagedViT
 
 
 @dataclass(frozen=True, repr=False)

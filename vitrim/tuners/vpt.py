@@ -8,11 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from vitrim.checks import check_positive, check_probability
-from vitrim.method import Method, option
+from vitrim.network.method import Method, option
 from vitrim.tokens.state import TokenState
 
 if TYPE_CHECKING:
-    from vitrim.stage import StagedViT
+    from vitrim.network.stage import StagedViT
 
 
 @dataclass(frozen=True, repr=False)

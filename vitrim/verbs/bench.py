@@ -9,7 +9,7 @@ from vitrim.verbs.shared import composition_options, given_methods
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser, Namespace
 
-    from vitrim.stage import StagedViT
+    from vitrim.network.stage import StagedViT
 
 DESCRIPTION = """
 Measure speed side by side with the plain backbone: both take turns on the same images, so the ratio holds

@@ -10,7 +10,7 @@ from vitrim.verbs.shared import composition_options, given_methods
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser, Namespace
 
-    from vitrim.stage import StagedViT
+    from vitrim.network.stage import StagedViT
 
 DESCRIPTION = """
 Count what a composition trains and what it costs to run, beside the plain backbone. Needs no weights, data or

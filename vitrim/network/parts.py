@@ -8,7 +8,7 @@ from vitrim.tokens.attended import Attended
 from vitrim.tokens.state import TokenState
 
 if TYPE_CHECKING:
-    from vitrim.method import Method
+    from vitrim.network.method import Method
 
 
 class Selector(nn.Module):

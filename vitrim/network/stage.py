@@ -22,16 +22,16 @@ from vitrim.backbones.opening import Digests, Origin
 from vitrim.backbones.preprocess import Preprocess
 from vitrim.backbones.sites import Site, sites
 from vitrim.backbones.support import TimmModule
-from vitrim.parts import Branch as Branch
-from vitrim.parts import Reducer as Reducer
-from vitrim.parts import Scheduled as Scheduled
-from vitrim.parts import Selector as Selector
-from vitrim.placing import place
+from vitrim.network.parts import Branch as Branch
+from vitrim.network.parts import Reducer as Reducer
+from vitrim.network.parts import Scheduled as Scheduled
+from vitrim.network.parts import Selector as Selector
+from vitrim.network.placing import place
 from vitrim.tokens.attended import Attended
 from vitrim.tokens.state import TokenState
 
 if TYPE_CHECKING:
-    from vitrim.method import Method
+    from vitrim.network.method import Method
 
 
 class Stage(nn.Module):

@@ -3,12 +3,12 @@
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from vitrim.parts import Reducer, Selector
+from vitrim.network.parts import Reducer, Selector
 
 if TYPE_CHECKING:
     from vitrim.backbones.bridge import Mixing
-    from vitrim.method import Method
-    from vitrim.stage import StagedViT
+    from vitrim.network.method import Method
+    from vitrim.network.stage import StagedViT
 
 
 def place(model: "StagedViT", at: Sequence[int], parts: Sequence[Reducer | Selector], by: "Method") -> None:

@@ -2,10 +2,10 @@
 
 from typing import TYPE_CHECKING
 
-from vitrim.method import Method
+from vitrim.network.method import Method
 
 if TYPE_CHECKING:
-    from vitrim.stage import StagedViT
+    from vitrim.network.stage import StagedViT
 
 # Two methods that do not go together, and why
 EXCLUSIVE = {
