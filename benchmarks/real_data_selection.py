@@ -21,6 +21,8 @@ from typing import Any
 from vitrim.compose import compose
 from vitrim.data import DataSource, open_data
 from vitrim.machine import machine
+from vitrim.methods.selection.comparing import spearman
+from vitrim.methods.selection.shares import chosen_shares
 from vitrim.network.stage import StagedViT
 from vitrim.opening import open_model
 from vitrim.report.selection_figures import (
@@ -31,8 +33,6 @@ from vitrim.report.selection_figures import (
     token_redundancy,
 )
 from vitrim.run_folder import RunFolder
-from vitrim.selection.comparing import spearman
-from vitrim.selection.shares import chosen_shares
 
 
 def main() -> None:

@@ -17,8 +17,8 @@ from torch.nn import functional as F
 
 from vitrim import FisherDelta, compose
 from vitrim.machine import machine, versions
+from vitrim.methods.selection.scores import measure_scores
 from vitrim.network.stage import StagedViT
-from vitrim.selection.scores import measure_scores
 
 MEASURES = ("per_sample", "batch", "gradient")
 

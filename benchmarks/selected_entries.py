@@ -23,8 +23,8 @@ from torch.nn import functional as F
 
 from vitrim import FisherDelta, Full, LoRA, compose
 from vitrim.machine import machine, versions
+from vitrim.methods.selection.candidates import candidates
 from vitrim.network.stage import StagedViT
-from vitrim.selection.candidates import candidates
 
 Step = Callable[[Tensor, Tensor], None]
 

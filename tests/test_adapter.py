@@ -9,8 +9,8 @@ from timm import create_model
 from toys import images, toy
 
 from vitrim import Adapter, compose, parse_method
+from vitrim.methods.quantising.linear import QuantisedLinear
 from vitrim.network.stage import StagedViT
-from vitrim.quantised import QuantisedLinear
 
 CASES = ("adaptformer_b32_d8", "biadaptformer_b2_d8_img224")
 

@@ -15,9 +15,16 @@ from torch import nn
 from toys import images, toy, wake
 
 from vitrim import Adapter, Bipartite, DenseAdapter, EViT, LoRA, ToMe, compose, parse_method
+from vitrim.methods.reducers.matching import (
+    alternate,
+    checkerboard,
+    merge_all,
+    merge_all_softly,
+    similarity,
+    unit,
+)
 from vitrim.network.method import Method
 from vitrim.network.stage import StagedViT
-from vitrim.reducers.matching import alternate, checkerboard, merge_all, merge_all_softly, similarity, unit
 from vitrim.tokens.state import TokenState, regroup
 
 CASES = ("fpet_none_dim64_img64", "fpet_lora_b32_d8_img64", "fpet_adaptformer_b1_d32_img64_noprop")

@@ -15,9 +15,9 @@ from torch.nn import functional as F
 from toys import images, toy
 
 from vitrim import DynamicViT, EViT, Pool, ToMe, compose, costs
+from vitrim.methods.reducers.dynamicvit import MIXING, Predictor, distillation_loss
+from vitrim.methods.reducers.masked import gumbel_noise, masked_softmax, sample_keep, straight_through
 from vitrim.network.stage import StagedViT
-from vitrim.reducers.dynamicvit import MIXING, Predictor, distillation_loss
-from vitrim.reducers.masked import gumbel_noise, masked_softmax, sample_keep, straight_through
 
 OFFICIAL = {
     "norm": "in_conv.0",

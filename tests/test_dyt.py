@@ -8,8 +8,8 @@ from torch.nn import functional as F
 from toys import images, toy, wake
 
 from vitrim import DyT, EViT, ToMe, compose, costs
+from vitrim.methods.tuners.dyt import complete_model_loss
 from vitrim.network.stage import StagedViT
-from vitrim.tuners.dyt import complete_model_loss
 
 
 def golden_model() -> tuple[Golden, StagedViT]:
@@ -96,7 +96,7 @@ def test_training_draws_the_rate_to_its_target_through_every_router():
 
 def test_noise_is_logistic_and_gradients_pass_straight_through():
     torch.manual_seed(0)
-    from vitrim.tuners.dyt import noisy_decision
+    from vitrim.methods.tuners.dyt import noisy_decision
 
     logits = torch.full((100_000,), 1.0, dtype=torch.float64, requires_grad=True)
     hard = noisy_decision(logits, 5.0)

@@ -8,8 +8,8 @@ from toys import images, toy
 
 from vitrim import EViT, ToMe, compose, parse_method
 from vitrim.backbones.heads import pool_attention
+from vitrim.methods.reducers.evit import KeepAttended, share_at
 from vitrim.network.stage import Stage
-from vitrim.reducers.evit import KeepAttended, share_at
 
 CASES = {
     "evit_r7_fuse": EViT(keep=0.7, at=(1, 3), fuse="sum"),

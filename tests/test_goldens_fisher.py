@@ -7,9 +7,9 @@ from golden import Golden, assert_close
 from torch import Tensor
 
 from vitrim import EViT, FisherDelta, compose, fit
-from vitrim.selection.allocation import layer_totals, top_counts
-from vitrim.selection.candidates import candidates
-from vitrim.selection.scores import measure_scores
+from vitrim.methods.selection.allocation import layer_totals, top_counts
+from vitrim.methods.selection.candidates import candidates
+from vitrim.methods.selection.scores import measure_scores
 
 GPS = FisherDelta(top=None, connections=1, score="gradient", biases=True, patch=True)
 TRPTS = FisherDelta(layer="block")

@@ -6,8 +6,8 @@ from torch.nn import functional as F
 from toys import images, toy
 
 from vitrim import EViT, Pool, ToMe, compose
+from vitrim.methods.reducers.pooling import windows
 from vitrim.network.stage import Reducer
-from vitrim.reducers.pooling import windows
 from vitrim.tokens.state import TokenState
 
 

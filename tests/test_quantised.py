@@ -5,7 +5,7 @@ import torch
 from golden import Golden, assert_close
 from torch.nn import functional as F
 
-from vitrim.quantised import (
+from vitrim.methods.quantising.linear import (
     BITS,
     QuantisedLinear,
     dequantise,

@@ -8,7 +8,7 @@ import tuned
 from toys import toy
 
 from vitrim import RepAdapter, compose
-from vitrim.tuners.repadapter import GroupedBottleneck
+from vitrim.methods.tuners.repadapter import GroupedBottleneck
 
 
 def test_the_formula() -> None:

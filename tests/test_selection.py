@@ -15,15 +15,15 @@ from torch.nn import functional as F
 from toys import images, toy
 
 from vitrim import FisherDelta, compose
+from vitrim.methods.selection.allocation import best_inputs, connections_per_neuron, layer_totals, top_counts
+from vitrim.methods.selection.candidates import candidates
+from vitrim.methods.selection.comparing import overlap, redundancy, spearman
+from vitrim.methods.selection.contrastive import contrastive_loss
+from vitrim.methods.selection.files import load_scores, save_scores
+from vitrim.methods.selection.packing import bits_of, pack, packed_bytes, unpack
+from vitrim.methods.selection.placement import choose_blocks
+from vitrim.methods.selection.scores import measure_scores
 from vitrim.network.stage import StagedViT
-from vitrim.selection.allocation import best_inputs, connections_per_neuron, layer_totals, top_counts
-from vitrim.selection.candidates import candidates
-from vitrim.selection.comparing import overlap, redundancy, spearman
-from vitrim.selection.contrastive import contrastive_loss
-from vitrim.selection.files import load_scores, save_scores
-from vitrim.selection.packing import bits_of, pack, packed_bytes, unpack
-from vitrim.selection.placement import choose_blocks
-from vitrim.selection.scores import measure_scores
 from vitrim.tokens.state import TokenState
 
 BY = FisherDelta()
@@ -182,7 +182,7 @@ def test_few_images_at_a_time_give_the_same(monkeypatch: pytest.MonkeyPatch) -> 
     model = compose(toy())
     batches = batches_for(model, count=1, size=5)
     whole = measure_scores(model, batches, BY).values
-    monkeypatch.setattr("vitrim.selection.scores.CHUNK", 2 * 24 * 72)
+    monkeypatch.setattr("vitrim.methods.selection.scores.CHUNK", 2 * 24 * 72)
     for name, score in measure_scores(model, batches, BY).values.items():
         torch.testing.assert_close(score, whole[name], rtol=1e-10, atol=0)
 

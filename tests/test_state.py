@@ -11,8 +11,8 @@ from toys import images, toy
 
 import vitrim
 from vitrim import LTMP, EViT, Pool, TokenState, ToMe, compose, restore
-from vitrim.reducers.evit import keep_best
-from vitrim.reducers.matching import joined
+from vitrim.methods.reducers.evit import keep_best
+from vitrim.methods.reducers.matching import joined
 from vitrim.tokens.state import Grouping, regroup, take_rows
 
 KINDS = ("drop", "mean", "argmax", "merge", "matrix")

@@ -11,7 +11,7 @@ from torch import Tensor
 from toys import images, toy
 
 from vitrim import EViT, ToMe, compose, parse_method
-from vitrim.reducers.matching import merge_most_similar, unit
+from vitrim.methods.reducers.matching import merge_most_similar, unit
 from vitrim.tokens.state import Grouping, TokenState, regroup
 
 CASES = ("tome_r8_prop", "tome_dec8_noprop")

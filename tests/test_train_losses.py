@@ -16,9 +16,9 @@ from vitrim.cli import main
 from vitrim.data import open_data
 from vitrim.data.transforms import eval_transform
 from vitrim.losses import WithLoss
+from vitrim.methods.reducers.dynamicvit import class_divergence
 from vitrim.network.stage import StagedViT
 from vitrim.opening import open_model
-from vitrim.reducers.dynamicvit import class_divergence
 from vitrim.run_folder import RunFolder
 from vitrim.teacher import introduce, open_teacher
 from vitrim.train import Run, train

@@ -10,7 +10,7 @@ from small_runs import colour_folder
 from vitrim.cli import main, read_options
 from vitrim.data.vtab_tasks import TASKS
 from vitrim.deviations import deviations, method_part, training_part
-from vitrim.methods import METHODS, parse_method
+from vitrim.methods.notation import METHODS, parse_method
 from vitrim.plan import Asked, settle
 from vitrim.protocols import PROTOCOLS, find_protocol, values_for
 from vitrim.protocols.describe import table

@@ -14,21 +14,35 @@ if TYPE_CHECKING:  # imported when first used: see vitrim/lazy.py
     from vitrim.evaluate import evaluate as evaluate
     from vitrim.fitting import fit as fit
     from vitrim.ledger.verdicts import reproduce as reproduce
-    from vitrim.methods import METHODS as METHODS
-    from vitrim.methods import REDUCERS as REDUCERS
-    from vitrim.methods import TUNERS as TUNERS
-    from vitrim.methods import parse_method as parse_method
+    from vitrim.methods.notation import METHODS as METHODS
+    from vitrim.methods.notation import REDUCERS as REDUCERS
+    from vitrim.methods.notation import TUNERS as TUNERS
+    from vitrim.methods.notation import parse_method as parse_method
+    from vitrim.methods.reducers import LTMP as LTMP
+    from vitrim.methods.reducers import Bipartite as Bipartite
+    from vitrim.methods.reducers import DynamicViT as DynamicViT
+    from vitrim.methods.reducers import EViT as EViT
+    from vitrim.methods.reducers import Pool as Pool
+    from vitrim.methods.reducers import ToMe as ToMe
+    from vitrim.methods.tuners import SSF as SSF
+    from vitrim.methods.tuners import VPT as VPT
+    from vitrim.methods.tuners import Adapter as Adapter
+    from vitrim.methods.tuners import BitFit as BitFit
+    from vitrim.methods.tuners import Convpass as Convpass
+    from vitrim.methods.tuners import DenseAdapter as DenseAdapter
+    from vitrim.methods.tuners import DyT as DyT
+    from vitrim.methods.tuners import FacT as FacT
+    from vitrim.methods.tuners import FisherDelta as FisherDelta
+    from vitrim.methods.tuners import Full as Full
+    from vitrim.methods.tuners import LayerNormTuning as LayerNormTuning
+    from vitrim.methods.tuners import Linear as Linear
+    from vitrim.methods.tuners import LoRA as LoRA
+    from vitrim.methods.tuners import RepAdapter as RepAdapter
     from vitrim.planner.proposals import propose as propose
     from vitrim.predict import predict as predict
     from vitrim.protocols import PROTOCOLS as PROTOCOLS
     from vitrim.recipes import RECIPES as RECIPES
     from vitrim.recipes import find_recipe as find_recipe
-    from vitrim.reducers import LTMP as LTMP
-    from vitrim.reducers import Bipartite as Bipartite
-    from vitrim.reducers import DynamicViT as DynamicViT
-    from vitrim.reducers import EViT as EViT
-    from vitrim.reducers import Pool as Pool
-    from vitrim.reducers import ToMe as ToMe
     from vitrim.saving import load as load
     from vitrim.saving import save as save
     from vitrim.swap import swap as swap
@@ -39,20 +53,6 @@ if TYPE_CHECKING:  # imported when first used: see vitrim/lazy.py
     from vitrim.tokens.state import TokenState as TokenState
     from vitrim.train import train as train
     from vitrim.training import Training as Training
-    from vitrim.tuners import SSF as SSF
-    from vitrim.tuners import VPT as VPT
-    from vitrim.tuners import Adapter as Adapter
-    from vitrim.tuners import BitFit as BitFit
-    from vitrim.tuners import Convpass as Convpass
-    from vitrim.tuners import DenseAdapter as DenseAdapter
-    from vitrim.tuners import DyT as DyT
-    from vitrim.tuners import FacT as FacT
-    from vitrim.tuners import FisherDelta as FisherDelta
-    from vitrim.tuners import Full as Full
-    from vitrim.tuners import LayerNormTuning as LayerNormTuning
-    from vitrim.tuners import Linear as Linear
-    from vitrim.tuners import LoRA as LoRA
-    from vitrim.tuners import RepAdapter as RepAdapter
 
 __version__ = "0.1.0"
 

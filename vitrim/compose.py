@@ -11,7 +11,7 @@ from vitrim.backbones.preprocess import Preprocess
 from vitrim.backbones.support import TimmModule
 from vitrim.backbones.tuned_linear import Tuned
 from vitrim.checks import check_positive
-from vitrim.methods import parse_method
+from vitrim.methods.notation import parse_method
 from vitrim.network.combinations import check_composition
 from vitrim.network.method import Method
 from vitrim.network.stage import StagedViT

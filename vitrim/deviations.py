@@ -69,7 +69,7 @@ def in_words(found: Sequence[Mapping[str, Any]]) -> str:
 
 def method_settings(texts: Sequence[str]) -> dict[str, Any]:
     """Every setting of methods in their text form, by "Method.setting"."""
-    from vitrim.methods import parse_method
+    from vitrim.methods.notation import parse_method
 
     found = {}
     for method in map(parse_method, texts):

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol, cast, runtime_checkab
 import torch
 from torch import Tensor
 
-from vitrim.methods import parse_method
+from vitrim.methods.notation import parse_method
 from vitrim.network.combinations import check_composition
 from vitrim.network.method import Method
 from vitrim.network.stage import StagedViT

@@ -5,12 +5,12 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vitrim.methods.tuners.dyt import DyT, complete_model_loss
 from vitrim.mixing import mixes
 from vitrim.network.stage import StagedViT
 from vitrim.teacher import Teacher
 from vitrim.tokens.state import TokenState
 from vitrim.training import Training
-from vitrim.tuners.dyt import DyT, complete_model_loss
 
 
 class WithLoss(nn.Module):

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from vitrim.backbones.sites import LINEAR_ROLES, Site
 from vitrim.backbones.tuned_linear import SummedLinear
+from vitrim.methods.tuners.lora import LoRA, LowRank, weight_in_use
 from vitrim.network.stage import StagedViT
-from vitrim.tuners.lora import LoRA, LowRank, weight_in_use
 
 
 class Pair(NamedTuple):

@@ -196,7 +196,7 @@ def find_recipe(text: str, usual: Mapping[str, object] | None = None) -> Recipe:
 
 def method_texts(methods: Sequence[str | Method]) -> tuple[str, ...]:
     """Methods in the one notation, whichever form they came in."""
-    from vitrim.methods import parse_method
+    from vitrim.methods.notation import parse_method
 
     if isinstance(methods, str):
         raise ValueError(f"methods must be a list of methods, got the text {methods!r}; write [{methods!r}]")

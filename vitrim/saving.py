@@ -20,9 +20,9 @@ from vitrim.backbones.preprocess import Preprocess
 from vitrim.backbones.support import TimmModule
 from vitrim.backbones.tuned_linear import frozen
 from vitrim.compose import assemble
-from vitrim.methods import parse_method
+from vitrim.methods.notation import parse_method
+from vitrim.methods.quantising.packing import pack_tensors, unpack_tensors
 from vitrim.network.stage import StagedViT
-from vitrim.packing import pack_tensors, unpack_tensors
 from vitrim.writing import write_whole
 
 FORMAT = 1

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from vitrim.backbones.preprocess import Preprocess
 from vitrim.compose import assemble
-from vitrim.methods import parse_method
+from vitrim.methods.notation import parse_method
 from vitrim.network.method import Method
 from vitrim.network.stage import StagedViT
 from vitrim.saving import changed_names, check_digest, fill, read, saved_tensors

@@ -13,11 +13,11 @@ from torch import Tensor
 
 from vitrim.data import DataSource
 from vitrim.evaluate import check_same_classes
+from vitrim.methods.reducers.dynamicvit import class_divergence, distillation_loss
 from vitrim.network.parts import Selector
 from vitrim.network.placing import placed
 from vitrim.network.stage import StagedViT
 from vitrim.opening import open_model
-from vitrim.reducers.dynamicvit import class_divergence, distillation_loss
 from vitrim.tokens.state import TokenState
 from vitrim.training import Training
 

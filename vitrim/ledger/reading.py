@@ -98,7 +98,7 @@ def count_ahead(jobs: Iterable[Job], processes: int) -> None:
 @cache
 def without_folding(methods: str) -> str:
     """What stays of the methods once everything that folds was folded."""
-    from vitrim.methods import parse_method
+    from vitrim.methods.notation import parse_method
 
     return "; ".join(text for text in methods.split("; ") if text and not parse_method(text).folds)
 
@@ -107,8 +107,8 @@ def count(job: Job) -> Counted:
     """Compose on the meta device and count."""
     from vitrim.compose import compose
     from vitrim.costs import CLASSIFIERS, paper_macs_and_tokens
-    from vitrim.methods import parse_method
-    from vitrim.tuners import VPT, DenseAdapter
+    from vitrim.methods.notation import parse_method
+    from vitrim.methods.tuners import VPT, DenseAdapter
 
     backbone, methods = job
     chosen = [parse_method(text) for text in methods.split("; ") if text]

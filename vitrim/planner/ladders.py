@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields
 
 from vitrim.checks import did_you_mean
+from vitrim.methods.reducers import Bipartite, DynamicViT, EViT, Pool, ToMe
+from vitrim.methods.tuners import SSF, Adapter, DenseAdapter, LoRA, RepAdapter
 from vitrim.network.method import Method
-from vitrim.reducers import Bipartite, DynamicViT, EViT, Pool, ToMe
-from vitrim.tuners import SSF, Adapter, DenseAdapter, LoRA, RepAdapter
 
 KEEPS = [round(1 - 0.02 * step, 2) for step in range(1, 46)]  # .98 to .10
 USUAL = 8  # the width or rank of the papers' VTAB-1K rows

@@ -1,8 +1,8 @@
 """The methods that the three papers compare with, as in their rows, and Houlsby's adapters."""
 
+from vitrim.methods.tuners import SSF, VPT, Adapter, BitFit, Convpass, DyT, FacT, Full, LoRA, RepAdapter
 from vitrim.network.method import Method
 from vitrim.recipes.recipe import Recipe
-from vitrim.tuners import SSF, VPT, Adapter, BitFit, Convpass, DyT, FacT, Full, LoRA, RepAdapter
 
 
 def row(

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from vitrim.checks import did_you_mean
-from vitrim.methods import METHODS
+from vitrim.methods.notation import METHODS
 from vitrim.network.method import Method
 from vitrim.protocols import find_protocol
 from vitrim.training import Training

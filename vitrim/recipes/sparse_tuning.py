@@ -1,9 +1,9 @@
 """Sparse-Tuning, arXiv 2405.14700, and the combinations of its Table IV, whose caption says keep rate 0.5."""
 
+from vitrim.methods.reducers import DynamicViT, EViT, ToMe
+from vitrim.methods.tuners import Adapter, DenseAdapter, DyT, LoRA
 from vitrim.network.method import Method
 from vitrim.recipes.recipe import Recipe
-from vitrim.reducers import DynamicViT, EViT, ToMe
-from vitrim.tuners import Adapter, DenseAdapter, DyT, LoRA
 
 PAPER = "Sparse-Tuning, arXiv 2405.14700"
 DENSE = DenseAdapter(width=8)

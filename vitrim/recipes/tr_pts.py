@@ -1,8 +1,8 @@
 """TR-PTS, arXiv 2507.22872, and GPS, from which it takes what it does not state."""
 
+from vitrim.methods.reducers import EViT
+from vitrim.methods.tuners import FisherDelta
 from vitrim.recipes.recipe import Recipe
-from vitrim.reducers import EViT
-from vitrim.tuners import FisherDelta
 
 TR_PTS: dict[str, Recipe] = {
     "tr-pts": Recipe(

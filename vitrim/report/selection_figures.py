@@ -13,12 +13,12 @@ from matplotlib.figure import Figure
 from vitrim.backbones.bridge import embed
 from vitrim.data import DataSource
 from vitrim.data.transforms import eval_transform
+from vitrim.methods.selection.candidates import candidates
+from vitrim.methods.selection.comparing import chosen_weights, overlap, redundancy, spearman
+from vitrim.methods.selection.shares import chosen_shares
 from vitrim.network.stage import StagedViT
 from vitrim.report.figures import COLOURS, to_png
 from vitrim.report.kept import spread, states
-from vitrim.selection.candidates import candidates
-from vitrim.selection.comparing import chosen_weights, overlap, redundancy, spearman
-from vitrim.selection.shares import chosen_shares
 from vitrim.tokens.state import TokenState
 
 IMAGES = 32  # to measure redundancy on

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from vitrim.methods import parse_method
+from vitrim.methods.notation import parse_method
 from vitrim.network.method import Method
 from vitrim.picking import settled_select, tested_split
 from vitrim.plan import DEFAULT_RECIPE, Asked, find_recipe, settle

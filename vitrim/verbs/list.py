@@ -53,7 +53,7 @@ def protocols() -> Iterator[str]:
 
 
 def methods() -> Iterator[str]:
-    from vitrim.methods import METHODS, REDUCERS
+    from vitrim.methods.notation import METHODS, REDUCERS
 
     for name, method in METHODS.items():
         first = (method.__doc__ or "").strip().splitlines()[0]

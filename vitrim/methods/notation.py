@@ -5,10 +5,10 @@ from dataclasses import fields
 from typing import Any
 
 from vitrim.checks import did_you_mean
+from vitrim.methods.reducers import REDUCERS as REDUCERS
+from vitrim.methods.tuners import TUNERS as TUNERS
+from vitrim.methods.tuners.batchnorm_head import BatchNormHead
 from vitrim.network.method import Method
-from vitrim.reducers import REDUCERS as REDUCERS
-from vitrim.tuners import TUNERS as TUNERS
-from vitrim.tuners.batchnorm_head import BatchNormHead
 
 METHODS: dict[str, type[Method]] = {**REDUCERS, **TUNERS, "BatchNormHead": BatchNormHead}
 

@@ -22,9 +22,9 @@ from torch.nn import functional as F
 
 from vitrim.backbones.heads import features
 from vitrim.backbones.tuned_linear import TunedLinear
+from vitrim.methods.selection.candidates import Candidate, candidates
+from vitrim.methods.selection.contrastive import contrastive_loss
 from vitrim.network.stage import StagedViT
-from vitrim.selection.candidates import Candidate, candidates
-from vitrim.selection.contrastive import contrastive_loss
 
 if TYPE_CHECKING:
     from vitrim.network.method import Method

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 import torch
 
 from vitrim.checks import is_number
+from vitrim.methods.reducers.matching import merge_most_similar, unit
 from vitrim.network.method import Method, option, settle
 from vitrim.network.parts import Reducer
 from vitrim.network.placing import weigh_by_size_after
-from vitrim.reducers.matching import merge_most_similar, unit
 from vitrim.tokens.attended import Attended
 from vitrim.tokens.state import TokenState, regroup, without_autocast
 

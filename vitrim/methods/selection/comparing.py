@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from vitrim.selection.candidates import candidates
-from vitrim.tuners.sparse_delta import SparseDeltaConv, SparseDeltaLinear
+from vitrim.methods.selection.candidates import candidates
+from vitrim.methods.tuners.sparse_delta import SparseDeltaConv, SparseDeltaLinear
 
 if TYPE_CHECKING:
     from vitrim.network.stage import StagedViT

@@ -2,10 +2,10 @@
 
 from typing import TYPE_CHECKING
 
-from vitrim.selection.allocation import top_counts
-from vitrim.selection.candidates import candidates
-from vitrim.selection.scores import LabelledImages, measure_scores
-from vitrim.tuners.sparse_delta import SparseDeltaLinear
+from vitrim.methods.selection.allocation import top_counts
+from vitrim.methods.selection.candidates import candidates
+from vitrim.methods.selection.scores import LabelledImages, measure_scores
+from vitrim.methods.tuners.sparse_delta import SparseDeltaLinear
 
 if TYPE_CHECKING:
     from vitrim.network.method import Method

@@ -10,15 +10,15 @@ from torch import Tensor, nn
 
 from vitrim.backbones.heads import pool_attention
 from vitrim.checks import block_indices, check_one_of, check_positive, check_share, is_number
+from vitrim.methods.selection.placement import PLACEMENTS, choose_blocks
 from vitrim.network.method import Method, option, settle
 from vitrim.network.parts import Reducer
-from vitrim.selection.placement import PLACEMENTS, choose_blocks
 from vitrim.tokens.attended import Attended
 from vitrim.tokens.state import Grouping, TokenState, regroup
 
 if TYPE_CHECKING:
+    from vitrim.methods.selection.scores import LabelledImages
     from vitrim.network.stage import StagedViT
-    from vitrim.selection.scores import LabelledImages
 
 ROUND = {"ceil": math.ceil, "floor": math.floor}
 
@@ -121,7 +121,7 @@ class EViT(Method):
 
     def fit(self, model: "StagedViT", batches: "LabelledImages") -> "EViT":
         """Choose the blocks by how many of the backbone's top weights each holds, and stand on them."""
-        from vitrim.selection.shares import block_shares
+        from vitrim.methods.selection.shares import block_shares
 
         found = (0.0,) * model.depth if self.at == "random" else block_shares(model, batches, self)
         placed = replace(self, at=self._choose(found), blocks=3, first=3, apart=2, seed=0)

@@ -12,10 +12,10 @@ from torch.nn import functional as F
 from vitrim.backbones.bridge import after_mlp
 from vitrim.backbones.support import TimmModule
 from vitrim.checks import check_number, check_one_of, check_positive, check_probability, check_share
+from vitrim.methods.tuners.adapter import Adapter, Beside, Bottleneck
+from vitrim.methods.tuners.experts import Experts
 from vitrim.network.method import Method, option
 from vitrim.tokens.state import TokenState, at_least_float32
-from vitrim.tuners.adapter import Adapter, Beside, Bottleneck
-from vitrim.tuners.experts import Experts
 
 if TYPE_CHECKING:
     from vitrim.network.stage import StagedViT

@@ -8,9 +8,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vitrim.checks import check_number, check_one_of, check_positive, check_probability
+from vitrim.methods.quantising.linear import BITS, QuantisedLinear, start_quiet
 from vitrim.network.method import Method, option, settle
 from vitrim.network.stage import Branch
-from vitrim.quantised import BITS, QuantisedLinear, start_quiet
 from vitrim.tokens.state import TokenState
 
 if TYPE_CHECKING:

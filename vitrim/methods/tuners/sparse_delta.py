@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vitrim.backbones.tuned_linear import Tuned, TunedLinear, frozen, plain_linear
+from vitrim.methods.selection.packing import pack, packed_bytes, unpack
+from vitrim.methods.tuners.recompute import Kept
 from vitrim.network.method import Method
-from vitrim.recompute import Kept
-from vitrim.selection.packing import pack, packed_bytes, unpack
 
 SAMPLED_BELOW = 1 / 8  # share of a row up to which sampling beat the dense product; measured on a CPU
 

@@ -11,11 +11,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vitrim.checks import block_indices, check_number, check_share
+from vitrim.methods.reducers.evit import keep_best
+from vitrim.methods.reducers.masked import MaskedMixing, gumbel_noise, sample_keep
 from vitrim.network.method import Method, option, settle
 from vitrim.network.parts import Selector
 from vitrim.network.placing import mix_from
-from vitrim.reducers.evit import keep_best
-from vitrim.reducers.masked import MaskedMixing, gumbel_noise, sample_keep
 from vitrim.tokens.state import TokenState, at_least_float32, regroup
 
 if TYPE_CHECKING:

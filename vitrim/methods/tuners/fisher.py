@@ -9,14 +9,14 @@ from torch import Tensor, nn
 
 from vitrim.backbones.tuned_linear import own_layer
 from vitrim.checks import check_one_of, check_positive, is_number
+from vitrim.methods.selection.allocation import best_inputs, connections_per_neuron, layer_totals, top_counts
+from vitrim.methods.selection.candidates import Candidate, candidates
+from vitrim.methods.tuners.sparse_delta import Entries, SparseDeltaConv, SparseDeltaLinear
 from vitrim.network.method import Method, option, settle
-from vitrim.selection.allocation import best_inputs, connections_per_neuron, layer_totals, top_counts
-from vitrim.selection.candidates import Candidate, candidates
-from vitrim.tuners.sparse_delta import Entries, SparseDeltaConv, SparseDeltaLinear
 
 if TYPE_CHECKING:
+    from vitrim.methods.selection.scores import LabelledImages, Scores
     from vitrim.network.stage import StagedViT
-    from vitrim.selection.scores import LabelledImages, Scores
 
 
 @dataclass(frozen=True, repr=False)
@@ -103,7 +103,7 @@ class FisherDelta(Method):
 
     @property
     def measure(self) -> str:
-        """The measure of `vitrim.selection.scores` these settings ask for."""
+        """The measure of `vitrim.methods.selection.scores` these settings ask for."""
         return "gradient" if self.score == "gradient" else self.fisher
 
     @property
@@ -177,8 +177,8 @@ class FisherDelta(Method):
     def _scores(
         self, model: "StagedViT", batches: "LabelledImages", found: list[Candidate]
     ) -> dict[str, Tensor]:
-        from vitrim.selection.files import load_scores, save_scores
-        from vitrim.selection.scores import measure_scores
+        from vitrim.methods.selection.files import load_scores, save_scores
+        from vitrim.methods.selection.scores import measure_scores
 
         if self.scores is not None and Path(self.scores).exists():
             return self._checked(load_scores(self.scores), found)

@@ -6,7 +6,7 @@ from pathlib import Path
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_bytes
 
-from vitrim.selection.scores import Scores
+from vitrim.methods.selection.scores import Scores
 from vitrim.writing import write_whole
 
 

@@ -9,10 +9,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vitrim.checks import block_indices, check_number, check_one_of, check_positive, check_probability
+from vitrim.methods.tuners.adapter import PLACES, quick_gelu
 from vitrim.network.method import Method, option, settle
 from vitrim.network.parts import Branch
 from vitrim.tokens.state import TokenState, take_rows
-from vitrim.tuners.adapter import PLACES, quick_gelu
 
 if TYPE_CHECKING:
     from vitrim.network.stage import StagedViT

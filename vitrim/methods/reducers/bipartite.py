@@ -10,11 +10,18 @@ from torch import Tensor, nn
 from vitrim.backbones.bridge import head_width
 from vitrim.backbones.heads import rows_read_by_head
 from vitrim.checks import block_indices, check_one_of, check_positive, check_probability
+from vitrim.methods.quantising.linear import BITS, QuantisedLinear, start_quiet
+from vitrim.methods.reducers.matching import (
+    alternate,
+    checkerboard,
+    merge_all,
+    merge_all_softly,
+    similarity,
+    unit,
+)
 from vitrim.network.method import Method, option, settle
 from vitrim.network.parts import Reducer
 from vitrim.network.placing import placed, weigh_by_size_after
-from vitrim.quantised import BITS, QuantisedLinear, start_quiet
-from vitrim.reducers.matching import alternate, checkerboard, merge_all, merge_all_softly, similarity, unit
 from vitrim.tokens.attended import Attended
 from vitrim.tokens.state import TokenState, regroup, without_autocast
 

@@ -7,12 +7,19 @@ import torch
 from torch import Tensor, nn
 
 from vitrim.checks import block_indices, check_number, check_one_of, check_share
+from vitrim.methods.reducers.ltmp_steps import (
+    block_cost,
+    decided,
+    in_place,
+    merge_slots,
+    remove,
+    with_one_left,
+)
+from vitrim.methods.reducers.masked import MaskedMixing, straight_through
+from vitrim.methods.reducers.matching import unit
 from vitrim.network.method import Method, option, settle
 from vitrim.network.parts import Reducer
 from vitrim.network.placing import mix_from, weigh_by_size_after
-from vitrim.reducers.ltmp_steps import block_cost, decided, in_place, merge_slots, remove, with_one_left
-from vitrim.reducers.masked import MaskedMixing, straight_through
-from vitrim.reducers.matching import unit
 from vitrim.tokens.attended import Attended
 from vitrim.tokens.state import TokenState, regroup, without_autocast
 

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from vitrim.backbones.sites import LINEAR_ROLES, Site
 from vitrim.backbones.tuned_linear import SummedLinear, Term, own_linear
 from vitrim.checks import check_one_of, check_positive, check_probability, is_number
+from vitrim.methods.quantising.linear import BITS, QuantisedLinear, start_quiet
 from vitrim.network.method import Method, option, settle
-from vitrim.quantised import BITS, QuantisedLinear, start_quiet
 
 if TYPE_CHECKING:
     from vitrim.network.stage import StagedViT

@@ -11,7 +11,7 @@ from vitrim.network.parts import Branch
 from vitrim.tokens.state import TokenState
 
 if TYPE_CHECKING:
-    from vitrim.tuners.dyt import DyT
+    from vitrim.methods.tuners.dyt import DyT
 
 
 class Experts(Branch):

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from vitrim.checks import check_number, check_one_of, check_positive, check_probability
+from vitrim.methods.tuners.adapter import start_silent
+from vitrim.methods.tuners.dense_release import ReleasedBottleneck, attach_release
 from vitrim.network.method import Method, option, settle
 from vitrim.network.parts import Branch
 from vitrim.tokens.state import TokenState
-from vitrim.tuners.adapter import start_silent
-from vitrim.tuners.dense_release import ReleasedBottleneck, attach_release
 
 if TYPE_CHECKING:
     from vitrim.network.stage import StagedViT
@@ -34,7 +34,7 @@ class DenseAdapter(Method):
     unchanged (the paper is silent on both).
 
     The released code is a different network, in which no adapter reads another; `follows="release"` runs it,
-    see `vitrim.tuners.dense_release`. At width 32 it has 1,314,432 parameters on ViT-B/16.
+    see `vitrim.methods.tuners.dense_release`. At width 32 it has 1,314,432 parameters on ViT-B/16.
 
     Attributes:
         width: of the bottleneck (the papers' d: 32 for full data, 8 for VTAB-1K).

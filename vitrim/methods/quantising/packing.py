@@ -12,7 +12,7 @@ import numpy
 import torch
 from torch import Tensor, nn
 
-from vitrim.quantised import EPSILON, Packed, QuantisedLinear, level_values, unpack
+from vitrim.methods.quantising.linear import EPSILON, Packed, QuantisedLinear, level_values, unpack
 
 TAIL = 8  # bytes of mean and deviation
 STEPS = 500
