@@ -37,7 +37,7 @@ from vitrim import compose
 from vitrim.backbones.preprocess import Preprocess
 from vitrim.data import read_image
 from vitrim.data.transforms import eval_transform, train_transform
-from vitrim.machine import cpu_name
+from vitrim.measuring.machine import cpu_name
 from vitrim.network.stage import StagedViT
 
 MODEL = "vit_tiny_patch16_224"

@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 
 import vitrim
-from vitrim.machine import machine
+from vitrim.measuring.machine import machine
 from vitrim.run_folder import RunFolder
 
 ROWS: dict[str, tuple[str, ...]] = {

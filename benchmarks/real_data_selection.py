@@ -20,7 +20,7 @@ from typing import Any
 
 from vitrim.compose import compose
 from vitrim.data import DataSource, open_data
-from vitrim.machine import machine
+from vitrim.measuring.machine import machine
 from vitrim.methods.selection.comparing import spearman
 from vitrim.methods.selection.shares import chosen_shares
 from vitrim.network.stage import StagedViT

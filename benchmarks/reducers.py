@@ -22,8 +22,8 @@ from slicing import sliced
 from torch import nn
 
 from vitrim import compose, costs
-from vitrim.bench import Speed, Turn, relative, take_turns
-from vitrim.machine import machine, versions
+from vitrim.measuring.bench import Speed, Turn, relative, take_turns
+from vitrim.measuring.machine import machine, versions
 
 METHODS = (
     "EViT(keep=0.7, at=(3, 6, 9))",

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from vitrim import FisherDelta, compose
-from vitrim.machine import machine, versions
+from vitrim.measuring.machine import machine, versions
 from vitrim.methods.selection.scores import measure_scores
 from vitrim.network.stage import StagedViT
 

@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from vitrim import FisherDelta, Full, LoRA, compose
-from vitrim.machine import machine, versions
+from vitrim.measuring.machine import machine, versions
 from vitrim.methods.selection.candidates import candidates
 from vitrim.network.stage import StagedViT
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from vitrim import Adapter, Bipartite, DenseAdapter, EViT, compose, costs, parse_method, propose, save
 from vitrim.cli import main
-from vitrim.costs import paper_macs
+from vitrim.measuring.costs import paper_macs
 from vitrim.planner.budget import Budget, parse_budget
 from vitrim.planner.counted import Counted
 from vitrim.planner.ladders import first_within, reducer_ladders, short, tuner_ladders

@@ -6,9 +6,9 @@ from dataclasses import replace
 import pytest
 
 from vitrim import RECIPES, Adapter, DenseAdapter, DyT, EViT, compose, parse_method
-from vitrim.costs import paper_macs
 from vitrim.ledger.reading import plain
 from vitrim.ledger.verdicts import PAPERS
+from vitrim.measuring.costs import paper_macs
 from vitrim.protocols import PROTOCOLS
 from vitrim.recipes import find_recipe
 

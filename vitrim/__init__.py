@@ -5,15 +5,15 @@ from typing import TYPE_CHECKING
 from vitrim.lazy import import_names_when_used
 
 if TYPE_CHECKING:  # imported when first used: see vitrim/lazy.py
-    from vitrim.bench import bench as bench
     from vitrim.compose import compose as compose
     from vitrim.compose import merge as merge
-    from vitrim.costs import Costs as Costs
-    from vitrim.costs import costs as costs
     from vitrim.data import open_data as open_data
     from vitrim.evaluate import evaluate as evaluate
     from vitrim.fitting import fit as fit
     from vitrim.ledger.verdicts import reproduce as reproduce
+    from vitrim.measuring.bench import bench as bench
+    from vitrim.measuring.costs import Costs as Costs
+    from vitrim.measuring.costs import costs as costs
     from vitrim.methods.notation import METHODS as METHODS
     from vitrim.methods.notation import REDUCERS as REDUCERS
     from vitrim.methods.notation import TUNERS as TUNERS

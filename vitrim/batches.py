@@ -21,7 +21,7 @@ from vitrim.data import DataSource
 from vitrim.data.images import ImageError
 from vitrim.data.tolerance import TolerantImages, too_many
 from vitrim.data.transforms import ImageTransform, eval_transform, train_transform
-from vitrim.machine import cpu_count
+from vitrim.measuring.machine import cpu_count
 from vitrim.methods.selection.contrastive import TwoViews
 from vitrim.network.stage import StagedViT
 from vitrim.training import Training

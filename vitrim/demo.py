@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from vitrim.bench import bench
+from vitrim.measuring.bench import bench
 from vitrim.report import write_report
 from vitrim.run_folder import RunFolder, free_folder
 from vitrim.train import Run, train

@@ -14,7 +14,7 @@ from vitrim.batches import Batches, ordered_batches
 from vitrim.checks import check_one_of, check_positive
 from vitrim.data import DataSource, open_data
 from vitrim.data.transforms import eval_transform
-from vitrim.devices import start_accelerator
+from vitrim.measuring.devices import start_accelerator
 from vitrim.network.stage import StagedViT
 from vitrim.opening import data_of_run, open_model
 from vitrim.training import CHOICES

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from vitrim.data import read_image
 from vitrim.data.transforms import eval_transform
-from vitrim.devices import pick_device
+from vitrim.measuring.devices import pick_device
 from vitrim.network.stage import StagedViT
 from vitrim.opening import open_model
 

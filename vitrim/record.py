@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from vitrim.compose import compose, merge
-from vitrim.costs import costs
 from vitrim.data import DataSource
 from vitrim.deviations import protocol_record
 from vitrim.evaluate import Metrics
-from vitrim.machine import machine, versions
+from vitrim.measuring.costs import costs
+from vitrim.measuring.machine import machine, versions
 from vitrim.network.stage import StagedViT
 from vitrim.picking import MARKS
 from vitrim.plan import Plan

@@ -18,11 +18,11 @@ from vitrim.averaging import RunningMean
 from vitrim.batches import mixed_seed
 from vitrim.checkpoint import Trained, fill, keep_epoch, restore
 from vitrim.data import DataSource, open_data
-from vitrim.devices import repeatable, start_accelerator
 from vitrim.epoch import Learning, train_epoch
 from vitrim.evaluate import Metrics, measure
 from vitrim.fitting import adopt, fit_for_training, needs_fit
 from vitrim.losses import WithLoss
+from vitrim.measuring.devices import repeatable, start_accelerator
 from vitrim.network.method import Method
 from vitrim.network.stage import StagedViT
 from vitrim.optimising import make_optimizer

@@ -16,12 +16,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from vitrim.bench import compare
 from vitrim.compose import compose, merge
-from vitrim.devices import pick_device
 from vitrim.ledger.reading import VIT_B, Reading
 from vitrim.ledger.verdicts import PAPERS, find_papers, find_tables
 from vitrim.ledger.writing import grid
+from vitrim.measuring.bench import compare
+from vitrim.measuring.devices import pick_device
 from vitrim.network.stage import StagedViT
 
 USUAL = {"sparse-tuning": "II", "fpet": "1", "tr-pts": "2"}  # tables of main results
@@ -156,7 +156,7 @@ def training_memory(model: StagedViT, images: Tensor) -> int:
 
 def description(model: str, batch: int, rounds: int, place: torch.device) -> list[str]:
     """Where and how it was measured."""
-    from vitrim.machine import machine
+    from vitrim.measuring.machine import machine
 
     words = machine()
     where = words["gpu"] if place.type == "cuda" else f"{words['cpu']}, {words['threads']} threads"

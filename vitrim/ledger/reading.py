@@ -106,7 +106,7 @@ def without_folding(methods: str) -> str:
 def count(job: Job) -> Counted:
     """Compose on the meta device and count."""
     from vitrim.compose import compose
-    from vitrim.costs import CLASSIFIERS, paper_macs_and_tokens
+    from vitrim.measuring.costs import CLASSIFIERS, paper_macs_and_tokens
     from vitrim.methods.notation import parse_method
     from vitrim.methods.tuners import VPT, DenseAdapter
 

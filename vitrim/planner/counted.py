@@ -6,7 +6,7 @@ import torch
 
 from vitrim.backbones.opening import name_without_weights
 from vitrim.compose import compose
-from vitrim.costs import paper_macs
+from vitrim.measuring.costs import paper_macs
 from vitrim.network.method import Method
 from vitrim.network.stage import StagedViT
 from vitrim.planner.sizes import file_megabytes

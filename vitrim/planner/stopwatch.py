@@ -6,10 +6,10 @@ import statistics
 
 import torch
 
-from vitrim.bench import relative, take_turns
 from vitrim.checks import check_positive
 from vitrim.compose import compose
-from vitrim.devices import pick_device
+from vitrim.measuring.bench import relative, take_turns
+from vitrim.measuring.devices import pick_device
 from vitrim.network.method import Method
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import FrameType
 
-from vitrim.machine import cpu_count
+from vitrim.measuring.machine import cpu_count
 from vitrim.sweep.grid import Job
 from vitrim.sweep.work import Work, finished, start, stop, take
 

@@ -44,7 +44,7 @@ def run(chosen: Namespace) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from vitrim.bench import bench
+    from vitrim.measuring.bench import bench
 
     if chosen.threads is not None:
         if chosen.threads < 1:

@@ -39,8 +39,8 @@ def run(chosen: Namespace) -> None:
     from rich.table import Table
 
     from vitrim.backbones.opening import name_without_weights
-    from vitrim.costs import costs
     from vitrim.fitting import Fitted
+    from vitrim.measuring.costs import costs
     from vitrim.plan import Asked, compose_asked
 
     name = None if chosen.model is None else name_without_weights(chosen.model)

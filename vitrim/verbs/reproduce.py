@@ -57,7 +57,7 @@ def run(chosen: Namespace) -> None:
     from vitrim.ledger.runs import accuracies, as_markdown
     from vitrim.ledger.verdicts import find_papers, find_tables, reproduce
     from vitrim.ledger.writing import as_csv, as_json, write_text
-    from vitrim.machine import cpu_count
+    from vitrim.measuring.machine import cpu_count
 
     # Refused before anything is counted
     names = {

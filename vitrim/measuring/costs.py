@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from vitrim.cost_counting import MacCounter, counting, without_values
+from vitrim.measuring.counting import MacCounter, counting, without_values
 from vitrim.network.stage import Reducer, StagedViT
 from vitrim.tokens.attended import Attended
 from vitrim.tokens.state import TokenState

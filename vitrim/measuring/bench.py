@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from vitrim.compose import merge
-from vitrim.devices import pick_device
+from vitrim.measuring.devices import pick_device
 from vitrim.network.stage import StagedViT
 
 LEAST_SECONDS = 0.05  # of one measurement; shorter ones are repeated
