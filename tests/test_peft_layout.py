@@ -8,7 +8,7 @@ import torch
 from toys import images, toy, wake
 
 from vitrim import LoRA, compose
-from vitrim.peft_layout import load_peft, save_peft
+from vitrim.files.peft_layout import load_peft, save_peft
 
 peft = pytest.importorskip("peft", reason="the PEFT library is not installed (pip install peft)")
 

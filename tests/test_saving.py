@@ -119,10 +119,10 @@ def damaged(tmp_path: Path, kind: str) -> Path:
     if kind == "foreign":
         save_file({"weight": torch.zeros(2)}, file)
     if kind == "newer":
-        about, tensors = vitrim.saving.read(file)
+        about, tensors = vitrim.files.saving.read(file)
         save_file(tensors, file, metadata={"vitrim": json.dumps({**about, "format": 99})})
     if kind == "incomplete":
-        about, tensors = vitrim.saving.read(file)
+        about, tensors = vitrim.files.saving.read(file)
         tensors.popitem()
         save_file(tensors, file, metadata={"vitrim": json.dumps(about)})
     return file

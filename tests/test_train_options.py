@@ -11,6 +11,7 @@ from small_runs import METHODS, colour_folder, same, small_run, toy_vit, weights
 from vitrim import Full, LoRA, compose
 from vitrim.cli import main
 from vitrim.evaluate import evaluate
+from vitrim.files.saving import load
 from vitrim.learning_rate import rate_at
 from vitrim.losses import WithLoss
 from vitrim.mixing import make_mixing
@@ -18,7 +19,6 @@ from vitrim.network.stage import StagedViT
 from vitrim.opening import open_model
 from vitrim.optimising import make_optimizer, set_rates
 from vitrim.run_folder import RunFolder
-from vitrim.saving import load
 from vitrim.train import train
 from vitrim.training import Training
 

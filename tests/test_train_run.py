@@ -9,10 +9,10 @@ from small_runs import METHODS, colour_folder, small_run, toy_vit, weights
 from timm.models.vision_transformer import VisionTransformer
 
 from vitrim.evaluate import evaluate
+from vitrim.files.saving import load
 from vitrim.opening import open_model
 from vitrim.predict import predict
 from vitrim.run_folder import KEPT_CHECKPOINTS
-from vitrim.saving import load
 from vitrim.train import Run, train
 
 

@@ -13,9 +13,9 @@ from torch.nn import functional as F
 from toys import images, toy
 
 from vitrim import METHODS, REDUCERS, TUNERS, compose, fit, load, merge, save
+from vitrim.files.saving import saved_tensors
 from vitrim.network.method import Method
 from vitrim.network.stage import StagedViT
-from vitrim.saving import saved_tensors
 
 # Settings that fit the toys, where the defaults do not: 4 blocks, 24 channels, 64 patches
 SETTINGS = {

@@ -9,6 +9,9 @@ if TYPE_CHECKING:  # imported when first used: see vitrim/lazy.py
     from vitrim.compose import merge as merge
     from vitrim.data import open_data as open_data
     from vitrim.evaluate import evaluate as evaluate
+    from vitrim.files.saving import load as load
+    from vitrim.files.saving import save as save
+    from vitrim.files.swap import swap as swap
     from vitrim.fitting import fit as fit
     from vitrim.ledger.verdicts import reproduce as reproduce
     from vitrim.measuring.bench import bench as bench
@@ -43,9 +46,6 @@ if TYPE_CHECKING:  # imported when first used: see vitrim/lazy.py
     from vitrim.protocols import PROTOCOLS as PROTOCOLS
     from vitrim.recipes import RECIPES as RECIPES
     from vitrim.recipes import find_recipe as find_recipe
-    from vitrim.saving import load as load
-    from vitrim.saving import save as save
-    from vitrim.swap import swap as swap
     from vitrim.sweep.running import sweep as sweep
     from vitrim.sweep.search import Searched as Searched
     from vitrim.sweep.search import search as search

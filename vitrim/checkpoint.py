@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from vitrim.averaging import RunningMean
+from vitrim.files.saving import saved_tensors
 from vitrim.network.stage import StagedViT
 from vitrim.picking import Picked
 from vitrim.run_folder import RunFolder
-from vitrim.saving import saved_tensors
 from vitrim.training import Select
 
 if TYPE_CHECKING:

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol, cast, runtime_checkab
 import torch
 from torch import Tensor
 
+from vitrim.files.saving import saved_tensors
 from vitrim.methods.notation import parse_method
 from vitrim.network.combinations import check_composition
 from vitrim.network.method import Method
 from vitrim.network.stage import StagedViT
-from vitrim.saving import saved_tensors
 
 if TYPE_CHECKING:
     from accelerate import Accelerator

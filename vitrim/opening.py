@@ -10,7 +10,7 @@ from vitrim.run_folder import RunFolder
 
 def open_model(run: str | Path, device: str = "cpu") -> StagedViT:
     """The trained model of a run folder, or of a model.safetensors file, in evaluation mode."""
-    from vitrim.saving import load
+    from vitrim.files.saving import load
 
     path = Path(run)
     if path.is_dir():

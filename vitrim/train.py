@@ -20,6 +20,7 @@ from vitrim.checkpoint import Trained, fill, keep_epoch, restore
 from vitrim.data import DataSource, open_data
 from vitrim.epoch import Learning, train_epoch
 from vitrim.evaluate import Metrics, measure
+from vitrim.files.saving import save
 from vitrim.fitting import adopt, fit_for_training, needs_fit
 from vitrim.losses import WithLoss
 from vitrim.measuring.devices import repeatable, start_accelerator
@@ -31,7 +32,6 @@ from vitrim.plan import Asked, resume_plan, settle
 from vitrim.progress import Progress, opening_lines
 from vitrim.record import check_same_data, cost_record, finish_record, result_record, start_record
 from vitrim.run_folder import RunFolder, claim_folder, stored_plan
-from vitrim.saving import save
 from vitrim.task import Task, prepare_task
 from vitrim.tracking import check_trackers, start_tracking, track
 from vitrim.training import Training

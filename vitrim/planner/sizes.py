@@ -3,9 +3,9 @@
 import torch
 from safetensors.torch import save as to_bytes
 
+from vitrim.files.saving import saved_tensors
 from vitrim.methods.quantising.packing import packed_lengths
 from vitrim.network.stage import StagedViT
-from vitrim.saving import saved_tensors
 
 ABOUT_BYTES = 1500  # what a file says of methods, backbone and preprocessing; class names come on top
 

@@ -8,10 +8,10 @@ from torch import Tensor, nn
 
 from vitrim.backbones.preprocess import Preprocess
 from vitrim.compose import assemble
+from vitrim.files.saving import changed_names, check_digest, fill, read, saved_tensors
 from vitrim.methods.notation import parse_method
 from vitrim.network.method import Method
 from vitrim.network.stage import StagedViT
-from vitrim.saving import changed_names, check_digest, fill, read, saved_tensors
 
 HEADS = ("head", "head_dist")  # timm's names
 

@@ -18,11 +18,11 @@ from torch import Tensor, nn
 
 from vitrim.backbones.tuned_linear import SummedLinear
 from vitrim.compose import compose
+from vitrim.files.peft_roles import Pair, as_one, by_layer, fill, settings, unreached
 from vitrim.methods.tuners.linear import Linear
 from vitrim.methods.tuners.lora import LoRA
 from vitrim.network.method import Method
 from vitrim.network.stage import StagedViT
-from vitrim.peft_roles import Pair, as_one, by_layer, fill, settings, unreached
 from vitrim.writing import write_whole
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
