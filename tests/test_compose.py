@@ -6,7 +6,7 @@ from toys import images, toy
 
 from vitrim import Adapter, DenseAdapter, EViT, LoRA, compose
 from vitrim.fitting import needs_fit
-from vitrim.recipes import RECIPES
+from vitrim.settings.recipes import RECIPES
 
 
 def test_only_methods_and_the_classifier_train() -> None:

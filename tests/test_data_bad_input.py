@@ -21,7 +21,7 @@ from vitrim.backbones.preprocess import Preprocess
 from vitrim.cli import main
 from vitrim.data import Split, open_data, read_image
 from vitrim.data.transforms import eval_transform, train_transform
-from vitrim.training import Training
+from vitrim.settings.training import Training
 
 PLAIN = Preprocess(image_size=(32, 32), mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
 

@@ -13,7 +13,7 @@ from vitrim.ledger.reasons import ONLY_OF_DIFFERENCES, REASONS
 from vitrim.ledger.tables import COLUMNS
 from vitrim.ledger.verdicts import PAPERS, VERDICTS, Cell, judge, reproduce
 from vitrim.ledger.writing import as_csv, as_json, as_markdown, by_table
-from vitrim.recipes import find_recipe
+from vitrim.settings.recipes import find_recipe
 
 PAGE = Path(__file__).parents[1] / "docs" / "reproduction.md"
 # Small tables with every kind of cell: bottlenecks, prompts, means over tasks, heads, merging, extra paths

@@ -9,8 +9,8 @@ from vitrim import RECIPES, Adapter, DenseAdapter, DyT, EViT, compose, parse_met
 from vitrim.ledger.reading import plain
 from vitrim.ledger.verdicts import PAPERS
 from vitrim.measuring.costs import paper_macs
-from vitrim.protocols import PROTOCOLS
-from vitrim.recipes import find_recipe
+from vitrim.settings.protocols import PROTOCOLS
+from vitrim.settings.recipes import find_recipe
 
 BY_DATA = {"tr-pts"}  # its weights and blocks are chosen by the training images
 BY_IMAGE = {"bi-adaptformer-ltmp"}  # how many tokens stay depends on the image

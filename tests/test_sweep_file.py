@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from vitrim.plan import settle
+from vitrim.settings.run_plan import settle
 from vitrim.sweep.checking import check
 from vitrim.sweep.file import make_sweep, read_sweep
 from vitrim.sweep.grid import jobs

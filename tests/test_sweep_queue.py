@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from vitrim.plan import Asked
+from vitrim.settings.run_plan import Asked
 from vitrim.sweep import queue
 from vitrim.sweep.grid import Job
 from vitrim.sweep.queue import places, run_here

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from vitrim import Adapter, EViT, LoRA
-from vitrim.deviations import deviations
-from vitrim.plan import Asked, settle
-from vitrim.protocols import PROTOCOLS
+from vitrim.settings.deviations import deviations
+from vitrim.settings.protocols import PROTOCOLS
+from vitrim.settings.run_plan import Asked, settle
 from vitrim.sweep import search as searching
 from vitrim.sweep.grid import Job
 from vitrim.sweep.search import choose, search

@@ -20,9 +20,9 @@ from vitrim.methods.reducers.dynamicvit import class_divergence
 from vitrim.network.stage import StagedViT
 from vitrim.opening import open_model
 from vitrim.run_folder import RunFolder
+from vitrim.settings.training import Training
 from vitrim.teacher import introduce, open_teacher
 from vitrim.train import Run, train
-from vitrim.training import Training
 
 STUDENT = ("LoRA(rank=2, dropout=0.2)", "EViT(keep=0.7, at=(1, 2))")
 

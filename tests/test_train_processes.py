@@ -16,7 +16,7 @@ from small_runs import colour_folder, same, small_run, weights
 
 from vitrim.cli import main
 from vitrim.run_folder import RunFolder
-from vitrim.training import Training
+from vitrim.settings.training import Training
 
 PLAIN = {"augment": "flip", "lr": 1e-2, "epochs": 4}  # random images, but nothing random inside the model
 METHODS = {"lora": ["LoRA(rank=2)", "EViT(keep=0.7, at=(1, 2))"], "fisher": ["FisherDelta(top=1.0)"]}

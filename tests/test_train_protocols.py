@@ -9,16 +9,16 @@ from small_runs import colour_folder
 
 from vitrim.cli import main, read_options
 from vitrim.data.vtab_tasks import TASKS
-from vitrim.deviations import deviations, method_part, training_part
 from vitrim.methods.notation import METHODS, parse_method
-from vitrim.plan import Asked, settle
-from vitrim.protocols import PROTOCOLS, find_protocol, values_for
-from vitrim.protocols.describe import table
-from vitrim.recipes import RECIPES
 from vitrim.report.page import write_report
 from vitrim.run_folder import RunFolder
+from vitrim.settings.deviations import deviations, method_part, training_part
+from vitrim.settings.protocols import PROTOCOLS, find_protocol, values_for
+from vitrim.settings.protocols.describe import table
+from vitrim.settings.recipes import RECIPES
+from vitrim.settings.run_plan import Asked, settle
+from vitrim.settings.training import Training
 from vitrim.sweep.grid import make_job
-from vitrim.training import Training
 from vitrim.verbs.shared import training_changes
 
 GUIDE = Path(__file__).parent.parent / "docs" / "training.md"
@@ -174,7 +174,7 @@ def test_the_list_and_the_guide_show_every_protocol(capsys: pytest.CaptureFixtur
     assert main(["list", "protocols"]) == 0
     shown = capsys.readouterr().out
     assert all(f"  {name}: " in shown for name in PROTOCOLS)
-    assert table() in GUIDE.read_text()  # python -m vitrim.protocols.describe
+    assert table() in GUIDE.read_text()  # python -m vitrim.settings.protocols.describe
 
 
 def test_the_guide_names_every_setting() -> None:

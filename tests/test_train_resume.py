@@ -15,8 +15,8 @@ from vitrim import compose, evaluate, open_data
 from vitrim.checkpoint_files import read_state
 from vitrim.opening import data_of_run
 from vitrim.run_folder import RunFolder
+from vitrim.settings.training import Training
 from vitrim.train import train
-from vitrim.training import Training
 
 
 @pytest.fixture(scope="module")

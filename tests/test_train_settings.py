@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from vitrim.training import Training, explanations
+from vitrim.settings.training import Training, explanations
 
 
 @pytest.mark.parametrize(

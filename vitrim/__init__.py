@@ -43,16 +43,16 @@ if TYPE_CHECKING:  # imported when first used: see vitrim/lazy.py
     from vitrim.methods.tuners import RepAdapter as RepAdapter
     from vitrim.planner.proposals import propose as propose
     from vitrim.predict import predict as predict
-    from vitrim.protocols import PROTOCOLS as PROTOCOLS
-    from vitrim.recipes import RECIPES as RECIPES
-    from vitrim.recipes import find_recipe as find_recipe
+    from vitrim.settings.protocols import PROTOCOLS as PROTOCOLS
+    from vitrim.settings.recipes import RECIPES as RECIPES
+    from vitrim.settings.recipes import find_recipe as find_recipe
+    from vitrim.settings.training import Training as Training
     from vitrim.sweep.running import sweep as sweep
     from vitrim.sweep.search import Searched as Searched
     from vitrim.sweep.search import search as search
     from vitrim.tokens.restore import restore as restore
     from vitrim.tokens.state import TokenState as TokenState
     from vitrim.train import train as train
-    from vitrim.training import Training as Training
 
 __version__ = "0.1.0"
 

@@ -24,7 +24,7 @@ from vitrim.data.transforms import ImageTransform, eval_transform, train_transfo
 from vitrim.measuring.machine import cpu_count
 from vitrim.methods.selection.contrastive import TwoViews
 from vitrim.network.stage import StagedViT
-from vitrim.training import Training
+from vitrim.settings.training import Training
 
 if TYPE_CHECKING:
     from accelerate import Accelerator

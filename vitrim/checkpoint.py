@@ -13,9 +13,9 @@ import torch
 from vitrim.averaging import RunningMean
 from vitrim.files.saving import saved_tensors
 from vitrim.network.stage import StagedViT
-from vitrim.picking import Picked
 from vitrim.run_folder import RunFolder
-from vitrim.training import Select
+from vitrim.settings.epoch_choice import Picked
+from vitrim.settings.training import Select
 
 if TYPE_CHECKING:
     from accelerate import Accelerator

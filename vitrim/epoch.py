@@ -14,7 +14,7 @@ from vitrim.batches import Batches
 from vitrim.mixing import Mixing
 from vitrim.optimising import set_rates
 from vitrim.progress import Progress
-from vitrim.training import Training
+from vitrim.settings.training import Training
 
 if TYPE_CHECKING:
     from accelerate import Accelerator

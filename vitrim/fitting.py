@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
     from vitrim.data import DataSource
-    from vitrim.training import Training
+    from vitrim.settings.training import Training
 
 Batches = Iterable[tuple[Any, Tensor]]
 

@@ -8,9 +8,9 @@ from torch.nn import functional as F
 from vitrim.methods.tuners.dyt import DyT, complete_model_loss
 from vitrim.mixing import mixes
 from vitrim.network.stage import StagedViT
+from vitrim.settings.training import Training
 from vitrim.teacher import Teacher
 from vitrim.tokens.state import TokenState
-from vitrim.training import Training
 
 
 class WithLoss(nn.Module):

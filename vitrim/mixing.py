@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from torch import Tensor
 
-from vitrim.training import Training
+from vitrim.settings.training import Training
 
 Mixing = Callable[
     [Tensor, Tensor], tuple[Tensor, Tensor]

@@ -9,7 +9,7 @@ from timm.models import group_parameters
 from torch import nn
 
 from vitrim.network.stage import StagedViT
-from vitrim.training import Training
+from vitrim.settings.training import Training
 
 
 def make_optimizer(model: StagedViT, training: Training) -> torch.optim.Optimizer:

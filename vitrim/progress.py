@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Any
 
 from vitrim.data.tolerance import replaced
-from vitrim.deviations import in_words
+from vitrim.settings.deviations import in_words
 
 ORIGINS = {
     "random": "random (nothing was learned before; pretrained or weights would change that)",

@@ -12,15 +12,15 @@ from typing import Any
 
 from vitrim.compose import compose, merge
 from vitrim.data import DataSource
-from vitrim.deviations import protocol_record
 from vitrim.evaluate import Metrics
 from vitrim.measuring.costs import costs
 from vitrim.measuring.machine import machine, versions
 from vitrim.network.stage import StagedViT
-from vitrim.picking import MARKS
-from vitrim.plan import Plan
+from vitrim.settings.deviations import protocol_record
+from vitrim.settings.epoch_choice import MARKS
+from vitrim.settings.run_plan import Plan
+from vitrim.settings.training import Select
 from vitrim.teacher import Teacher
-from vitrim.training import Select
 
 
 def start_record(

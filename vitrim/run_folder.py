@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vitrim.checkpoint_files import read_state, write_state
-from vitrim.plan import Plan
+from vitrim.settings.run_plan import Plan
 from vitrim.writing import write_whole, writing
 
 if TYPE_CHECKING:

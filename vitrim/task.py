@@ -17,10 +17,10 @@ from vitrim.data.transforms import eval_transform
 from vitrim.mixing import Mixing, make_mixing, mixes
 from vitrim.network.stage import StagedViT
 from vitrim.optimising import parameter_groups
-from vitrim.picking import settled_select, tested_split
-from vitrim.plan import Plan
+from vitrim.settings.epoch_choice import settled_select, tested_split
+from vitrim.settings.run_plan import Plan
+from vitrim.settings.training import Select, Training
 from vitrim.teacher import Teacher, introduce, open_teacher
-from vitrim.training import Select, Training
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,8 @@ from vitrim.network.parts import Selector
 from vitrim.network.placing import placed
 from vitrim.network.stage import StagedViT
 from vitrim.opening import open_model
+from vitrim.settings.training import Training
 from vitrim.tokens.state import TokenState
-from vitrim.training import Training
 
 
 @dataclass(frozen=True)

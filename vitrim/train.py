@@ -27,14 +27,14 @@ from vitrim.measuring.devices import repeatable, start_accelerator
 from vitrim.network.method import Method
 from vitrim.network.stage import StagedViT
 from vitrim.optimising import make_optimizer
-from vitrim.picking import Picked
-from vitrim.plan import Asked, resume_plan, settle
 from vitrim.progress import Progress, opening_lines
 from vitrim.record import check_same_data, cost_record, finish_record, result_record, start_record
 from vitrim.run_folder import RunFolder, claim_folder, stored_plan
+from vitrim.settings.epoch_choice import Picked
+from vitrim.settings.run_plan import Asked, resume_plan, settle
+from vitrim.settings.training import Training
 from vitrim.task import Task, prepare_task
 from vitrim.tracking import check_trackers, start_tracking, track
-from vitrim.training import Training
 from vitrim.watching import measured, watched_batches
 
 if TYPE_CHECKING:

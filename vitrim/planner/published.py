@@ -12,7 +12,7 @@ from functools import cache
 from vitrim.ledger.accuracy import GROUPS, MEANS, PUBLISHED, Published
 from vitrim.network.method import Method
 from vitrim.planner.counted import Counted
-from vitrim.recipes import RECIPES, find_recipe
+from vitrim.settings.recipes import RECIPES, find_recipe
 
 PAPERS_MODEL = "vit_base_patch16_224"
 

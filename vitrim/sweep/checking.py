@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vitrim.plan import Asked, Plan, settle
+from vitrim.settings.run_plan import Asked, Plan, settle
 from vitrim.sweep.grid import Job
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ def check(made: Sequence[Job], download: bool = False) -> None:
     """Refuse what cannot work before anything runs: recipes, methods, settings, data, models."""
     import torch
 
-    from vitrim.plan import compose_asked
+    from vitrim.settings.run_plan import compose_asked
 
     opened: set[str] = set()
     composed: set[str] = set()
@@ -58,8 +58,8 @@ def without_weights(asked: Asked) -> Asked:
 
 def check_same(job: Job) -> None:
     """Refuse a folder in which another run lies than the one asked for."""
-    from vitrim.plan import resume_plan
     from vitrim.run_folder import stored_plan
+    from vitrim.settings.run_plan import resume_plan
 
     if (job.folder / "run.json").is_file():
         try:

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from vitrim.checks import did_you_mean
-from vitrim.training import Training
+from vitrim.settings.training import Training
 
 TRAINING_NAMES = tuple(setting.name for setting in fields(Training))
 

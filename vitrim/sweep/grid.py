@@ -11,8 +11,8 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from vitrim.plan import Asked, find_recipe
-from vitrim.protocols import find_protocol
+from vitrim.settings.protocols import find_protocol
+from vitrim.settings.run_plan import Asked, find_recipe
 from vitrim.sweep.file import Entry, SweepFile
 
 LONGEST = 60  # letters of a name in the names of files

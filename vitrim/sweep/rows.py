@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from vitrim.data.vtab_tasks import NAMES
-from vitrim.deviations import in_words
 from vitrim.run_folder import RunFolder
+from vitrim.settings.deviations import in_words
 from vitrim.sweep.grid import Job
 from vitrim.sweep.work import failure, record_of, state
 from vitrim.writing import write_whole

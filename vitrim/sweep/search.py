@@ -15,9 +15,9 @@ from typing import Any
 
 from vitrim.methods.notation import parse_method
 from vitrim.network.method import Method
-from vitrim.picking import settled_select, tested_split
-from vitrim.plan import DEFAULT_RECIPE, Asked, find_recipe, settle
-from vitrim.protocols import find_protocol
+from vitrim.settings.epoch_choice import settled_select, tested_split
+from vitrim.settings.protocols import find_protocol
+from vitrim.settings.run_plan import DEFAULT_RECIPE, Asked, find_recipe, settle
 from vitrim.sweep.checking import open_for
 from vitrim.sweep.grid import make_job, trained_as
 from vitrim.sweep.rows import Row

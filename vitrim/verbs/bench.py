@@ -66,7 +66,7 @@ def run(chosen: Namespace) -> None:
 
 def _model(chosen: Namespace) -> StagedViT:
     from vitrim.opening import open_model
-    from vitrim.plan import Asked, compose_asked
+    from vitrim.settings.run_plan import Asked, compose_asked
 
     given = chosen.model or chosen.recipe or chosen.method
     if chosen.run is not None and given:

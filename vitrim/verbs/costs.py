@@ -41,7 +41,7 @@ def run(chosen: Namespace) -> None:
     from vitrim.backbones.opening import name_without_weights
     from vitrim.fitting import Fitted
     from vitrim.measuring.costs import costs
-    from vitrim.plan import Asked, compose_asked
+    from vitrim.settings.run_plan import Asked, compose_asked
 
     name = None if chosen.model is None else name_without_weights(chosen.model)
 

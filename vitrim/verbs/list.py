@@ -32,7 +32,7 @@ def run(chosen: Namespace) -> None:
 
 
 def recipes() -> Iterator[str]:
-    from vitrim.recipes import RECIPES
+    from vitrim.settings.recipes import RECIPES
 
     width = max(map(len, RECIPES))
     yield f"{'':<{width}}  trained   GMACs  when to use it (figures: ViT-B/16, 224 pixels, no head)"
@@ -47,7 +47,7 @@ def recipes() -> Iterator[str]:
 
 
 def protocols() -> Iterator[str]:
-    from vitrim.protocols.describe import lines
+    from vitrim.settings.protocols.describe import lines
 
     return lines()
 
@@ -81,7 +81,7 @@ def data() -> Iterator[str]:
 def settings() -> Iterator[str]:
     from dataclasses import fields
 
-    from vitrim.training import Training, explanations
+    from vitrim.settings.training import Training, explanations
 
     texts = explanations()
     for field in fields(Training):

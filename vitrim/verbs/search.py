@@ -67,7 +67,7 @@ def _over_text(value: str | list[str]) -> str | list[str]:
 
 
 def run(chosen: Namespace) -> None:
-    from vitrim.plan import DEFAULT_DATA
+    from vitrim.settings.run_plan import DEFAULT_DATA
     from vitrim.sweep.search import say, search
     from vitrim.sweep.varied import parse_over
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any, get_type_hints
 
-from vitrim.training import CHOICES, Training, explanations
+from vitrim.settings.training import CHOICES, Training, explanations
 
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser, Namespace

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from vitrim.training import Training
+    from vitrim.settings.training import Training
 
 FLAGS = ("drop_last", "gradient_checkpointing", "deterministic")
 AT_LEAST_ONE = ("epochs", "batch_size", "accumulate")
@@ -18,7 +18,7 @@ SHARES = ("label_smoothing", "drop_path", "momentum", "erasing")
 
 def check_training(training: Training) -> None:
     """Refuse settings that mean nothing, alone or together."""
-    from vitrim.training import CHOICES
+    from vitrim.settings.training import CHOICES
 
     for name in AT_LEAST_ONE:
         _check_whole(name, getattr(training, name), least=1)

@@ -15,8 +15,8 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import Literal, get_args
 
 from vitrim.checks import did_you_mean
-from vitrim.learning_rate import rate_at
-from vitrim.training_checks import check_training
+from vitrim.settings.learning_rate import rate_at
+from vitrim.settings.training_checks import check_training
 
 Optimizer = Literal["adamw", "adam", "sgd"]
 Schedule = Literal["cosine", "constant", "release"]

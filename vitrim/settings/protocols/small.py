@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from vitrim.protocols.protocol import Protocol
-from vitrim.protocols.vtab import AMP, AUGREG, FULL, JAX, VPETL, VPT
-from vitrim.training import Training
+from vitrim.settings.protocols.protocol import Protocol
+from vitrim.settings.protocols.vtab import AMP, AUGREG, FULL, JAX, VPETL, VPT
+from vitrim.settings.training import Training
 
 # learning rate, weight decay, drop path, EMA of SSF; learning rate, batch, drop path, EMA, connections of GPS
 FGVC_TASKS = """

@@ -2,7 +2,7 @@
 
 from vitrim.methods.reducers import EViT
 from vitrim.methods.tuners import FisherDelta
-from vitrim.recipes.recipe import Recipe
+from vitrim.settings.recipes.recipe import Recipe
 
 TR_PTS: dict[str, Recipe] = {
     "tr-pts": Recipe(

@@ -8,13 +8,13 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from vitrim.checks import did_you_mean
-from vitrim.protocols.task_values import with_values
-from vitrim.recipes.baselines import BASELINES
-from vitrim.recipes.fpet import FPET
-from vitrim.recipes.recipe import Recipe as Recipe
-from vitrim.recipes.recipe import parse_changes
-from vitrim.recipes.sparse_tuning import SPARSE_TUNING
-from vitrim.recipes.tr_pts import TR_PTS
+from vitrim.settings.protocols.task_values import with_values
+from vitrim.settings.recipes.baselines import BASELINES
+from vitrim.settings.recipes.fpet import FPET
+from vitrim.settings.recipes.recipe import Recipe as Recipe
+from vitrim.settings.recipes.recipe import parse_changes
+from vitrim.settings.recipes.sparse_tuning import SPARSE_TUNING
+from vitrim.settings.recipes.tr_pts import TR_PTS
 
 RECIPES: dict[str, Recipe] = {**SPARSE_TUNING, **TR_PTS, **FPET, **BASELINES}
 

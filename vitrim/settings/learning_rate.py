@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from vitrim.training import Training
+    from vitrim.settings.training import Training
 
 
 def rate_at(training: Training, progress: float) -> float:

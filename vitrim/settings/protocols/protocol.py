@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from vitrim.training import Training
+from vitrim.settings.training import Training
 
 
 @dataclass(frozen=True)

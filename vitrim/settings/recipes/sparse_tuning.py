@@ -3,7 +3,7 @@
 from vitrim.methods.reducers import DynamicViT, EViT, ToMe
 from vitrim.methods.tuners import Adapter, DenseAdapter, DyT, LoRA
 from vitrim.network.method import Method
-from vitrim.recipes.recipe import Recipe
+from vitrim.settings.recipes.recipe import Recipe
 
 PAPER = "Sparse-Tuning, arXiv 2405.14700"
 DENSE = DenseAdapter(width=8)

@@ -10,8 +10,8 @@ from typing import Any
 from vitrim.checks import did_you_mean
 from vitrim.methods.notation import METHODS
 from vitrim.network.method import Method
-from vitrim.protocols import find_protocol
-from vitrim.training import Training
+from vitrim.settings.protocols import find_protocol
+from vitrim.settings.training import Training
 
 
 @dataclass(frozen=True)

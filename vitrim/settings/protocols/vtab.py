@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from vitrim.protocols import tasks_vtab as tasks
-from vitrim.protocols.protocol import Protocol
-from vitrim.training import Training
+from vitrim.settings.protocols import tasks_vtab as tasks
+from vitrim.settings.protocols.protocol import Protocol
+from vitrim.settings.training import Training
 
 JAX = "ViT-B_16.npz (ImageNet-21k, original JAX release)"
 AUGREG = "timm vit_base_patch16_224_in21k (AugReg)"

@@ -1,6 +1,6 @@
 """Protocols in words: what `vitrim list protocols` prints, and the table in docs/training.md.
 
-The table is made by `python -m vitrim.protocols.describe`.
+The table is made by `python -m vitrim.settings.protocols.describe`.
 """
 
 from __future__ import annotations
@@ -8,9 +8,9 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 
-from vitrim.protocols import PROTOCOLS
-from vitrim.protocols.protocol import Protocol
-from vitrim.training import Training
+from vitrim.settings.protocols import PROTOCOLS
+from vitrim.settings.protocols.protocol import Protocol
+from vitrim.settings.training import Training
 
 HEADINGS = ("protocol", "follows", "settings other than usual", "weights", "printed", "left open")
 REPORTED = {"best-on-test": "best on test", "val": "picked on val", "last": "of the last epoch"}

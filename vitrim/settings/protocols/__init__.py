@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from vitrim.checks import did_you_mean
-from vitrim.protocols.larger import LARGER
-from vitrim.protocols.protocol import Protocol as Protocol
-from vitrim.protocols.small import SMALL
-from vitrim.protocols.vtab import VTAB
+from vitrim.settings.protocols.larger import LARGER
+from vitrim.settings.protocols.protocol import Protocol as Protocol
+from vitrim.settings.protocols.small import SMALL
+from vitrim.settings.protocols.vtab import VTAB
 
 PROTOCOLS: dict[str, Protocol] = {**VTAB, **SMALL, **LARGER}
 

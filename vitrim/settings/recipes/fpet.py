@@ -7,7 +7,7 @@ soft matching, `fpet-adaptformer(Bipartite(at=(4,)))` a row of Table A3.
 from vitrim.methods.reducers import LTMP, Bipartite, Pool, ToMe
 from vitrim.methods.tuners import Adapter, LoRA, RepAdapter
 from vitrim.network.method import Method
-from vitrim.recipes.recipe import Recipe
+from vitrim.settings.recipes.recipe import Recipe
 
 PAPER = "FPET, arXiv 2503.20282"
 HALVE = Bipartite(at=(6,))

@@ -12,14 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vitrim.protocols import find_protocol, values_for
-from vitrim.protocols.task_values import training_part
-from vitrim.training import Training
+from vitrim.settings.protocols import find_protocol, values_for
+from vitrim.settings.protocols.task_values import training_part
+from vitrim.settings.training import Training
 
 if TYPE_CHECKING:
     from vitrim.network.method import Method
     from vitrim.network.stage import StagedViT
-    from vitrim.recipes import Recipe
+    from vitrim.settings.recipes import Recipe
 
 DEFAULT_MODEL = "vitrim_tiny_patch8_96"
 DEFAULT_DATA = "digits"
@@ -189,7 +189,7 @@ def resume_plan(stored: Plan, asked: Asked) -> Plan:
 
 def find_recipe(text: str, usual: Mapping[str, object] | None = None) -> Recipe:
     """A recipe by its name, or a changed form of it such as "sparse-tuning(width=32)"; `usual` as there."""
-    from vitrim.recipes import find_recipe as find
+    from vitrim.settings.recipes import find_recipe as find
 
     return find(text, usual)
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from vitrim.protocols.protocol import Protocol
-from vitrim.protocols.vtab import AMP, AUGREG, JX
-from vitrim.training import Training
+from vitrim.settings.protocols.protocol import Protocol
+from vitrim.settings.protocols.vtab import AMP, AUGREG, JX
+from vitrim.settings.training import Training
 
 FORCED = "the release's rate is 0.1 times the batch / 256 with a warm-up of 20 epochs until epoch 4"
 

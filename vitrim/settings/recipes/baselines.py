@@ -2,7 +2,7 @@
 
 from vitrim.methods.tuners import SSF, VPT, Adapter, BitFit, Convpass, DyT, FacT, Full, LoRA, RepAdapter
 from vitrim.network.method import Method
-from vitrim.recipes.recipe import Recipe
+from vitrim.settings.recipes.recipe import Recipe
 
 
 def row(

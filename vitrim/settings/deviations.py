@@ -8,11 +8,11 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from vitrim.protocols import find_protocol, values_for
-from vitrim.protocols.task_values import method_part, training_part
+from vitrim.settings.protocols import find_protocol, values_for
+from vitrim.settings.protocols.task_values import method_part, training_part
 
 if TYPE_CHECKING:
-    from vitrim.plan import Plan
+    from vitrim.settings.run_plan import Plan
 
 # What belongs to a machine or a repetition, not to a protocol; how the epoch is picked is said by itself.
 NOT_COMPARED = (
