@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from vitrim.ledger.accuracy import GROUPS, MEANS, PUBLISHED, TASKS
-from vitrim.ledger.page import preface
-from vitrim.ledger.reading import DEIT_B, VIT_L, Reading
-from vitrim.ledger.reasons import ONLY_OF_DIFFERENCES, REASONS
-from vitrim.ledger.tables import COLUMNS
-from vitrim.ledger.verdicts import PAPERS, VERDICTS, Cell, judge, reproduce
-from vitrim.ledger.writing import as_csv, as_json, as_markdown, by_table
+from vitrim.papers.accuracy import GROUPS, MEANS, PUBLISHED, TASKS
+from vitrim.papers.page import preface
+from vitrim.papers.reading import DEIT_B, VIT_L, Reading
+from vitrim.papers.reasons import ONLY_OF_DIFFERENCES, REASONS
+from vitrim.papers.tables import COLUMNS
+from vitrim.papers.verdicts import PAPERS, VERDICTS, Cell, judge, reproduce
+from vitrim.papers.writing import as_csv, as_json, as_markdown, by_table
 from vitrim.settings.recipes import find_recipe
 
 PAGE = Path(__file__).parents[1] / "docs" / "reproduction.md"

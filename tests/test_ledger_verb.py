@@ -8,8 +8,8 @@ import pytest
 
 from vitrim.cli import main
 from vitrim.data.vtab_tasks import TASKS
-from vitrim.ledger.measuring import measure_table
-from vitrim.ledger.runs import accuracies, as_markdown
+from vitrim.papers.measuring import measure_table
+from vitrim.papers.runs import accuracies, as_markdown
 
 
 def finished(folder: Path, task: str, top1: float, status: str = "finished", select: str = "val") -> None:

@@ -6,9 +6,9 @@ from dataclasses import replace
 import pytest
 
 from vitrim import RECIPES, Adapter, DenseAdapter, DyT, EViT, compose, parse_method
-from vitrim.ledger.reading import plain
-from vitrim.ledger.verdicts import PAPERS
 from vitrim.measuring.costs import paper_macs
+from vitrim.papers.reading import plain
+from vitrim.papers.verdicts import PAPERS
 from vitrim.settings.protocols import PROTOCOLS
 from vitrim.settings.recipes import find_recipe
 

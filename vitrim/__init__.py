@@ -13,7 +13,6 @@ if TYPE_CHECKING:  # imported when first used: see vitrim/lazy.py
     from vitrim.files.saving import save as save
     from vitrim.files.swap import swap as swap
     from vitrim.fitting import fit as fit
-    from vitrim.ledger.verdicts import reproduce as reproduce
     from vitrim.measuring.bench import bench as bench
     from vitrim.measuring.costs import Costs as Costs
     from vitrim.measuring.costs import costs as costs
@@ -41,6 +40,7 @@ if TYPE_CHECKING:  # imported when first used: see vitrim/lazy.py
     from vitrim.methods.tuners import Linear as Linear
     from vitrim.methods.tuners import LoRA as LoRA
     from vitrim.methods.tuners import RepAdapter as RepAdapter
+    from vitrim.papers.verdicts import reproduce as reproduce
     from vitrim.planner.proposals import propose as propose
     from vitrim.predict import predict as predict
     from vitrim.settings.protocols import PROTOCOLS as PROTOCOLS

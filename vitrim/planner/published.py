@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cache
 
-from vitrim.ledger.accuracy import GROUPS, MEANS, PUBLISHED, Published
 from vitrim.network.method import Method
+from vitrim.papers.accuracy import GROUPS, MEANS, PUBLISHED, Published
 from vitrim.planner.counted import Counted
 from vitrim.settings.recipes import RECIPES, find_recipe
 

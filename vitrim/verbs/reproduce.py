@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from jsonargparse import ArgumentParser, Namespace
     from rich.console import Console
 
-    from vitrim.ledger.verdicts import Cell
+    from vitrim.papers.verdicts import Cell
 
 DESCRIPTION = """
 Recompute the tables of the three papers vitrim implements: parameters and operations of every row, from the
@@ -52,12 +52,12 @@ def options(parser: ArgumentParser) -> None:
 def run(chosen: Namespace) -> None:
     from rich.console import Console
 
-    from vitrim.ledger.accuracy import MEANS
-    from vitrim.ledger.page import tables, whole_page
-    from vitrim.ledger.runs import accuracies, as_markdown
-    from vitrim.ledger.verdicts import find_papers, find_tables, reproduce
-    from vitrim.ledger.writing import as_csv, as_json, write_text
     from vitrim.measuring.machine import cpu_count
+    from vitrim.papers.accuracy import MEANS
+    from vitrim.papers.page import tables, whole_page
+    from vitrim.papers.runs import accuracies, as_markdown
+    from vitrim.papers.verdicts import find_papers, find_tables, reproduce
+    from vitrim.papers.writing import as_csv, as_json, write_text
 
     # Refused before anything is counted
     names = {
@@ -90,8 +90,8 @@ def say(console: Console, cells: Sequence[Cell], details: bool) -> None:
     """Tables with their reasons, and how many cells agree."""
     from rich.table import Table
 
-    from vitrim.ledger.verdicts import VERDICTS
-    from vitrim.ledger.writing import by_table, counts, numbered, on_terminal
+    from vitrim.papers.verdicts import VERDICTS
+    from vitrim.papers.writing import by_table, counts, numbered, on_terminal
 
     for _, found in by_table(cells) if details else ():
         console.print(on_terminal(found))
@@ -107,7 +107,7 @@ def say(console: Console, cells: Sequence[Cell], details: bool) -> None:
 
 def measure(console: Console, chosen: Namespace) -> str:
     """Measured columns of one table, printed and as Markdown."""
-    from vitrim.ledger.measuring import measure_table
+    from vitrim.papers.measuring import measure_table
 
     text = measure_table(
         chosen.paper, chosen.table, chosen.model, chosen.batch_size, chosen.rounds, chosen.device

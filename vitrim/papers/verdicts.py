@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 from vitrim.checks import did_you_mean
-from vitrim.ledger.fpet import FPET
-from vitrim.ledger.reading import Job, Reading, count_ahead
-from vitrim.ledger.reasons import ONLY_OF_DIFFERENCES, REASONS
-from vitrim.ledger.sparse_tuning import SPARSE_TUNING
-from vitrim.ledger.tables import COLUMNS, Paper, Row, Table
-from vitrim.ledger.tr_pts import TR_PTS
+from vitrim.papers.fpet import FPET
+from vitrim.papers.reading import Job, Reading, count_ahead
+from vitrim.papers.reasons import ONLY_OF_DIFFERENCES, REASONS
+from vitrim.papers.sparse_tuning import SPARSE_TUNING
+from vitrim.papers.tables import COLUMNS, Paper, Row, Table
+from vitrim.papers.tr_pts import TR_PTS
 
 PAPERS = {paper.key: paper for paper in (SPARSE_TUNING, TR_PTS, FPET)}
 VERDICTS = ("agrees", "differs", "not derivable")

@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from vitrim.ledger.prompts import FGVC_DEEP, FGVC_SHALLOW, VTAB_DEEP, mean_of_tasks
-from vitrim.ledger.reading import Reading
-from vitrim.ledger.tables import Paper, Row, Table
+from vitrim.papers.prompts import FGVC_DEEP, FGVC_SHALLOW, VTAB_DEEP, mean_of_tasks
+from vitrim.papers.reading import Reading
+from vitrim.papers.tables import Paper, Row, Table
 
 PERCENT = ("Params(%)",)
 FULL = Row("Full", ("100.00",), Reading("Full()"), why="full-is-all")

@@ -17,12 +17,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from vitrim.compose import compose, merge
-from vitrim.ledger.reading import VIT_B, Reading
-from vitrim.ledger.verdicts import PAPERS, find_papers, find_tables
-from vitrim.ledger.writing import grid
 from vitrim.measuring.bench import compare
 from vitrim.measuring.devices import pick_device
 from vitrim.network.stage import StagedViT
+from vitrim.papers.reading import VIT_B, Reading
+from vitrim.papers.verdicts import PAPERS, find_papers, find_tables
+from vitrim.papers.writing import grid
 
 USUAL = {"sparse-tuning": "II", "fpet": "1", "tr-pts": "2"}  # tables of main results
 PLAIN = "plain backbone"

@@ -12,8 +12,8 @@ import math
 from dataclasses import dataclass
 from decimal import ROUND_DOWN, Decimal
 
-from vitrim.ledger.reasons import REASONS
-from vitrim.ledger.verdicts import judge
+from vitrim.papers.reasons import REASONS
+from vitrim.papers.verdicts import judge
 
 # Natural, specialized and structured tasks, in the order of vitrim.data.vtab_tasks
 PER_TASK = {

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from vitrim.data.vtab_tasks import NAMES, TASKS
-from vitrim.ledger.accuracy import MEANS, Published
-from vitrim.ledger.verdicts import PAPERS
-from vitrim.ledger.writing import grid
+from vitrim.papers.accuracy import MEANS, Published
+from vitrim.papers.verdicts import PAPERS
+from vitrim.papers.writing import grid
 
 
 @dataclass

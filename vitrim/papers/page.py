@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from decimal import Decimal
 
-from vitrim.ledger.accuracy import MEANS
-from vitrim.ledger.reading import VIT_B, Reading, counted
-from vitrim.ledger.reasons import REASONS
-from vitrim.ledger.verdicts import VERDICTS, Cell
-from vitrim.ledger.writing import as_markdown, by_table, counts, grid, means_as_markdown
+from vitrim.papers.accuracy import MEANS
+from vitrim.papers.reading import VIT_B, Reading, counted
+from vitrim.papers.reasons import REASONS
+from vitrim.papers.verdicts import VERDICTS, Cell
+from vitrim.papers.writing import as_markdown, by_table, counts, grid, means_as_markdown
 
 COMMAND = "vitrim reproduce all --markdown docs/reproduction.md"
 

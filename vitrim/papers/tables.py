@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from vitrim.ledger.reading import Reading
+from vitrim.papers.reading import Reading
 
 # What the columns of the papers hold; units are millions, billions of multiply-accumulates and percent
 COLUMNS = {

@@ -1,9 +1,9 @@
 """Sparse-Tuning, arXiv 2405.14700: tables of results. Tables of ablations are in the next file."""
 
-from vitrim.ledger.prompts import VTAB_DEEP, mean_of_groups
-from vitrim.ledger.reading import Reading
-from vitrim.ledger.sparse_tuning_ablations import ABLATIONS
-from vitrim.ledger.tables import Paper, Row, Table
+from vitrim.papers.prompts import VTAB_DEEP, mean_of_groups
+from vitrim.papers.reading import Reading
+from vitrim.papers.sparse_tuning_ablations import ABLATIONS
+from vitrim.papers.tables import Paper, Row, Table
 
 TWO = ("Params(M)", "GFLOPs")
 THREE = ("Params(M)", "GFLOPs img", "GFLOPs video")

@@ -12,8 +12,8 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vitrim.ledger.accuracy import TASKS, Published
-from vitrim.ledger.verdicts import PAPERS, VERDICTS, Cell, shown
+from vitrim.papers.accuracy import TASKS, Published
+from vitrim.papers.verdicts import PAPERS, VERDICTS, Cell, shown
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -1,7 +1,7 @@
 """Sparse-Tuning's ablations and its ViT-L rows. Blocks count from 0 here, layers from 1 in the paper."""
 
-from vitrim.ledger.reading import VIT_L, Reading
-from vitrim.ledger.tables import Row, Table
+from vitrim.papers.reading import VIT_L, Reading
+from vitrim.papers.tables import Row, Table
 
 TWO = ("Params(M)", "GFLOPs")
 EVIT, DENSE = "EViT(keep=0.7)", "DenseAdapter(width=32)"

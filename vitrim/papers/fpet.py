@@ -1,8 +1,8 @@
 """FPET, arXiv 2503.20282. Adapters are bias-free as in its code; layers count from 0 as in its tables."""
 
-from vitrim.ledger.prompts import VTAB_DEEP, VTAB_SHALLOW, mean_of_groups
-from vitrim.ledger.reading import DEIT_B, DEIT_S, VIT_L, VIT_S, Reading
-from vitrim.ledger.tables import Paper, Row, Table
+from vitrim.papers.prompts import VTAB_DEEP, VTAB_SHALLOW, mean_of_groups
+from vitrim.papers.reading import DEIT_B, DEIT_S, VIT_L, VIT_S, Reading
+from vitrim.papers.tables import Paper, Row, Table
 
 GFLOPS, PARAMS = ("FLOPs(G)",), ("#param(M)",)
 HALVE = "Bipartite(at=(6,))"
