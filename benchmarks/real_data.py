@@ -18,7 +18,7 @@ import torch
 
 import vitrim
 from vitrim.measuring.machine import machine
-from vitrim.run_folder import RunFolder
+from vitrim.runs.folder import RunFolder
 
 ROWS: dict[str, tuple[str, ...]] = {
     "linear": ("Linear()",),

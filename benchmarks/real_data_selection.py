@@ -24,7 +24,6 @@ from vitrim.measuring.machine import machine
 from vitrim.methods.selection.comparing import spearman
 from vitrim.methods.selection.shares import chosen_shares
 from vitrim.network.stage import StagedViT
-from vitrim.opening import open_model
 from vitrim.report.selection_figures import (
     block_distribution,
     overlap_map,
@@ -32,7 +31,8 @@ from vitrim.report.selection_figures import (
     shares_and_redundancy,
     token_redundancy,
 )
-from vitrim.run_folder import RunFolder
+from vitrim.runs.folder import RunFolder
+from vitrim.runs.opening import open_model
 
 
 def main() -> None:

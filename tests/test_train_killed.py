@@ -62,7 +62,7 @@ def readable(folder: Path) -> str:
     import torch
     from safetensors.torch import load_file
 
-    from vitrim.run_folder import RunFolder
+    from vitrim.runs.folder import RunFolder
 
     run = RunFolder(folder)
     if not run.record_file.exists():

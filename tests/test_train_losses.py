@@ -18,8 +18,8 @@ from vitrim.data.transforms import eval_transform
 from vitrim.losses import WithLoss
 from vitrim.methods.reducers.dynamicvit import class_divergence
 from vitrim.network.stage import StagedViT
-from vitrim.opening import open_model
-from vitrim.run_folder import RunFolder
+from vitrim.runs.folder import RunFolder
+from vitrim.runs.opening import open_model
 from vitrim.settings.training import Training
 from vitrim.teacher import introduce, open_teacher
 from vitrim.train import Run, train

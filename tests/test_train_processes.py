@@ -15,7 +15,7 @@ import torch
 from small_runs import colour_folder, same, small_run, weights
 
 from vitrim.cli import main
-from vitrim.run_folder import RunFolder
+from vitrim.runs.folder import RunFolder
 from vitrim.settings.training import Training
 
 PLAIN = {"augment": "flip", "lr": 1e-2, "epochs": 4}  # random images, but nothing random inside the model

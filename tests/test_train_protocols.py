@@ -11,7 +11,7 @@ from vitrim.cli import main, read_options
 from vitrim.data.vtab_tasks import TASKS
 from vitrim.methods.notation import METHODS, parse_method
 from vitrim.report.page import write_report
-from vitrim.run_folder import RunFolder
+from vitrim.runs.folder import RunFolder
 from vitrim.settings.deviations import deviations, method_part, training_part
 from vitrim.settings.protocols import PROTOCOLS, find_protocol, values_for
 from vitrim.settings.protocols.describe import table

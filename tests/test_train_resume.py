@@ -12,9 +12,9 @@ import torch
 from small_runs import colour_folder, same, small_run, weights
 
 from vitrim import compose, evaluate, open_data
-from vitrim.checkpoint_files import read_state
-from vitrim.opening import data_of_run
-from vitrim.run_folder import RunFolder
+from vitrim.runs.checkpoint_files import read_state
+from vitrim.runs.folder import RunFolder
+from vitrim.runs.opening import data_of_run
 from vitrim.settings.training import Training
 from vitrim.train import train
 

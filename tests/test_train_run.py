@@ -8,11 +8,11 @@ import torch
 from small_runs import METHODS, colour_folder, small_run, toy_vit, weights
 from timm.models.vision_transformer import VisionTransformer
 
-from vitrim.evaluate import evaluate
 from vitrim.files.saving import load
-from vitrim.opening import open_model
-from vitrim.predict import predict
-from vitrim.run_folder import KEPT_CHECKPOINTS
+from vitrim.runs.evaluate import evaluate
+from vitrim.runs.folder import KEPT_CHECKPOINTS
+from vitrim.runs.opening import open_model
+from vitrim.runs.predict import predict
 from vitrim.train import Run, train
 
 
@@ -43,7 +43,7 @@ def test_training_learns(run: Run) -> None:
 
 
 def run_history(run: Run) -> list[dict[str, float]]:
-    from vitrim.run_folder import RunFolder
+    from vitrim.runs.folder import RunFolder
 
     return RunFolder(run.folder).history()
 

@@ -8,7 +8,6 @@ if TYPE_CHECKING:  # imported when first used: see vitrim/lazy.py
     from vitrim.compose import compose as compose
     from vitrim.compose import merge as merge
     from vitrim.data import open_data as open_data
-    from vitrim.evaluate import evaluate as evaluate
     from vitrim.files.saving import load as load
     from vitrim.files.saving import save as save
     from vitrim.files.swap import swap as swap
@@ -42,7 +41,8 @@ if TYPE_CHECKING:  # imported when first used: see vitrim/lazy.py
     from vitrim.methods.tuners import RepAdapter as RepAdapter
     from vitrim.papers.verdicts import reproduce as reproduce
     from vitrim.planner.proposals import propose as propose
-    from vitrim.predict import predict as predict
+    from vitrim.runs.evaluate import evaluate as evaluate
+    from vitrim.runs.predict import predict as predict
     from vitrim.settings.protocols import PROTOCOLS as PROTOCOLS
     from vitrim.settings.recipes import RECIPES as RECIPES
     from vitrim.settings.recipes import find_recipe as find_recipe

@@ -13,7 +13,7 @@ import torch
 from vitrim.averaging import RunningMean
 from vitrim.files.saving import saved_tensors
 from vitrim.network.stage import StagedViT
-from vitrim.run_folder import RunFolder
+from vitrim.runs.folder import RunFolder
 from vitrim.settings.epoch_choice import Picked
 from vitrim.settings.training import Select
 

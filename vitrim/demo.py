@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from vitrim.measuring.bench import bench
 from vitrim.report import write_report
-from vitrim.run_folder import RunFolder, free_folder
+from vitrim.runs.folder import RunFolder, free_folder
 from vitrim.train import Run, train
 
 TUNED, PROBE = "sparse-tuning", "linear"

@@ -10,10 +10,10 @@ import torch
 from torch import nn
 
 from vitrim.averaging import RunningMean
-from vitrim.batches import Batches
 from vitrim.mixing import Mixing
 from vitrim.optimising import set_rates
 from vitrim.progress import Progress
+from vitrim.runs.batches import Batches
 from vitrim.settings.training import Training
 
 if TYPE_CHECKING:

@@ -79,7 +79,7 @@ def fit_for_training(
     model: StagedViT, source: DataSource, training: Training, accelerator: Accelerator
 ) -> None:
     """`fit` on a run's training images, the same in every process and in a resumed run."""
-    from vitrim.batches import scoring_batches
+    from vitrim.runs.batches import scoring_batches
 
     model.to(accelerator.device)
     if accelerator.is_main_process:

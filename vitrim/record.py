@@ -12,10 +12,10 @@ from typing import Any
 
 from vitrim.compose import compose, merge
 from vitrim.data import DataSource
-from vitrim.evaluate import Metrics
 from vitrim.measuring.costs import costs
 from vitrim.measuring.machine import machine, versions
 from vitrim.network.stage import StagedViT
+from vitrim.runs.evaluate import Metrics
 from vitrim.settings.deviations import protocol_record
 from vitrim.settings.epoch_choice import MARKS
 from vitrim.settings.run_plan import Plan

@@ -10,13 +10,19 @@ from torch import nn
 
 from vitrim.backbones.bridge import set_drop_path
 from vitrim.backbones.preprocess import as_asked
-from vitrim.batches import Batches, TrainingBatches, ordered_batches, training_batches, validation_batches
 from vitrim.compose import compose
 from vitrim.data import DataSource
 from vitrim.data.transforms import eval_transform
 from vitrim.mixing import Mixing, make_mixing, mixes
 from vitrim.network.stage import StagedViT
 from vitrim.optimising import parameter_groups
+from vitrim.runs.batches import (
+    Batches,
+    TrainingBatches,
+    ordered_batches,
+    training_batches,
+    validation_batches,
+)
 from vitrim.settings.epoch_choice import settled_select, tested_split
 from vitrim.settings.run_plan import Plan
 from vitrim.settings.training import Select, Training

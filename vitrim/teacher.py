@@ -12,12 +12,12 @@ import torch
 from torch import Tensor
 
 from vitrim.data import DataSource
-from vitrim.evaluate import check_same_classes
 from vitrim.methods.reducers.dynamicvit import class_divergence, distillation_loss
 from vitrim.network.parts import Selector
 from vitrim.network.placing import placed
 from vitrim.network.stage import StagedViT
-from vitrim.opening import open_model
+from vitrim.runs.evaluate import check_same_classes
+from vitrim.runs.opening import open_model
 from vitrim.settings.training import Training
 from vitrim.tokens.state import TokenState
 

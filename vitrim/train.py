@@ -15,11 +15,9 @@ from typing import TYPE_CHECKING, Any
 from torch import nn
 
 from vitrim.averaging import RunningMean
-from vitrim.batches import mixed_seed
 from vitrim.checkpoint import Trained, fill, keep_epoch, restore
 from vitrim.data import DataSource, open_data
 from vitrim.epoch import Learning, train_epoch
-from vitrim.evaluate import Metrics, measure
 from vitrim.files.saving import save
 from vitrim.fitting import adopt, fit_for_training, needs_fit
 from vitrim.losses import WithLoss
@@ -29,7 +27,9 @@ from vitrim.network.stage import StagedViT
 from vitrim.optimising import make_optimizer
 from vitrim.progress import Progress, opening_lines
 from vitrim.record import check_same_data, cost_record, finish_record, result_record, start_record
-from vitrim.run_folder import RunFolder, claim_folder, stored_plan
+from vitrim.runs.batches import mixed_seed
+from vitrim.runs.evaluate import Metrics, measure
+from vitrim.runs.folder import RunFolder, claim_folder, stored_plan
 from vitrim.settings.epoch_choice import Picked
 from vitrim.settings.run_plan import Asked, resume_plan, settle
 from vitrim.settings.training import Training

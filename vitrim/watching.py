@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from vitrim.batches import Batches
 from vitrim.checkpoint import Trained
-from vitrim.evaluate import measure
+from vitrim.runs.batches import Batches
+from vitrim.runs.evaluate import measure
 from vitrim.task import Task
 
 if TYPE_CHECKING:

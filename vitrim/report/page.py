@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from vitrim.data import open_data
-from vitrim.opening import open_model
 from vitrim.report.figures import curves, kept_patches
 from vitrim.report.selection_figures import section
 from vitrim.report.summary import HEADINGS, in_words, name_of, names_of, rows
-from vitrim.run_folder import RunFolder
+from vitrim.runs.folder import RunFolder
+from vitrim.runs.opening import open_model
 from vitrim.settings.deviations import in_words as deviations_in_words
 from vitrim.writing import write_whole
 

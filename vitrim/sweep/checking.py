@@ -58,7 +58,7 @@ def without_weights(asked: Asked) -> Asked:
 
 def check_same(job: Job) -> None:
     """Refuse a folder in which another run lies than the one asked for."""
-    from vitrim.run_folder import stored_plan
+    from vitrim.runs.folder import stored_plan
     from vitrim.settings.run_plan import resume_plan
 
     if (job.folder / "run.json").is_file():

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vitrim.run_folder import RunFolder
+from vitrim.runs.folder import RunFolder
 from vitrim.sweep.rows import Row, row_of_record
 
 

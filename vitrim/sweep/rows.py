@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from vitrim.data.vtab_tasks import NAMES
-from vitrim.run_folder import RunFolder
+from vitrim.runs.folder import RunFolder
 from vitrim.settings.deviations import in_words
 from vitrim.sweep.grid import Job
 from vitrim.sweep.work import failure, record_of, state

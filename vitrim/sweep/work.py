@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import IO, Any
 
-from vitrim.run_folder import RunFolder
+from vitrim.runs.folder import RunFolder
 from vitrim.sweep.grid import Job
 
 SAID = "vitrim: "  # how the command line starts its last sentence

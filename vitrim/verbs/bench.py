@@ -65,7 +65,7 @@ def run(chosen: Namespace) -> None:
 
 
 def _model(chosen: Namespace) -> StagedViT:
-    from vitrim.opening import open_model
+    from vitrim.runs.opening import open_model
     from vitrim.settings.run_plan import Asked, compose_asked
 
     given = chosen.model or chosen.recipe or chosen.method

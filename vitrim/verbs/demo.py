@@ -35,7 +35,7 @@ def run(chosen: Namespace) -> None:
 
     from vitrim.demo import demo
     from vitrim.report.summary import HEADINGS, in_words, rows
-    from vitrim.run_folder import RunFolder
+    from vitrim.runs.folder import RunFolder
 
     def say(line: str) -> None:
         if not chosen.quiet:

@@ -37,7 +37,7 @@ def options(parser: ArgumentParser) -> None:
 def run(chosen: Namespace) -> None:
     from accelerate import PartialState
 
-    from vitrim.evaluate import evaluate
+    from vitrim.runs.evaluate import evaluate
 
     found = evaluate(
         chosen.run,

@@ -34,7 +34,7 @@ def options(parser: ArgumentParser) -> None:
 
 
 def run(chosen: Namespace) -> None:
-    from vitrim.predict import predict
+    from vitrim.runs.predict import predict
 
     found = predict(
         chosen.run, chosen.images, top=chosen.top, batch_size=chosen.batch_size, device=chosen.device

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from vitrim.network.stage import StagedViT
-from vitrim.run_folder import RunFolder
+from vitrim.runs.folder import RunFolder
 
 
 def open_model(run: str | Path, device: str = "cpu") -> StagedViT:

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vitrim.checkpoint_files import read_state, write_state
+from vitrim.runs.checkpoint_files import read_state, write_state
 from vitrim.settings.run_plan import Plan
 from vitrim.writing import write_whole, writing
 

@@ -13,7 +13,7 @@ from vitrim.data import read_image
 from vitrim.data.transforms import eval_transform
 from vitrim.measuring.devices import pick_device
 from vitrim.network.stage import StagedViT
-from vitrim.opening import open_model
+from vitrim.runs.opening import open_model
 
 PICTURES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm"}
 
