@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 
-from vitrim.train import Run, train
+from vitrim.training.loop import Run, train
 
 METHODS = ("LoRA(rank=2, dropout=0.2)", "EViT(keep=0.7, at=(1, 2))")
 

@@ -5,8 +5,8 @@ import torch
 from toys import images, toy
 
 from vitrim import Adapter, DenseAdapter, EViT, LoRA, compose
-from vitrim.fitting import needs_fit
 from vitrim.settings.recipes import RECIPES
+from vitrim.training.fitting import needs_fit
 
 
 def test_only_methods_and_the_classifier_train() -> None:

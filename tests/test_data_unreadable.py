@@ -12,7 +12,7 @@ from PIL import Image
 from vitrim.data import ImageError, Split, open_data, read_image
 from vitrim.data.tolerance import TolerantImages
 from vitrim.runs.evaluate import evaluate
-from vitrim.train import train
+from vitrim.training.loop import train
 
 SMALL = {"epochs": 2, "batch_size": 4, "drop_last": False, "warmup_epochs": 0}
 

@@ -84,7 +84,7 @@ def main(folder: Path) -> None:
     import timm.data  # noqa: F401
     import torchmetrics.classification  # noqa: F401
 
-    import vitrim.train  # noqa: F401  # all of it before the first fork
+    import vitrim.training.loop  # noqa: F401  # all of it before the first fork
 
     data = colours(folder)
     started = perf_counter()

@@ -15,14 +15,14 @@ from vitrim import DynamicViT, DyT, EViT, LoRA, compose, save
 from vitrim.cli import main
 from vitrim.data import open_data
 from vitrim.data.transforms import eval_transform
-from vitrim.losses import WithLoss
 from vitrim.methods.reducers.dynamicvit import class_divergence
 from vitrim.network.stage import StagedViT
 from vitrim.runs.folder import RunFolder
 from vitrim.runs.opening import open_model
 from vitrim.settings.training import Training
-from vitrim.teacher import introduce, open_teacher
-from vitrim.train import Run, train
+from vitrim.training.loop import Run, train
+from vitrim.training.losses import WithLoss
+from vitrim.training.teacher import introduce, open_teacher
 
 STUDENT = ("LoRA(rank=2, dropout=0.2)", "EViT(keep=0.7, at=(1, 2))")
 

@@ -11,16 +11,16 @@ from small_runs import METHODS, colour_folder, same, small_run, toy_vit, weights
 from vitrim import Full, LoRA, compose
 from vitrim.cli import main
 from vitrim.files.saving import load
-from vitrim.losses import WithLoss
-from vitrim.mixing import make_mixing
 from vitrim.network.stage import StagedViT
-from vitrim.optimising import make_optimizer, set_rates
 from vitrim.runs.evaluate import evaluate
 from vitrim.runs.folder import RunFolder
 from vitrim.runs.opening import open_model
 from vitrim.settings.learning_rate import rate_at
 from vitrim.settings.training import Training
-from vitrim.train import train
+from vitrim.training.loop import train
+from vitrim.training.losses import WithLoss
+from vitrim.training.mixup import make_mixing
+from vitrim.training.optimising import make_optimizer, set_rates
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ from vitrim.runs.checkpoint_files import read_state
 from vitrim.runs.folder import RunFolder
 from vitrim.runs.opening import data_of_run
 from vitrim.settings.training import Training
-from vitrim.train import train
+from vitrim.training.loop import train
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from vitrim.runs.evaluate import evaluate
 from vitrim.runs.folder import KEPT_CHECKPOINTS
 from vitrim.runs.opening import open_model
 from vitrim.runs.predict import predict
-from vitrim.train import Run, train
+from vitrim.training.loop import Run, train
 
 
 @pytest.fixture(scope="module")

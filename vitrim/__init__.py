@@ -11,7 +11,6 @@ if TYPE_CHECKING:  # imported when first used: see vitrim/lazy.py
     from vitrim.files.saving import load as load
     from vitrim.files.saving import save as save
     from vitrim.files.swap import swap as swap
-    from vitrim.fitting import fit as fit
     from vitrim.measuring.bench import bench as bench
     from vitrim.measuring.costs import Costs as Costs
     from vitrim.measuring.costs import costs as costs
@@ -52,7 +51,8 @@ if TYPE_CHECKING:  # imported when first used: see vitrim/lazy.py
     from vitrim.sweep.search import search as search
     from vitrim.tokens.restore import restore as restore
     from vitrim.tokens.state import TokenState as TokenState
-    from vitrim.train import train as train
+    from vitrim.training.fitting import fit as fit
+    from vitrim.training.loop import train as train
 
 __version__ = "0.1.0"
 

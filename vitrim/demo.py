@@ -9,7 +9,7 @@ from typing import NamedTuple
 from vitrim.measuring.bench import bench
 from vitrim.report import write_report
 from vitrim.runs.folder import RunFolder, free_folder
-from vitrim.train import Run, train
+from vitrim.training.loop import Run, train
 
 TUNED, PROBE = "sparse-tuning", "linear"
 # Far fewer epochs than the recipes' own, hence higher rates; for each of the two, what did best on the

@@ -39,9 +39,9 @@ def run(chosen: Namespace) -> None:
     from rich.table import Table
 
     from vitrim.backbones.opening import name_without_weights
-    from vitrim.fitting import Fitted
     from vitrim.measuring.costs import costs
     from vitrim.settings.run_plan import Asked, compose_asked
+    from vitrim.training.fitting import Fitted
 
     name = None if chosen.model is None else name_without_weights(chosen.model)
 

@@ -62,7 +62,7 @@ def options(parser: ArgumentParser) -> None:
 def run(chosen: Namespace) -> None:
     from accelerate import PartialState
 
-    from vitrim.train import train
+    from vitrim.training.loop import train
 
     finished = train(
         model=chosen.model,

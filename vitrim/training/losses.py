@@ -6,11 +6,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vitrim.methods.tuners.dyt import DyT, complete_model_loss
-from vitrim.mixing import mixes
 from vitrim.network.stage import StagedViT
 from vitrim.settings.training import Training
-from vitrim.teacher import Teacher
 from vitrim.tokens.state import TokenState
+from vitrim.training.mixup import mixes
+from vitrim.training.teacher import Teacher
 
 
 class WithLoss(nn.Module):

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from vitrim.checkpoint import Trained
 from vitrim.runs.batches import Batches
 from vitrim.runs.evaluate import measure
-from vitrim.task import Task
+from vitrim.training.checkpoint import Trained
+from vitrim.training.prepared import Task
 
 if TYPE_CHECKING:
     from accelerate import Accelerator

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from vitrim.averaging import RunningMean
 from vitrim.files.saving import saved_tensors
 from vitrim.network.stage import StagedViT
 from vitrim.runs.folder import RunFolder
 from vitrim.settings.epoch_choice import Picked
 from vitrim.settings.training import Select
+from vitrim.training.averaging import RunningMean
 
 if TYPE_CHECKING:
     from accelerate import Accelerator

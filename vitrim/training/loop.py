@@ -14,28 +14,28 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
-from vitrim.averaging import RunningMean
-from vitrim.checkpoint import Trained, fill, keep_epoch, restore
 from vitrim.data import DataSource, open_data
-from vitrim.epoch import Learning, train_epoch
 from vitrim.files.saving import save
-from vitrim.fitting import adopt, fit_for_training, needs_fit
-from vitrim.losses import WithLoss
 from vitrim.measuring.devices import repeatable, start_accelerator
 from vitrim.network.method import Method
 from vitrim.network.stage import StagedViT
-from vitrim.optimising import make_optimizer
-from vitrim.progress import Progress, opening_lines
-from vitrim.record import check_same_data, cost_record, finish_record, result_record, start_record
 from vitrim.runs.batches import mixed_seed
 from vitrim.runs.evaluate import Metrics, measure
 from vitrim.runs.folder import RunFolder, claim_folder, stored_plan
 from vitrim.settings.epoch_choice import Picked
 from vitrim.settings.run_plan import Asked, resume_plan, settle
 from vitrim.settings.training import Training
-from vitrim.task import Task, prepare_task
-from vitrim.tracking import check_trackers, start_tracking, track
-from vitrim.watching import measured, watched_batches
+from vitrim.training.averaging import RunningMean
+from vitrim.training.checkpoint import Trained, fill, keep_epoch, restore
+from vitrim.training.epoch import Learning, train_epoch
+from vitrim.training.fitting import adopt, fit_for_training, needs_fit
+from vitrim.training.losses import WithLoss
+from vitrim.training.optimising import make_optimizer
+from vitrim.training.prepared import Task, prepare_task
+from vitrim.training.progress import Progress, opening_lines
+from vitrim.training.record import check_same_data, cost_record, finish_record, result_record, start_record
+from vitrim.training.tracking import check_trackers, start_tracking, track
+from vitrim.training.watching import measured, watched_batches
 
 if TYPE_CHECKING:
     from accelerate import Accelerator

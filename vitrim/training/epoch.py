@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from vitrim.averaging import RunningMean
-from vitrim.mixing import Mixing
-from vitrim.optimising import set_rates
-from vitrim.progress import Progress
 from vitrim.runs.batches import Batches
 from vitrim.settings.training import Training
+from vitrim.training.averaging import RunningMean
+from vitrim.training.mixup import Mixing
+from vitrim.training.optimising import set_rates
+from vitrim.training.progress import Progress
 
 if TYPE_CHECKING:
     from accelerate import Accelerator

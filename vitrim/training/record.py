@@ -20,7 +20,7 @@ from vitrim.settings.deviations import protocol_record
 from vitrim.settings.epoch_choice import MARKS
 from vitrim.settings.run_plan import Plan
 from vitrim.settings.training import Select
-from vitrim.teacher import Teacher
+from vitrim.training.teacher import Teacher
 
 
 def start_record(

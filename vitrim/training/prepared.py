@@ -13,9 +13,7 @@ from vitrim.backbones.preprocess import as_asked
 from vitrim.compose import compose
 from vitrim.data import DataSource
 from vitrim.data.transforms import eval_transform
-from vitrim.mixing import Mixing, make_mixing, mixes
 from vitrim.network.stage import StagedViT
-from vitrim.optimising import parameter_groups
 from vitrim.runs.batches import (
     Batches,
     TrainingBatches,
@@ -26,7 +24,9 @@ from vitrim.runs.batches import (
 from vitrim.settings.epoch_choice import settled_select, tested_split
 from vitrim.settings.run_plan import Plan
 from vitrim.settings.training import Select, Training
-from vitrim.teacher import Teacher, introduce, open_teacher
+from vitrim.training.mixup import Mixing, make_mixing, mixes
+from vitrim.training.optimising import parameter_groups
+from vitrim.training.teacher import Teacher, introduce, open_teacher
 
 
 @dataclass(frozen=True)
