@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from small_runs import colour_folder
 
-from vitrim.cli import VERBS, main
+from vitrim.cli.main import VERBS, main
 
 Captured = pytest.CaptureFixture[str]
 

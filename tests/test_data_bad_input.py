@@ -18,7 +18,7 @@ from archives import picture, write
 from PIL import Image
 
 from vitrim.backbones.preprocess import Preprocess
-from vitrim.cli import main
+from vitrim.cli.main import main
 from vitrim.data import Split, open_data, read_image
 from vitrim.data.transforms import eval_transform, train_transform
 from vitrim.settings.training import Training

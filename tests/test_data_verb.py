@@ -8,7 +8,7 @@ import pytest
 from archives import picture
 from PIL import Image
 
-from vitrim.cli import main
+from vitrim.cli.main import main
 from vitrim.data import DataSource, Split, open_data, read_image
 from vitrim.data.checking import decode, findings
 

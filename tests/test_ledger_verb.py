@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from vitrim.cli import main
+from vitrim.cli.main import main
 from vitrim.data.vtab_tasks import TASKS
 from vitrim.papers.measuring import measure_table
 from vitrim.papers.runs import accuracies, as_markdown

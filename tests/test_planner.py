@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vitrim import Adapter, Bipartite, DenseAdapter, EViT, compose, costs, parse_method, propose, save
-from vitrim.cli import main
+from vitrim.cli.main import main
 from vitrim.measuring.costs import paper_macs
 from vitrim.planner.budget import Budget, parse_budget
 from vitrim.planner.counted import Counted

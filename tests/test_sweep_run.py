@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from small_runs import colour_folder
 
-from vitrim.cli import main
+from vitrim.cli.main import main
 from vitrim.sweep.found import find_runs
 from vitrim.sweep.grouped import make_table
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vitrim.cli import main
+from vitrim.cli.main import main
 from vitrim.data.vtab_tasks import TASKS
 from vitrim.sweep.found import find_runs
 from vitrim.sweep.grouped import GROUPS, Table, group_means, in_order, make_table

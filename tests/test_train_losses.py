@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from vitrim import DynamicViT, DyT, EViT, LoRA, compose, save
-from vitrim.cli import main
+from vitrim.cli.main import main
 from vitrim.data import open_data
 from vitrim.data.transforms import eval_transform
 from vitrim.methods.reducers.dynamicvit import class_divergence

@@ -9,7 +9,7 @@ import torch
 from small_runs import METHODS, colour_folder, same, small_run, toy_vit, weights
 
 from vitrim import Full, LoRA, compose
-from vitrim.cli import main
+from vitrim.cli.main import main
 from vitrim.files.saving import load
 from vitrim.network.stage import StagedViT
 from vitrim.runs.evaluate import evaluate

@@ -14,7 +14,7 @@ import pytest
 import torch
 from small_runs import colour_folder, same, small_run, weights
 
-from vitrim.cli import main
+from vitrim.cli.main import main
 from vitrim.runs.folder import RunFolder
 from vitrim.settings.training import Training
 

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from small_runs import colour_folder
 
-from vitrim.cli import main, read_options
+from vitrim.cli.main import main, read_options
+from vitrim.cli.verbs.shared import training_changes
 from vitrim.data.vtab_tasks import TASKS
 from vitrim.methods.notation import METHODS, parse_method
 from vitrim.report.page import write_report
@@ -19,7 +20,6 @@ from vitrim.settings.recipes import RECIPES
 from vitrim.settings.run_plan import Asked, settle
 from vitrim.settings.training import Training
 from vitrim.sweep.grid import make_job
-from vitrim.verbs.shared import training_changes
 
 GUIDE = Path(__file__).parent.parent / "docs" / "training.md"
 

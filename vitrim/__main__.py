@@ -2,6 +2,6 @@
 
 import sys
 
-from vitrim.cli import main
+from vitrim.cli.main import main
 
 sys.exit(main())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vitrim.verbs.shared import place_options
+from vitrim.cli.verbs.shared import place_options
 
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser, Namespace

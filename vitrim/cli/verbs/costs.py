@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING
 
-from vitrim.verbs.shared import composition_options, given_methods
+from vitrim.cli.verbs.shared import composition_options, given_methods
 
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser, Namespace

@@ -1,6 +1,6 @@
 """The command `vitrim`: finds the verb, reads its options, and turns every error into one sentence.
 
-A verb is a module in `vitrim/verbs/` with a `DESCRIPTION`, `EXAMPLES`, `options(parser)` and `run(chosen)`.
+A verb is a module in `vitrim/cli/verbs/` with a `DESCRIPTION`, `EXAMPLES`, `options(parser)` and `run(chosen)`.
 It is imported only when it is used, and imports torch only when it runs: help must not keep anyone waiting.
 """
 

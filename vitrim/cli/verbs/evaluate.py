@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from vitrim.verbs.shared import data_options
+from vitrim.cli.verbs.shared import data_options
 
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser, Namespace

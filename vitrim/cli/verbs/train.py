@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from vitrim.verbs.shared import (
+from vitrim.cli.verbs.shared import (
     composition_options,
     data_options,
     given_list,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from vitrim.verbs.shared import composition_options, given_methods
+from vitrim.cli.verbs.shared import composition_options, given_methods
 
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser, Namespace

@@ -33,7 +33,7 @@ def run(chosen: Namespace) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from vitrim.demo import demo
+    from vitrim.cli.demo import demo
     from vitrim.report.summary import HEADINGS, in_words, rows
     from vitrim.runs.folder import RunFolder
 
