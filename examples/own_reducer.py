@@ -1,8 +1,9 @@
 """A seventh reducer in one file: keep the patches whose tokens have the largest norm.
 
-Run it with `python examples/own_reducer.py`. Inside vitrim it would be this file under `vitrim/methods/reducers/` and
-one row in the table there; outside, the row is the last line before `main`. Everything else then works with
-it: text notation, composition with any tuner, saving and loading, costs, pictures of what was kept.
+Run it with `python examples/own_reducer.py`. Inside vitrim it would be this file in
+`vitrim/methods/reducers/` and one row in the table there; outside, the row is the last line before `main`.
+Everything else then works with it: text notation, composition with any tuner, saving and loading, costs, pictures of what was
+kept.
 """
 
 from dataclasses import dataclass

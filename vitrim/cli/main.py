@@ -1,7 +1,7 @@
 """The command `vitrim`: finds the verb, reads its options, and turns every error into one sentence.
 
-A verb is a module in `vitrim/cli/verbs/` with a `DESCRIPTION`, `EXAMPLES`, `options(parser)` and `run(chosen)`.
-It is imported only when it is used, and imports torch only when it runs: help must not keep anyone waiting.
+A verb is a module in `verbs/` with a `DESCRIPTION`, `EXAMPLES`, `options(parser)` and `run(chosen)`. It is
+imported only when it is used, and imports torch only when it runs: help must not keep anyone waiting.
 """
 
 from __future__ import annotations

@@ -5,6 +5,8 @@
     tensors = data.split("test").with_transform(eval_transform(model.preprocess))
 
 A new kind of data is one file with an `open_...` function and one row in `KINDS` (spec.py).
+Read first: spec.py, then source.py.
+Imports only: backbones (what a model wants of a picture) and the ground.
 """
 
 from vitrim.data.images import ImageError as ImageError

@@ -7,13 +7,11 @@ import platform
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-import vitrim
-
 RECORDED = ("torch", "torchvision", "timm", "accelerate", "torchmetrics", "safetensors", "numpy")
 
 
 def versions() -> dict[str, str]:
-    found = {"vitrim": vitrim.__version__, "python": platform.python_version()}
+    found = {"vitrim": version("vitrim"), "python": platform.python_version()}
     for name in RECORDED:
         try:
             found[name] = version(name)

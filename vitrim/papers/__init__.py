@@ -12,4 +12,6 @@ the composed model, on the meta device. In reading order:
     runs.py         our own accuracies, from run folders
     measuring.py    time and memory of a table's rows, on this machine
     writing.py, page.py    Markdown, CSV and JSON; docs/reproduction.md
+
+Imports only: settings and below.
 """

@@ -1,1 +1,5 @@
-"""Which compositions stay within a budget of operations, milliseconds or megabytes."""
+"""Compositions that stay within a budget, counted and where asked timed.
+
+Read first: proposals.py.
+Imports only: training and below.
+"""

@@ -17,7 +17,7 @@ from vitrim.data.transforms import eval_transform
 from vitrim.measuring.devices import start_accelerator
 from vitrim.network.stage import StagedViT
 from vitrim.runs.opening import data_of_run, open_model
-from vitrim.settings.training import CHOICES
+from vitrim.settings.training_choices import CHOICES
 
 if TYPE_CHECKING:
     from accelerate import Accelerator

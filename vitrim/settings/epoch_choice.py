@@ -11,7 +11,8 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from vitrim.data import DataSource
-from vitrim.settings.training import Select, Training
+from vitrim.settings.training import Training
+from vitrim.settings.training_choices import Select
 
 SCORED_BY = {"val": "val", "best-on-test": "test"}
 MARKS = {"best-on-test": "best on test"}

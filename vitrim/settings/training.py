@@ -1,7 +1,8 @@
 """Every training setting, as data: one frozen dataclass.
 
 A protocol carries a `Training`; `vitrim train` turns each field into an option of the same name; the run
-folder stores it. What is allowed is in `training_checks.py`, the learning-rate curve in `learning_rate.py`.
+folder stores it. What is allowed is in `training_choices.py` and `training_checks.py`, the
+learning-rate curve in `learning_rate.py`.
 Nothing here imports torch, so the command line can read names, defaults and explanations without waiting.
 """
 
@@ -12,22 +13,22 @@ import inspect
 import itertools
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
-from typing import Literal, get_args
 
 from vitrim.checks import did_you_mean
 from vitrim.settings.learning_rate import rate_at
 from vitrim.settings.training_checks import check_training
-
-Optimizer = Literal["adamw", "adam", "sgd"]
-Schedule = Literal["cosine", "constant", "release"]
-Updates = Literal["step", "epoch"]
-Decayed = Literal["all", "matrices"]
-Augment = Literal["none", "flip", "shift", "crop", "rand"]
-Normalise = Literal["checkpoint", "imagenet", "half", "none"]
-Interpolation = Literal["checkpoint", "bicubic", "bilinear"]
-Head = Literal["linear", "batchnorm"]
-Precision = Literal["no", "bf16", "fp16"]
-Select = Literal["val", "last", "best-on-test"]
+from vitrim.settings.training_choices import (
+    Augment,
+    Decayed,
+    Head,
+    Interpolation,
+    Normalise,
+    Optimizer,
+    Precision,
+    Schedule,
+    Select,
+    Updates,
+)
 
 
 @dataclass(frozen=True)
@@ -178,20 +179,6 @@ class Training:
 
     def to_json(self) -> dict[str, object]:
         return asdict(self)
-
-
-CHOICES: dict[str, tuple[str, ...]] = {
-    "optimizer": get_args(Optimizer),
-    "schedule": get_args(Schedule),
-    "lr_updates": get_args(Updates),
-    "decayed": get_args(Decayed),
-    "augment": get_args(Augment),
-    "normalise": get_args(Normalise),
-    "interpolation": get_args(Interpolation),
-    "head": get_args(Head),
-    "precision": get_args(Precision),
-    "select": get_args(Select),
-}
 
 
 def explanations() -> dict[str, str]:

@@ -6,6 +6,8 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from vitrim.settings.training_choices import CHOICES
+
 if TYPE_CHECKING:
     from vitrim.settings.training import Training
 
@@ -18,8 +20,6 @@ SHARES = ("label_smoothing", "drop_path", "momentum", "erasing")
 
 def check_training(training: Training) -> None:
     """Refuse settings that mean nothing, alone or together."""
-    from vitrim.settings.training import CHOICES
-
     for name in AT_LEAST_ONE:
         _check_whole(name, getattr(training, name), least=1)
     for name in AT_LEAST_ZERO:

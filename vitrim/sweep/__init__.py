@@ -1,1 +1,5 @@
-"""Many runs at once: a grid of data, recipes and seeds, its table, and searches on the validation images."""
+"""Many runs from one file: grids, searches, queues, clusters and the table at the end.
+
+Read first: file.py (what is asked for), then running.py.
+Imports only: training and below.
+"""

@@ -14,7 +14,7 @@ from vitrim.files.saving import saved_tensors
 from vitrim.network.stage import StagedViT
 from vitrim.runs.folder import RunFolder
 from vitrim.settings.epoch_choice import Picked
-from vitrim.settings.training import Select
+from vitrim.settings.training_choices import Select
 from vitrim.training.averaging import RunningMean
 
 if TYPE_CHECKING:

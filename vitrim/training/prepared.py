@@ -23,7 +23,8 @@ from vitrim.runs.batches import (
 )
 from vitrim.settings.epoch_choice import settled_select, tested_split
 from vitrim.settings.run_plan import Plan
-from vitrim.settings.training import Select, Training
+from vitrim.settings.training import Training
+from vitrim.settings.training_choices import Select
 from vitrim.training.mixup import Mixing, make_mixing, mixes
 from vitrim.training.optimising import parameter_groups
 from vitrim.training.teacher import Teacher, introduce, open_teacher

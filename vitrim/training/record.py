@@ -19,7 +19,7 @@ from vitrim.runs.evaluate import Metrics
 from vitrim.settings.deviations import protocol_record
 from vitrim.settings.epoch_choice import MARKS
 from vitrim.settings.run_plan import Plan
-from vitrim.settings.training import Select
+from vitrim.settings.training_choices import Select
 from vitrim.training.teacher import Teacher
 
 

@@ -1,1 +1,1 @@
-"""The verbs of the command line, one file each; `vitrim.cli` lists them and says what a verb file holds."""
+"""The verbs of the command line, one file each; `cli/main.py` lists them and says what a verb file holds."""

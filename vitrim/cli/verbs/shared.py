@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any, get_type_hints
 
-from vitrim.settings.training import CHOICES, Training, explanations
+from vitrim.settings.training import Training, explanations
+from vitrim.settings.training_choices import CHOICES
 
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser, Namespace

@@ -1,1 +1,5 @@
-"""Choosing by data which weights train and which blocks are thinned: scores, allocation, placement."""
+"""Which of a backbone's weights to train: scores, allocation, placement of reducers.
+
+Read first: scores.py, then allocation.py.
+Imports only: network and below.
+"""

@@ -21,7 +21,7 @@ from vitrim.settings.run_plan import Asked, settle
 from vitrim.settings.training import Training
 from vitrim.sweep.grid import make_job
 
-GUIDE = Path(__file__).parent.parent / "docs" / "training.md"
+GUIDE = Path(__file__).parents[2] / "docs" / "training.md"
 
 
 @pytest.mark.parametrize("name", PROTOCOLS)

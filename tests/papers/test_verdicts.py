@@ -15,7 +15,7 @@ from vitrim.papers.verdicts import PAPERS, VERDICTS, Cell, judge, reproduce
 from vitrim.papers.writing import as_csv, as_json, as_markdown, by_table
 from vitrim.settings.recipes import find_recipe
 
-PAGE = Path(__file__).parents[1] / "docs" / "reproduction.md"
+PAGE = Path(__file__).parents[2] / "docs" / "reproduction.md"
 # Small tables with every kind of cell: bottlenecks, prompts, means over tasks, heads, merging, extra paths
 QUICK = [("sparse-tuning", "X"), ("sparse-tuning", "XI"), ("fpet", "2"), ("fpet", "A2"), ("tr-pts", "2")]
 
