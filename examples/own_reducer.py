@@ -2,8 +2,8 @@
 
 Run it with `python examples/own_reducer.py`. Inside vitrim it would be this file in
 `vitrim/methods/reducers/` and one row in the table there; outside, the row is the last line before `main`.
-Everything else then works with it: text notation, composition with any tuner, saving and loading, costs, pictures of what was
-kept.
+Everything else then works with it: text notation, composition with any tuner, saving and loading, costs,
+pictures of what was kept.
 """
 
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ import torch
 
 import vitrim
 from vitrim.checks import block_indices, check_share
-from vitrim.network.method import Method, settle
+from vitrim.network.method import Method, store_setting
 from vitrim.network.parts import Reducer
 from vitrim.network.stage import StagedViT
 from vitrim.tokens.attended import Attended
@@ -30,7 +30,7 @@ class KeepLargest(Method):
 
     def __post_init__(self) -> None:
         check_share("KeepLargest", "keep", self.keep)
-        settle(self, "at", block_indices("KeepLargest", self.at))
+        store_setting(self, "at", block_indices("KeepLargest", self.at))
 
     def attach(self, model: StagedViT) -> None:
         model.reduce_at(self.at, [LargestNorm(self.keep) for _ in self.at], by=self)

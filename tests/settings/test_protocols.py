@@ -17,7 +17,7 @@ from vitrim.settings.deviations import deviations, method_part, training_part
 from vitrim.settings.protocols import PROTOCOLS, find_protocol, values_for
 from vitrim.settings.protocols.describe import table
 from vitrim.settings.recipes import RECIPES
-from vitrim.settings.run_plan import Asked, settle
+from vitrim.settings.run_plan import Asked, settle_plan
 from vitrim.settings.training import Training
 from vitrim.sweep.grid import make_job
 
@@ -81,7 +81,7 @@ def test_effective_rates_are_those_of_the_papers() -> None:
 
 
 def test_a_named_protocol_is_taken_whole_with_the_values_of_the_task() -> None:
-    plan = settle(Asked(recipe="gps", protocol="vtab/gps", data="vtab:patch_camelyon"))
+    plan = settle_plan(Asked(recipe="gps", protocol="vtab/gps", data="vtab:patch_camelyon"))
     assert (plan.training.lr, plan.training.train_split, plan.training.normalise) == (
         0.004,
         "trainval",
@@ -89,14 +89,16 @@ def test_a_named_protocol_is_taken_whole_with_the_values_of_the_task() -> None:
     )
     assert parse_method(plan.methods[0]).connections == 2  # type: ignore[attr-defined]
     assert deviations(plan) == []
-    general = settle(Asked(recipe="gps", protocol="vtab/gps", data="vtab:patch_camelyon", per_task=False))
+    general = settle_plan(
+        Asked(recipe="gps", protocol="vtab/gps", data="vtab:patch_camelyon", per_task=False)
+    )
     assert general.training.lr == 2e-3
     assert parse_method(general.methods[0]).connections == 1  # type: ignore[attr-defined]
 
 
 def test_what_a_recipe_is_changed_to_comes_before_the_values_of_the_task() -> None:
     def scale_and_rank(recipe: str) -> tuple[float, int]:
-        plan = settle(Asked(recipe=recipe, protocol="vtab/fact-tk", data="vtab:clevr_count"))
+        plan = settle_plan(Asked(recipe=recipe, protocol="vtab/fact-tk", data="vtab:clevr_count"))
         method: Any = parse_method(plan.methods[0])
         return method.scale, method.rank
 
@@ -104,12 +106,14 @@ def test_what_a_recipe_is_changed_to_comes_before_the_values_of_the_task() -> No
     assert scale != RECIPES["fact-tk"].methods[0].scale  # type: ignore[attr-defined]  # the task's own
     assert scale_and_rank("fact-tk(scale=5.0)") == (5.0, rank)
     assert scale_and_rank("fact-tk(FacT(rank=3))") == (scale, 3)
-    changed = settle(Asked(recipe="fact-tk(scale=5.0)", protocol="vtab/fact-tk", data="vtab:clevr_count"))
+    changed = settle_plan(
+        Asked(recipe="fact-tk(scale=5.0)", protocol="vtab/fact-tk", data="vtab:clevr_count")
+    )
     assert deviations(changed) == [{"setting": "FacT.scale", "protocol": scale, "yours": 5.0}]
 
 
 def test_deviations_are_named() -> None:
-    plan = settle(
+    plan = settle_plan(
         Asked(
             methods=["FisherDelta(top=None, connections=1, score='gradient')"], protocol="vtab/gps",
             data="vtab:patch_camelyon", training={"lr": 0.1, "seed": 7, "workers": 0},
@@ -122,7 +126,7 @@ def test_deviations_are_named() -> None:
 
 
 def test_a_recipe_alone_optimises_as_its_protocol_on_any_images() -> None:
-    plan = settle(Asked(recipe="gps", data="digits"))
+    plan = settle_plan(Asked(recipe="gps", data="digits"))
     assert plan.protocol == "vtab/gps"
     assert (plan.training.optimizer, plan.training.lr) == ("adam", 2e-3)
     assert (plan.training.train_split, plan.training.normalise) == ("train", "checkpoint")
@@ -131,9 +135,9 @@ def test_a_recipe_alone_optimises_as_its_protocol_on_any_images() -> None:
 
 def test_refusals() -> None:
     with pytest.raises(ValueError, match=r"no protocol 'vtab/gsp'; did you mean vtab/gps"):
-        settle(Asked(protocol="vtab/gsp"))
+        settle_plan(Asked(protocol="vtab/gsp"))
     with pytest.raises(ValueError, match="give protocol as well"):
-        settle(Asked(per_task=True))
+        settle_plan(Asked(per_task=True))
 
 
 def test_a_run_says_what_differs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -162,7 +166,7 @@ def test_null_takes_back_what_a_protocol_sets() -> None:
     ):
         changes = training_changes(read_options("train", ["--protocol=vtab/vpt", *given]))
         assert changes == {"warmup_epochs": None, "lr_batch": None}
-    plan = settle(Asked(protocol="vtab/vpt", recipe="linear", data="digits", training=changes))
+    plan = settle_plan(Asked(protocol="vtab/vpt", recipe="linear", data="digits", training=changes))
     assert (plan.training.lr_batch, plan.training.warmup) == (None, 10.0)
     job = make_job("row", Asked(recipe="linear", training={**changes, "seed": 1}), Path("/out"), cpu=True)
     again = training_changes(read_options("train", job.command(resume=False)[4:]))

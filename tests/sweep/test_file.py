@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from vitrim.settings.run_plan import settle
+from vitrim.settings.run_plan import settle_plan
 from vitrim.sweep.checking import check
 from vitrim.sweep.file import make_sweep, read_sweep
 from vitrim.sweep.grid import jobs
@@ -91,7 +91,7 @@ def test_the_grid_of_a_file(tmp_path: Path) -> None:
         (0, "digits", "linear"), (0, "digits", "my own"), (0, "vtab:dtd", "linear"),
     ]  # fmt: skip
     assert len(made) == len({job.folder for job in made}) == 8
-    plain, own = settle(made[0].asked), settle(made[1].asked)
+    plain, own = settle_plan(made[0].asked), settle_plan(made[1].asked)
     assert (plain.recipe, plain.methods, plain.training.lr) == ("linear", (), 1e-2)
     assert own.methods == ("LoRA(rank=2, scale=1.0, roles=('query', 'value'))",)
     assert (own.training.lr, own.training.epochs, own.training.seed) == (5e-3, 3, 0)
@@ -111,7 +111,7 @@ def test_own_methods_train_as_the_recipe_they_name(tmp_path: Path) -> None:
     asked = {**GOOD, "recipes": ["tr-pts", entry], "training": {"epochs": 3, "warmup_epochs": 1}}
     made = jobs(make_sweep(asked), tmp_path)
     check(made)
-    assert settle(made[0].asked).training == settle(made[1].asked).training
-    assert settle(made[0].asked).protocol == settle(made[1].asked).protocol == "vtab/tr-pts"
-    assert len(settle(made[0].asked).methods) == 2
-    assert len(settle(made[1].asked).methods) == 1
+    assert settle_plan(made[0].asked).training == settle_plan(made[1].asked).training
+    assert settle_plan(made[0].asked).protocol == settle_plan(made[1].asked).protocol == "vtab/tr-pts"
+    assert len(settle_plan(made[0].asked).methods) == 2
+    assert len(settle_plan(made[1].asked).methods) == 1

@@ -9,7 +9,7 @@ import pytest
 from vitrim import Adapter, EViT, LoRA
 from vitrim.settings.deviations import deviations
 from vitrim.settings.protocols import PROTOCOLS
-from vitrim.settings.run_plan import Asked, settle
+from vitrim.settings.run_plan import Asked, settle_plan
 from vitrim.sweep import search as searching
 from vitrim.sweep.grid import Job
 from vitrim.sweep.search import choose, search
@@ -114,7 +114,7 @@ def test_the_search_sees_train_and_val_and_the_final_runs_see_test_once(
         seeds=[5, 6],
     )
     assert found.best.methods == (LoRA(rank=4),)
-    plans = [settle(job.asked) for job in asked]
+    plans = [settle_plan(job.asked) for job in asked]
     splits = [(plan.training.train_split, plan.training.test_split) for plan in plans]
     assert splits == [("train", "val")] * 2 + [("trainval", None)] * 2
     assert [plan.training.seed for plan in plans] == [5, 5, 5, 6]
@@ -157,5 +157,5 @@ def test_data_without_val_and_settings_that_the_search_decides(tmp_path: Path) -
 def test_candidates_start_from_the_values_of_the_task() -> None:
     asked = Asked(recipe="fact-tk", protocol="vtab/fact-tk", data="vtab:clevr_count")
     each = candidates(searching.methods_of(asked), {"lr": [1e-3]})[0]
-    plan = settle(searching.ask(asked, each, {}))
+    plan = settle_plan(searching.ask(asked, each, {}))
     assert [found["setting"] for found in deviations(plan)] == []

@@ -19,7 +19,7 @@ from vitrim.settings.learning_rate import rate_at
 from vitrim.settings.training import Training
 from vitrim.training.loop import train
 from vitrim.training.losses import WithLoss
-from vitrim.training.mixup import make_mixing
+from vitrim.training.mixup import make_mixup
 from vitrim.training.optimising import make_optimizer, set_rates
 
 
@@ -101,7 +101,7 @@ def test_the_curve_scales_cools_down_and_steps_by_epoch() -> None:
 
 def test_mixed_labels_are_shares_and_smoothed_once() -> None:
     training = Training(mixup=0.8, cutmix=1.0, label_smoothing=0.3, batch_size=4)
-    mixing = make_mixing(training, 3)
+    mixing = make_mixup(training, 3)
     assert mixing is not None
     images, labels = mixing(torch.randn(4, 3, 32, 32), torch.tensor([0, 1, 2, 1]))
     torch.testing.assert_close(labels.sum(1), torch.ones(4))
@@ -110,7 +110,7 @@ def test_mixed_labels_are_shares_and_smoothed_once() -> None:
     loss = WithLoss(model, training)(images, labels)
     expected = -(model(images).log_softmax(1) * labels).sum(1).mean()
     torch.testing.assert_close(loss, expected)
-    assert make_mixing(Training(), 3) is None
+    assert make_mixup(Training(), 3) is None
 
 
 def test_a_run_with_everything_learns_resumes_and_reports(

@@ -22,7 +22,7 @@ from vitrim.tokens.state import TokenState
 
 # Attention by other means than the fused kernel, while masks are learned: (queries, keys, values, scale,
 # bias, state) -> what the tokens receive [B, H, T, d] and the attention itself [B, H, T, T]
-Mixing = Callable[[Tensor, Tensor, Tensor, float, Tensor | None, TokenState], tuple[Tensor, Tensor]]
+AttentionMixing = Callable[[Tensor, Tensor, Tensor, float, Tensor | None, TokenState], tuple[Tensor, Tensor]]
 
 
 class Embedded(NamedTuple):
@@ -78,7 +78,7 @@ def attend(
     rotary: Tensor | None = None,
     proportional: bool = False,
     rows: int | None = None,
-    mixing: Mixing | None = None,
+    mixing: AttentionMixing | None = None,
 ) -> tuple[Tensor, Attended]:
     """Self-attention of one block up to, but without, its output projection: [B, T, D'] and what was
     attended.

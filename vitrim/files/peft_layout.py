@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from vitrim.backbones.tuned_linear import SummedLinear
 from vitrim.compose import compose
-from vitrim.files.peft_roles import Pair, as_one, by_layer, fill, settings, unreached
+from vitrim.files.peft_roles import Pair, as_one, by_layer, fill_pairs, settings, unreached
 from vitrim.methods.tuners.linear import Linear
 from vitrim.methods.tuners.lora import LoRA
 from vitrim.network.method import Method
@@ -100,7 +100,7 @@ def load_peft(
     lora = settings(plain, pairs)
     model = compose(plain.vit, lora, *methods)
     model.origin = plain.origin
-    fill(model, pairs, lora)
+    fill_pairs(model, pairs, lora)
     with torch.no_grad():
         for name, value in heads.items():
             model.vit.get_parameter(name).copy_(value)

@@ -75,7 +75,7 @@ def _check_same_everywhere(model: StagedViT, tuned: Mapping[int, set[str]], role
             raise ValueError(f"the adapter leaves out {lacking} in block {block} only, which LoRA cannot")
 
 
-def fill(model: StagedViT, pairs: Mapping[str, Pair], lora: LoRA) -> None:
+def fill_pairs(model: StagedViT, pairs: Mapping[str, Pair], lora: LoRA) -> None:
     """Copy the pairs into a model that was composed with `settings(...)`."""
     found = by_layer(model)
     for name, pair in pairs.items():

@@ -99,7 +99,7 @@ def load(
         vit, found, tuple(parse_method(text) for text in about["methods"]), about["num_classes"] or None
     )
     model.digests = digests
-    fill(model, tensors, Path(path), whole=about["backbone"]["included"])
+    fill_from_file(model, tensors, Path(path), whole=about["backbone"]["included"])
     model.classes = None if about["classes"] is None else tuple(about["classes"])
     model.preprocess = Preprocess.from_json(about["preprocess"])
     return model.to(device).eval()
@@ -197,7 +197,7 @@ def check_digest(
         )
 
 
-def fill(model: StagedViT, tensors: dict[str, Tensor], path: Path, whole: bool) -> None:
+def fill_from_file(model: StagedViT, tensors: dict[str, Tensor], path: Path, whole: bool) -> None:
     """Put saved tensors into a model of their composition; nothing is written unless all of them fit."""
     if whole:
         _give_biases(model, tensors)

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from vitrim.backbones.preprocess import Preprocess
 from vitrim.compose import assemble
-from vitrim.files.saving import changed_names, check_digest, fill, read, saved_tensors
+from vitrim.files.saving import changed_names, check_digest, fill_from_file, read, saved_tensors
 from vitrim.methods.notation import parse_method
 from vitrim.network.method import Method
 from vitrim.network.stage import StagedViT
@@ -55,7 +55,7 @@ def _fill_checked(
     check_digest(target.vit, about, changed_names(target), file, model.digests)
     if about["backbone"]["included"]:
         tensors = {name: tensors[name] for name in saved_tensors(target) if name in tensors}
-    fill(target, tensors, file, whole=False)
+    fill_from_file(target, tensors, file, whole=False)
 
 
 def _recompose(

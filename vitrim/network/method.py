@@ -39,6 +39,6 @@ def option(default: Any) -> Any:
     return field(default=default, metadata={"option": True})
 
 
-def settle(method: Method, name: str, value: Any) -> None:
+def store_setting(method: Method, name: str, value: Any) -> None:
     """Replace a setting by its normal form in `__post_init__` of a frozen dataclass."""
     object.__setattr__(method, name, value)

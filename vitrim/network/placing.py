@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from vitrim.network.parts import Reducer, Selector
 
 if TYPE_CHECKING:
-    from vitrim.backbones.bridge import Mixing
+    from vitrim.backbones.bridge import AttentionMixing
     from vitrim.network.method import Method
     from vitrim.network.stage import StagedViT
 
@@ -61,7 +61,7 @@ def placed(model: "StagedViT") -> Iterator[tuple[int, Reducer | Selector]]:
             yield index, part
 
 
-def mix_from(model: "StagedViT", first: int, mixing: "Mixing", by: "Method") -> None:
+def mix_from(model: "StagedViT", first: int, mixing: "AttentionMixing", by: "Method") -> None:
     """Let all blocks from `first` on attend through `mixing` while they train: learned masks act on every
     later block."""
     for index, stage in enumerate(model.stages):

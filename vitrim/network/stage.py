@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from vitrim.backbones.bridge import (
-    Mixing,
+    AttentionMixing,
     after_attention,
     after_mlp,
     attend,
@@ -49,7 +49,7 @@ class Stage(nn.Module):
         self.after_mlp = nn.ModuleList()  # (update) -> update
         self.dispatch: nn.Module | None = None  # (block, state) -> (update, state), in place of norm and MLP
         self.proportional = False  # attention adds log(size) to the products with each key
-        self.mixing: Mixing | None = None  # in training, other means than fused attention: masks are learned
+        self.mixing: AttentionMixing | None = None  # in training: masks are learned
 
     def forward(
         self, block: TimmModule, state: TokenState, rotary: Tensor | None, rows: int | None

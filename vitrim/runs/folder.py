@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vitrim.runs.checkpoint_files import read_state, write_state
-from vitrim.settings.run_plan import Plan
+from vitrim.settings.run_plan import RunPlan
 from vitrim.writing import write_whole, writing
 
 if TYPE_CHECKING:
@@ -143,7 +143,7 @@ class RunFolder:
         return sorted(self.checkpoints.glob("epoch-*.pt"), key=lambda path: int(path.stem.split("-")[1]))
 
 
-def claim_folder(out: str | Path | None, plan: Plan, resume: bool, accelerator: Accelerator) -> RunFolder:
+def claim_folder(out: str | Path | None, plan: RunPlan, resume: bool, accelerator: Accelerator) -> RunFolder:
     """The folder to write to, the same for all processes: the given one, or a fresh one under runs/."""
     from accelerate.utils import broadcast_object_list
 
@@ -158,13 +158,13 @@ def claim_folder(out: str | Path | None, plan: Plan, resume: bool, accelerator: 
     return RunFolder(str(place[0]))
 
 
-def stored_plan(out: str | Path | None) -> Plan:
+def stored_plan(out: str | Path | None) -> RunPlan:
     """The plan of the run to resume."""
     if out is None:
         raise ValueError("which run to resume? give its folder as out")
     folder = RunFolder.open(out)
     try:
-        return Plan.from_json(folder.settings())
+        return RunPlan.from_json(folder.settings())
     except (KeyError, TypeError) as error:
         raise ValueError(
             f"{folder.record_file} is damaged or of another version of vitrim: it lacks {error}; start "
@@ -172,7 +172,7 @@ def stored_plan(out: str | Path | None) -> Plan:
         ) from None
 
 
-def default_folder(plan: Plan) -> Path:
+def default_folder(plan: RunPlan) -> Path:
     """A name that says what was run, such as runs/sparse-tuning-digits."""
     methods = plan.recipe or "+".join(text.split("(")[0] for text in plan.methods) or "linear"
     # A changed recipe and data have names such as sparse-tuning(width=32) and folder:flowers

@@ -12,7 +12,7 @@ from vitrim.settings.protocols import find_protocol, values_for
 from vitrim.settings.protocols.task_values import method_part, training_part
 
 if TYPE_CHECKING:
-    from vitrim.settings.run_plan import Plan
+    from vitrim.settings.run_plan import RunPlan
 
 # What belongs to a machine or a repetition, not to a protocol; how the epoch is picked is said by itself.
 NOT_COMPARED = (
@@ -26,7 +26,7 @@ NOT_COMPARED = (
 )
 
 
-def deviations(plan: Plan) -> list[dict[str, Any]]:
+def deviations(plan: RunPlan) -> list[dict[str, Any]]:
     """Each setting in which a plan is not its protocol: its name, the protocol's value, the plan's."""
     if plan.protocol is None:
         return []
@@ -45,7 +45,7 @@ def deviations(plan: Plan) -> list[dict[str, Any]]:
     return found
 
 
-def protocol_record(plan: Plan) -> dict[str, Any] | None:
+def protocol_record(plan: RunPlan) -> dict[str, Any] | None:
     """What run.json says about the protocol; None where there is none."""
     if plan.protocol is None:
         return None

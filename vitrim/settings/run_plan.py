@@ -1,8 +1,8 @@
 """What a run is made of: backbone, data, methods and training settings, settled before anything is loaded.
 
-`settle` fills in what was not asked for from the recipe and the defaults; `resume_plan` takes a stored plan
-and refuses whatever was asked for differently. The stored form is plain JSON, so a run folder says by itself
-what was run.
+`settle_plan` fills in what was not asked for from the recipe and the defaults; `resume_plan` takes a stored
+plan and refuses whatever was asked for differently. The stored form is plain JSON, so a run folder says by
+itself what was run.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ DEFAULTS: dict[str, Any] = {
 
 
 @dataclass(frozen=True)
-class Plan:
+class RunPlan:
     """Everything that decides the outcome of a run, as text and numbers."""
 
     model: str
@@ -72,7 +72,7 @@ class Plan:
         }
 
     @classmethod
-    def from_json(cls, stored: Mapping[str, Any]) -> Plan:
+    def from_json(cls, stored: Mapping[str, Any]) -> RunPlan:
         size = stored["image_size"]
         return cls(
             model=stored["model"],
@@ -133,7 +133,7 @@ class Asked:
         return changes
 
 
-def settle(asked: Asked) -> Plan:
+def settle_plan(asked: Asked) -> RunPlan:
     """Fill in what was not asked for."""
     if asked.recipe is not None and asked.methods is not None:
         raise ValueError(
@@ -151,19 +151,19 @@ def settle(asked: Asked) -> Plan:
         own = values_for(protocol, settings["data"]) if settings["per_task"] else {}
         training = protocol.training.changed(training_part(own))
     if "methods" not in settings:
-        recipe = find_recipe(settings["recipe"] or DEFAULT_RECIPE, own)
+        recipe = recipe_named(settings["recipe"] or DEFAULT_RECIPE, own)
         settings["recipe"] = settings["recipe"] or DEFAULT_RECIPE
         settings["methods"] = method_texts(recipe.methods)
         if asked.protocol is None:
             settings["protocol"], training = recipe.protocol, recipe.training
-    return Plan(**settings, training=training.changed(asked.training_changes()))
+    return RunPlan(**settings, training=training.changed(asked.training_changes()))
 
 
 def compose_asked(asked: Asked, num_classes: int | None = None) -> StagedViT:
     """The model asked for, to look at rather than to train."""
     from vitrim.compose import compose
 
-    plan = settle(asked)
+    plan = settle_plan(asked)
     return compose(
         plan.model,
         *plan.methods,
@@ -174,7 +174,7 @@ def compose_asked(asked: Asked, num_classes: int | None = None) -> StagedViT:
     )
 
 
-def resume_plan(stored: Plan, asked: Asked) -> Plan:
+def resume_plan(stored: RunPlan, asked: Asked) -> RunPlan:
     """The stored plan, unless something else was asked for: then a sentence naming the setting."""
     Training().changed(asked.training_changes())  # a misspelt or impossible setting gets its own sentence
     before = {name: getattr(stored, name) for name in stored.__dataclass_fields__} | stored.training.to_json()
@@ -187,11 +187,11 @@ def resume_plan(stored: Plan, asked: Asked) -> Plan:
     return stored
 
 
-def find_recipe(text: str, usual: Mapping[str, object] | None = None) -> Recipe:
+def recipe_named(text: str, usual: Mapping[str, object] | None = None) -> Recipe:
     """A recipe by its name, or a changed form of it such as "sparse-tuning(width=32)"; `usual` as there."""
-    from vitrim.settings.recipes import find_recipe as find
+    from vitrim.settings.recipes import find_recipe
 
-    return find(text, usual)
+    return find_recipe(text, usual)
 
 
 def method_texts(methods: Sequence[str | Method]) -> tuple[str, ...]:

@@ -7,14 +7,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vitrim.settings.run_plan import Asked, Plan, settle
+from vitrim.settings.run_plan import Asked, RunPlan, settle_plan
 from vitrim.sweep.grid import Job
 
 if TYPE_CHECKING:
     from vitrim.data import DataSource
 
 
-def open_for(plan: Plan, download: bool) -> DataSource:
+def open_for(plan: RunPlan, download: bool) -> DataSource:
     """The data of a plan; fetched here, where it may be, so that runs at the same time do not all do so."""
     from vitrim.data.spec import FETCHED, open_data
 
@@ -31,7 +31,7 @@ def check(made: Sequence[Job], download: bool = False) -> None:
     opened: set[str] = set()
     composed: set[str] = set()
     for job in made:
-        plan = settle(job.asked)
+        plan = settle_plan(job.asked)
         if plan.data not in opened:
             open_for(plan, download)
             opened.add(plan.data)

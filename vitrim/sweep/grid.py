@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from vitrim.settings.protocols import find_protocol
-from vitrim.settings.run_plan import Asked, find_recipe
+from vitrim.settings.run_plan import Asked, recipe_named
 from vitrim.sweep.file import Entry, SweepFile
 
 LONGEST = 60  # letters of a name in the names of files
@@ -77,7 +77,7 @@ def ask(sweep: SweepFile, entry: Entry, data: str, seed: int) -> Asked:
     training: dict[str, Any] = {}
     protocol, per_task = entry.protocol or sweep.protocol, sweep.per_task
     if entry.methods is not None and entry.recipe is not None and protocol is None:
-        protocol, per_task = find_recipe(entry.recipe).protocol, False
+        protocol, per_task = recipe_named(entry.recipe).protocol, False
         training = trained_as(entry.recipe)
     methods = entry.methods or ("Linear()",)  # an empty list trains the classifier alone
     return Asked(
@@ -97,7 +97,7 @@ def ask(sweep: SweepFile, entry: Entry, data: str, seed: int) -> Asked:
 
 def trained_as(recipe: str) -> dict[str, Any]:
     """The settings in which a recipe trains other than the protocol it names."""
-    found = find_recipe(recipe)
+    found = recipe_named(recipe)
     theirs = find_protocol(found.protocol).training.to_json()
     return {name: value for name, value in found.training.to_json().items() if value != theirs[name]}
 

@@ -53,7 +53,7 @@ def run_here(jobs: Sequence[Job], where: Sequence[Place], tell: Tell) -> None:
     with ending_as_interrupt():
         try:
             while waiting or working:
-                fill(waiting, free, working, tell)
+                start_waiting(waiting, free, working, tell)
                 time.sleep(PAUSE)
                 for work, place in [pair for pair in working if pair[0].done()]:
                     working.remove((work, place))
@@ -64,7 +64,9 @@ def run_here(jobs: Sequence[Job], where: Sequence[Place], tell: Tell) -> None:
             raise
 
 
-def fill(waiting: deque[Job], free: deque[Place], working: list[tuple[Work, Place]], tell: Tell) -> None:
+def start_waiting(
+    waiting: deque[Job], free: deque[Place], working: list[tuple[Work, Place]], tell: Tell
+) -> None:
     """Start runs while there is room; those that another process works on come back later."""
     for _ in range(len(waiting)):
         if not free:

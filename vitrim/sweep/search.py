@@ -17,7 +17,7 @@ from vitrim.methods.notation import parse_method
 from vitrim.network.method import Method
 from vitrim.settings.epoch_choice import settled_select, tested_split
 from vitrim.settings.protocols import find_protocol
-from vitrim.settings.run_plan import DEFAULT_RECIPE, Asked, find_recipe, settle
+from vitrim.settings.run_plan import DEFAULT_RECIPE, Asked, recipe_named, settle_plan
 from vitrim.sweep.checking import open_for
 from vitrim.sweep.grid import make_job, trained_as
 from vitrim.sweep.rows import Row
@@ -96,7 +96,7 @@ def search(
     rows = make_runs(jobs, folder / "search", **how)
     if not any(row["status"] == "finished" for row in rows):
         refuse_failures(rows, folder / "search")
-    best = choose(found, rows, [settle(job.asked).training.lr for job in jobs])
+    best = choose(found, rows, [settle_plan(job.asked).training.lr for job in jobs])
     write_whole(folder / "chosen.json", (json.dumps(chosen_record(best, rows), indent=1) + "\n").encode())
     if not final:
         return Searched(best, tuple(rows))
@@ -109,14 +109,14 @@ def search(
 
 def methods_of(asked: Asked) -> list[Method]:
     """The methods to vary: those given, or the recipe's, with a protocol's values for the task."""
-    return [parse_method(text) for text in settle(asked).methods]
+    return [parse_method(text) for text in settle_plan(asked).methods]
 
 
 def searched_by_protocol(asked: Asked) -> Mapping[str, Sequence[object]]:
     """The settings that the published protocol chooses per task on validation images, and its values."""
     name = asked.protocol
     if name is None and asked.methods is None:
-        name = find_recipe(asked.recipe or DEFAULT_RECIPE).protocol
+        name = recipe_named(asked.recipe or DEFAULT_RECIPE).protocol
     return {} if name is None else find_protocol(name).searched
 
 
@@ -126,7 +126,7 @@ def ask(base: Asked, candidate: Candidate, fixed: Mapping[str, object]) -> Asked
     if base.methods is None and base.protocol is None:
         recipe = base.recipe or DEFAULT_RECIPE
         usual = trained_as(recipe)
-        base = replace(base, protocol=find_recipe(recipe).protocol, per_task=False)
+        base = replace(base, protocol=recipe_named(recipe).protocol, per_task=False)
     training = {**usual, **base.training_changes(), **candidate.training, **fixed}
     return replace(base, recipe=None, methods=candidate.methods or ("Linear()",), training=training)
 
@@ -140,13 +140,13 @@ def check_settings(asked: Asked, over: Mapping[str, Sequence[object]]) -> None:
     for name in over:
         if name in given:
             raise ValueError(f"{name} is given and searched over as well; leave one of the two out")
-    if settle(asked).training.select == "best-on-test":
+    if settle_plan(asked).training.select == "best-on-test":
         raise ValueError("a search looks at no test images, so select cannot be best-on-test; leave it out")
 
 
 def check_data(asked: Asked, download: bool, final: bool) -> None:
     """Refuse data on which nothing can be chosen, or on which the final runs could not be made."""
-    plan = settle(asked)
+    plan = settle_plan(asked)
     source = open_for(plan, download)
     if "val" not in source.splits:
         raise ValueError(f"{plan.data} has no val split to choose on; it has {', '.join(source.splits)}")

@@ -63,13 +63,13 @@ def snapshot(trained: Trained, picked: Picked) -> dict[str, Any]:
     }
 
 
-def restore(folder: RunFolder, trained: Trained) -> Picked:
+def restore_checkpoint(folder: RunFolder, trained: Trained) -> Picked:
     """Go back to the last checkpoint of the folder; what the epochs up to it came to."""
     state = folder.last_checkpoint()
     picked = Picked()
     if state is not None:
         picked = Picked(**state["picked"])
-        fill(trained.model, state["weights"])
+        fill_weights(trained.model, state["weights"])
         trained.mean.restore(state["mean"])
         trained.optimizer.load_state_dict(state["optimizer"])
         if trained.accelerator.scaler is not None:
@@ -84,7 +84,7 @@ def restore(folder: RunFolder, trained: Trained) -> Picked:
     return picked
 
 
-def fill(model: StagedViT, weights: Mapping[str, torch.Tensor]) -> None:
+def fill_weights(model: StagedViT, weights: Mapping[str, torch.Tensor]) -> None:
     """Put saved weights back into a model of the same composition."""
     own = saved_tensors(model)
     if set(own) != set(weights):

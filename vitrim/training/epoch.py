@@ -12,7 +12,7 @@ from torch import nn
 from vitrim.runs.batches import Batches
 from vitrim.settings.training import Training
 from vitrim.training.averaging import RunningMean
-from vitrim.training.mixup import Mixing
+from vitrim.training.mixup import Mixup
 from vitrim.training.optimising import set_rates
 from vitrim.training.progress import Progress
 
@@ -29,7 +29,7 @@ class Learning:
     learner: nn.Module
     loader: Batches
     optimizer: torch.optim.Optimizer
-    mixing: Mixing | None
+    mixing: Mixup | None
     mean: RunningMean
     training: Training
     accelerator: Accelerator

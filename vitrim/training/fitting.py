@@ -7,7 +7,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, cast, runtime_checkable
 
 import torch
@@ -15,6 +15,7 @@ from torch import Tensor
 
 from vitrim.files.saving import saved_tensors
 from vitrim.methods.notation import parse_method
+from vitrim.methods.selection.scores import LabelledImages
 from vitrim.network.combinations import check_composition
 from vitrim.network.method import Method
 from vitrim.network.stage import StagedViT
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
 
     from vitrim.data import DataSource
     from vitrim.settings.training import Training
-
-Batches = Iterable[tuple[Any, Tensor]]
 
 
 @runtime_checkable
@@ -46,11 +45,11 @@ class Fitted(Protocol):
     @property
     def two_views(self) -> bool: ...
 
-    def fit(self, model: StagedViT, batches: Batches) -> Method:
+    def fit(self, model: StagedViT, batches: LabelledImages) -> Method:
         """Choose, act on the model, and return the method that says what was chosen."""
 
 
-def fit(model: StagedViT, batches: Batches) -> None:
+def fit(model: StagedViT, batches: LabelledImages) -> None:
     """Let every method that needs data choose; `batches` are the task's training images and labels.
 
     Raises:
@@ -64,7 +63,7 @@ def needs_fit(model: StagedViT) -> bool:
     return any(isinstance(method, Fitted) and not method.settled for method in model.methods)
 
 
-def fit_with(model: StagedViT, batches_for: Callable[[Fitted], Batches]) -> None:
+def fit_with(model: StagedViT, batches_for: Callable[[Fitted], LabelledImages]) -> None:
     """The same with batches made for each method."""
     methods = list(model.methods)
     waiting = [i for i, method in enumerate(methods) if isinstance(method, Fitted) and not method.settled]

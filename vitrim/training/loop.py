@@ -23,10 +23,10 @@ from vitrim.runs.batches import mixed_seed
 from vitrim.runs.evaluate import Metrics, measure
 from vitrim.runs.folder import RunFolder, claim_folder, stored_plan
 from vitrim.settings.epoch_choice import Picked
-from vitrim.settings.run_plan import Asked, resume_plan, settle
+from vitrim.settings.run_plan import Asked, resume_plan, settle_plan
 from vitrim.settings.training import Training
 from vitrim.training.averaging import RunningMean
-from vitrim.training.checkpoint import Trained, fill, keep_epoch, restore
+from vitrim.training.checkpoint import Trained, fill_weights, keep_epoch, restore_checkpoint
 from vitrim.training.epoch import Learning, train_epoch
 from vitrim.training.fitting import adopt, fit_for_training, needs_fit
 from vitrim.training.losses import WithLoss
@@ -107,7 +107,7 @@ def train(
         protocol=protocol, per_task=per_task,
     )  # fmt: skip
     check_trackers(trackers)
-    plan = resume_plan(stored_plan(out), asked) if resume else settle(asked)
+    plan = resume_plan(stored_plan(out), asked) if resume else settle_plan(asked)
     accelerator = start_accelerator(plan.training.precision, plan.training.accumulate, cpu)
     with accelerator.main_process_first():  # one process downloads
         source = (
@@ -125,12 +125,12 @@ def train(
     start_tracking(trackers, accelerator, folder.path, record["settings"])
     try:
         with repeatable(plan.training.deterministic):
-            return fit(task, folder, record, accelerator, quiet)
+            return train_epochs(task, folder, record, accelerator, quiet)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(f"stopped; vitrim train --resume --out {folder.path} goes on") from None
 
 
-def fit(
+def train_epochs(
     task: Task, folder: RunFolder, record: Mapping[str, Any], accelerator: Accelerator, quiet: bool
 ) -> Run:
     """Train from the last checkpoint of `folder`, or from the start, to the end; measure; write results."""
@@ -148,7 +148,7 @@ def fit(
     learning = Learning(learner, loader, optimizer, task.mixing, mean, training, accelerator)
     trained = Trained(model, optimizer, mean, accelerator)
     watched = watched_batches(task, accelerator)
-    picked = restore(folder, trained)
+    picked = restore_checkpoint(folder, trained)
 
     with Progress(training.all_epochs, len(loader), accelerator.is_main_process and not quiet) as progress:
         progress.say(opening_lines(record, folder.path, picked.last))
@@ -197,7 +197,7 @@ def finish(task: Task, folder: RunFolder, record: Mapping[str, Any], picked: Pic
         trained.mean.take_over()
     else:
         epoch = picked.epoch
-        fill(model, folder.best(epoch)["weights"])
+        fill_weights(model, folder.best(epoch)["weights"])
     metrics = measure(model, accelerator.prepare(task.test), accelerator)
     results = result_record(task.test_split, epoch, task.select, metrics)
     if accelerator.is_main_process:

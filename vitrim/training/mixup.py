@@ -8,9 +8,7 @@ from torch import Tensor
 
 from vitrim.settings.training import Training
 
-Mixing = Callable[
-    [Tensor, Tensor], tuple[Tensor, Tensor]
-]  # images, labels [B] -> images, shares [B, classes]
+Mixup = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]  # images, labels [B] -> images, shares [B, classes]
 
 
 def mixes(training: Training) -> bool:
@@ -18,13 +16,13 @@ def mixes(training: Training) -> bool:
     return training.mixup > 0 or training.cutmix > 0
 
 
-def make_mixing(training: Training, classes: int) -> Mixing | None:
+def make_mixup(training: Training, classes: int) -> Mixup | None:
     """What mixes batches, label smoothing included; None where the settings ask for none."""
     from timm.data import Mixup
 
     if not mixes(training):
         return None
-    found: Mixing = Mixup(
+    found: Mixup = Mixup(
         mixup_alpha=training.mixup,
         cutmix_alpha=training.cutmix,
         label_smoothing=training.label_smoothing,

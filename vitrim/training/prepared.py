@@ -22,10 +22,10 @@ from vitrim.runs.batches import (
     validation_batches,
 )
 from vitrim.settings.epoch_choice import settled_select, tested_split
-from vitrim.settings.run_plan import Plan
+from vitrim.settings.run_plan import RunPlan
 from vitrim.settings.training import Training
 from vitrim.settings.training_choices import Select
-from vitrim.training.mixup import Mixing, make_mixing, mixes
+from vitrim.training.mixup import Mixup, make_mixup, mixes
 from vitrim.training.optimising import parameter_groups
 from vitrim.training.teacher import Teacher, introduce, open_teacher
 
@@ -44,11 +44,11 @@ class Task:
     """test, or val where the data has no test split"""
     select: Select
     """how the kept epoch is chosen"""
-    mixing: Mixing | None = None
+    mixing: Mixup | None = None
     teacher: Teacher | None = None
 
 
-def prepare_task(plan: Plan, source: DataSource, backbone: str | nn.Module, processes: int = 1) -> Task:
+def prepare_task(plan: RunPlan, source: DataSource, backbone: str | nn.Module, processes: int = 1) -> Task:
     """Compose the model a plan asks for, fresh, with a classifier for the data, and open the splits."""
     training = plan.training
     check_shares(training, processes)
@@ -67,12 +67,12 @@ def prepare_task(plan: Plan, source: DataSource, backbone: str | nn.Module, proc
         test=ordered_batches(tested, training.batch_size, training.workers),
         test_split=test_split,
         select=select,
-        mixing=make_mixing(training, len(source.classes)),
+        mixing=make_mixup(training, len(source.classes)),
         teacher=teacher,
     )
 
 
-def fresh_model(plan: Plan, source: DataSource, backbone: str | nn.Module) -> StagedViT:
+def fresh_model(plan: RunPlan, source: DataSource, backbone: str | nn.Module) -> StagedViT:
     """The model a plan asks for, its random parts drawn from the seed."""
     from accelerate.utils import set_seed
 
@@ -99,7 +99,7 @@ def fresh_model(plan: Plan, source: DataSource, backbone: str | nn.Module) -> St
     return model
 
 
-def check_single_images(plan: Plan, images: int, processes: int) -> None:
+def check_single_images(plan: RunPlan, images: int, processes: int) -> None:
     """Refuse batches of one image where the head takes mean and variance over the batch."""
     size, normed = plan.training.batch_size, [text.partition("(")[0] for text in plan.methods]
     if plan.training.head != "batchnorm" and "BatchNormHead" not in normed:

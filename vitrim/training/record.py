@@ -18,13 +18,13 @@ from vitrim.network.stage import StagedViT
 from vitrim.runs.evaluate import Metrics
 from vitrim.settings.deviations import protocol_record
 from vitrim.settings.epoch_choice import MARKS
-from vitrim.settings.run_plan import Plan
+from vitrim.settings.run_plan import RunPlan
 from vitrim.settings.training_choices import Select
 from vitrim.training.teacher import Teacher
 
 
 def start_record(
-    plan: Plan, source: DataSource, model: StagedViT, select: Select, teacher: Teacher | None = None
+    plan: RunPlan, source: DataSource, model: StagedViT, select: Select, teacher: Teacher | None = None
 ) -> dict[str, Any]:
     """The record as it stands before the first step."""
     return {

@@ -11,9 +11,9 @@ from vitrim.methods.quantising.linear import (
     dequantise,
     level_indices,
     level_values,
-    pack,
+    pack_levels,
     standardise,
-    unpack,
+    unpack_levels,
 )
 
 CASES = ("qlinear_b1_32x64", "qlinear_b2_24x10_shift")
@@ -65,9 +65,9 @@ def test_packed_bytes_are_those_of_the_released_code(name):
 @pytest.mark.parametrize("count", [1, 7, 8, 13])
 def test_packing_keeps_every_weight_and_fills_the_last_byte(bits, count):
     indices = torch.randint(2**bits, (count,), generator=torch.Generator().manual_seed(count))
-    packed = pack(indices, bits)
+    packed = pack_levels(indices, bits)
     assert packed.dtype == torch.uint8 and len(packed) == -(-count * bits // 8)
-    assert torch.equal(unpack(packed, bits, count), indices)
+    assert torch.equal(unpack_levels(packed, bits, count), indices)
 
 
 def test_a_refinement_of_fpet_packs_to_528_bytes():
@@ -108,4 +108,4 @@ def test_other_widths_are_refused():
     with pytest.raises(ValueError, match="bits must be one of 1, 2, 4, 8, got 3"):
         QuantisedLinear(4, 4, bits=3)
     with pytest.raises(ValueError, match="3 bytes cannot hold exactly 9 weights of 1 bits"):
-        unpack(torch.zeros(3, dtype=torch.uint8), 1, 9)
+        unpack_levels(torch.zeros(3, dtype=torch.uint8), 1, 9)

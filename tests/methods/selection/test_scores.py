@@ -20,7 +20,7 @@ from vitrim.methods.selection.candidates import candidates
 from vitrim.methods.selection.comparing import overlap, redundancy, spearman
 from vitrim.methods.selection.contrastive import contrastive_loss
 from vitrim.methods.selection.files import load_scores, save_scores
-from vitrim.methods.selection.packing import bits_of, pack, packed_bytes, unpack
+from vitrim.methods.selection.index_packing import bits_of, pack_indices, packed_bytes, unpack_indices
 from vitrim.methods.selection.placement import choose_blocks
 from vitrim.methods.selection.scores import measure_scores
 from vitrim.network.stage import StagedViT
@@ -89,9 +89,9 @@ def test_matrices_of_one_layer_are_counted_together() -> None:
 @given(st.integers(1, 5000), st.integers(0, 40), st.randoms(use_true_random=False))
 def test_packed_indices_come_back(size: int, count: int, luck: object) -> None:
     index = torch.tensor([luck.randrange(size) for _ in range(count)], dtype=torch.long)  # type: ignore[attr-defined]
-    packed = pack(index, size)
+    packed = pack_indices(index, size)
     assert packed.numel() == packed_bytes(count, size) == -(-count * bits_of(size) // 8)
-    assert torch.equal(unpack(packed, count, size), index)
+    assert torch.equal(unpack_indices(packed, count, size), index)
 
 
 @MANY

@@ -73,7 +73,7 @@ class QuantisedLinear(nn.Linear):
         """The weight as it is stored: `dequantise` gives W back, up to the rounding to float32."""
         weight = self.weight.detach()
         indices = level_indices(standardise(weight), self.levels)
-        return Packed(pack(indices, self.bits), weight.mean().float(), weight.std().float())
+        return Packed(pack_levels(indices, self.bits), weight.mean().float(), weight.std().float())
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, bits={self.bits}"
@@ -98,21 +98,21 @@ def level_indices(normed: Tensor, levels: Tensor) -> Tensor:
 
 def dequantise(packed: Packed, bits: int, shape: tuple[int, ...]) -> Tensor:
     """The float32 weight a packed matrix stands for. A layer that holds it must not be rounded again."""
-    indices = unpack(packed.levels, bits, torch.Size(shape).numel()).view(shape)
+    indices = unpack_levels(packed.levels, bits, torch.Size(shape).numel()).view(shape)
     return level_values(bits, indices.device)[indices] * packed.deviation + packed.mean
 
 
-def pack(indices: Tensor, bits: int) -> Tensor:
+def pack_levels(indices: Tensor, bits: int) -> Tensor:
     """Level indices in row-major order, 8 / bits to the byte, the first lowest. -> uint8 [bytes]"""
-    check_one_of("pack", "bits", bits, BITS)
+    check_one_of("pack_levels", "bits", bits, BITS)
     flat = indices.flatten()
     rows = F.pad(flat, (0, -len(flat) % (8 // bits))).view(-1, 8 // bits)
     return (rows << _shifts(bits, flat.device)).sum(1).to(torch.uint8)
 
 
-def unpack(content: Tensor, bits: int, count: int) -> Tensor:
+def unpack_levels(content: Tensor, bits: int, count: int) -> Tensor:
     """The first `count` level indices of packed bytes."""
-    check_one_of("unpack", "bits", bits, BITS)
+    check_one_of("unpack_levels", "bits", bits, BITS)
     if len(content) != -(-count * bits // 8):
         raise ValueError(f"{len(content)} bytes cannot hold exactly {count} weights of {bits} bits")
     rows = (content.long()[:, None] >> _shifts(bits, content.device)) & (2**bits - 1)

@@ -12,7 +12,7 @@ import numpy
 import torch
 from torch import Tensor, nn
 
-from vitrim.methods.quantising.linear import EPSILON, Packed, QuantisedLinear, level_values, unpack
+from vitrim.methods.quantising.linear import EPSILON, Packed, QuantisedLinear, level_values, unpack_levels
 
 TAIL = 8  # bytes of mean and deviation
 STEPS = 500
@@ -67,7 +67,7 @@ def unrounded(packed: Packed, bits: int, shape: tuple[int, ...]) -> Tensor:
     Raises:
         ValueError: if no such matrix is found; bytes that came from a matrix have one.
     """
-    indices = unpack(packed.levels, bits, torch.Size(shape).numel())
+    indices = unpack_levels(packed.levels, bits, torch.Size(shape).numel())
     mean, deviation = packed.mean.double(), packed.deviation.double()
     if deviation == 0:
         return mean.float().expand(shape).clone()

@@ -19,7 +19,7 @@ from vitrim.methods.reducers.matching import (
     similarity,
     unit,
 )
-from vitrim.network.method import Method, option, settle
+from vitrim.network.method import Method, option, store_setting
 from vitrim.network.parts import Reducer
 from vitrim.network.placing import placed, weigh_by_size_after
 from vitrim.tokens.attended import Attended
@@ -75,7 +75,7 @@ class Bipartite(Method):
     normalise_keys: bool = option(True)
 
     def __post_init__(self) -> None:
-        settle(self, "at", block_indices("Bipartite", self.at))
+        store_setting(self, "at", block_indices("Bipartite", self.at))
         check_positive("Bipartite", "hidden", self.hidden)
         check_one_of("Bipartite", "bits", self.bits, (*BITS, None))
         check_one_of("Bipartite", "split", self.split, ("checkerboard", "alternate"))

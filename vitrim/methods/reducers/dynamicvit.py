@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from vitrim.checks import block_indices, check_number, check_share
 from vitrim.methods.reducers.evit import keep_best
 from vitrim.methods.reducers.masked import MaskedMixing, gumbel_noise, sample_keep
-from vitrim.network.method import Method, option, settle
+from vitrim.network.method import Method, option, store_setting
 from vitrim.network.parts import Selector
 from vitrim.network.placing import mix_from
 from vitrim.tokens.state import TokenState, at_least_float32, regroup
@@ -57,9 +57,9 @@ class DynamicViT(Method):
     ratio_weight: float = option(2.0)
 
     def __post_init__(self) -> None:
-        settle(self, "at", block_indices("DynamicViT", self.at))
+        store_setting(self, "at", block_indices("DynamicViT", self.at))
         if isinstance(self.keep, list):
-            settle(self, "keep", tuple(self.keep))
+            store_setting(self, "keep", tuple(self.keep))
         for share in self.keep if isinstance(self.keep, tuple) else (self.keep,):
             check_share("DynamicViT", "keep", share)
         self.ratios()  # refuses impossible ones

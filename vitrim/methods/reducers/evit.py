@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from vitrim.backbones.heads import pool_attention
 from vitrim.checks import block_indices, check_one_of, check_positive, check_share, is_number
 from vitrim.methods.selection.placement import PLACEMENTS, choose_blocks
-from vitrim.network.method import Method, option, settle
+from vitrim.network.method import Method, option, store_setting
 from vitrim.network.parts import Reducer
 from vitrim.tokens.attended import Attended
 from vitrim.tokens.state import Grouping, TokenState, regroup
@@ -84,13 +84,13 @@ class EViT(Method):
             if not isinstance(self.first, int) or self.first < 0:
                 raise ValueError(f"EViT: first must be a block index counted from 0, got {self.first!r}")
         else:
-            settle(self, "at", block_indices("EViT", self.at))
+            store_setting(self, "at", block_indices("EViT", self.at))
         check_one_of("EViT", "fuse", self.fuse, ("mean", "sum", "argmax", "drop"))
         check_one_of("EViT", "score", self.score, ("class", "received", "pool"))
         check_one_of("EViT", "rounding", self.rounding, tuple(ROUND))
         if self.warmup is not None:
             check_warmup(self.warmup)
-            settle(self, "warmup", tuple(self.warmup))
+            store_setting(self, "warmup", tuple(self.warmup))
 
     def attach(self, model: "StagedViT") -> None:
         other = "'received'" if model.vit.attn_pool is None else "'pool' or 'received'"

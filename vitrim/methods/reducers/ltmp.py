@@ -17,7 +17,7 @@ from vitrim.methods.reducers.ltmp_steps import (
 )
 from vitrim.methods.reducers.masked import MaskedMixing, straight_through
 from vitrim.methods.reducers.matching import unit
-from vitrim.network.method import Method, option, settle
+from vitrim.network.method import Method, option, store_setting
 from vitrim.network.parts import Reducer
 from vitrim.network.placing import mix_from, weigh_by_size_after
 from vitrim.tokens.attended import Attended
@@ -78,7 +78,7 @@ class LTMP(Method):
         check_one_of("LTMP", "kind", self.kind, ("both", "merge", "prune"))
         check_share("LTMP", "budget", self.budget)
         if self.at is not None:
-            settle(self, "at", block_indices("LTMP", self.at))
+            store_setting(self, "at", block_indices("LTMP", self.at))
         check_number("LTMP", "tau", self.tau)
         if self.tau <= 0:
             raise ValueError(f"LTMP: tau must be above 0, got {self.tau!r}")

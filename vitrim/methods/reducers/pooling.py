@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from vitrim.checks import block_indices, check_one_of, check_positive
-from vitrim.network.method import Method, option, settle
+from vitrim.network.method import Method, option, store_setting
 from vitrim.network.parts import Reducer
 from vitrim.network.placing import weigh_by_size_after
 from vitrim.tokens.attended import Attended
@@ -48,9 +48,9 @@ class Pool(Method):
     proportional: bool = option(True)
 
     def __post_init__(self) -> None:
-        settle(self, "at", block_indices("Pool", self.at))
+        store_setting(self, "at", block_indices("Pool", self.at))
         check_one_of("Pool", "kind", self.kind, ("avg", "max"))
-        settle(
+        store_setting(
             self, "window", (self.window, self.window) if isinstance(self.window, int) else tuple(self.window)
         )
         if len(self.window) != 2:

@@ -8,7 +8,7 @@ import torch
 
 from vitrim.checks import is_number
 from vitrim.methods.reducers.matching import merge_most_similar, unit
-from vitrim.network.method import Method, option, settle
+from vitrim.network.method import Method, option, store_setting
 from vitrim.network.parts import Reducer
 from vitrim.network.placing import weigh_by_size_after
 from vitrim.tokens.attended import Attended
@@ -57,9 +57,9 @@ class ToMe(Method):
                     "ToMe: keep must be below 1 and at least 0.5, because a block merges at most half of its "
                     f"patches, got {self.keep!r}"
                 )
-            settle(self, "r", None)
+            store_setting(self, "r", None)
         elif isinstance(self.r, list):
-            settle(self, "r", list(self.r))
+            store_setting(self, "r", list(self.r))
             for count in self.r:
                 _check_count(count, f"r must hold whole numbers of at least 0, one per block, got {self.r!r}")
         elif isinstance(self.r, tuple):

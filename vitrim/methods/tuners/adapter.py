@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from vitrim.checks import check_number, check_one_of, check_positive, check_probability
 from vitrim.methods.quantising.linear import BITS, QuantisedLinear, start_quiet
-from vitrim.network.method import Method, option, settle
+from vitrim.network.method import Method, option, store_setting
 from vitrim.network.stage import Branch
 from vitrim.tokens.state import TokenState
 
@@ -69,7 +69,7 @@ class Adapter(Method):
         check_positive("Adapter", "width", self.width)
         check_number("Adapter", "scale", self.scale)
         if not isinstance(self.beside, str):
-            settle(self, "beside", tuple(self.beside) if len(self.beside) != 1 else self.beside[0])
+            store_setting(self, "beside", tuple(self.beside) if len(self.beside) != 1 else self.beside[0])
         for place in self.places:
             check_one_of("Adapter", "beside", place, PLACES)
         if len(set(self.places)) != len(self.places) or not self.places:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from vitrim.backbones.sites import ROLES, Site
 from vitrim.checks import check_one_of
-from vitrim.network.method import Method, option, settle
+from vitrim.network.method import Method, option, store_setting
 
 if TYPE_CHECKING:
     from vitrim.network.stage import StagedViT
@@ -32,7 +32,7 @@ class BitFit(Method):
     roles: tuple[str, ...] = option(ROLES)
 
     def __post_init__(self) -> None:
-        settle(self, "roles", (self.roles,) if isinstance(self.roles, str) else tuple(self.roles))
+        store_setting(self, "roles", (self.roles,) if isinstance(self.roles, str) else tuple(self.roles))
         if not self.roles:
             raise ValueError(f"BitFit: roles is empty; name at least one of {', '.join(ROLES)}")
         for role in self.roles:

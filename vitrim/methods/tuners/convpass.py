@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from vitrim.checks import block_indices, check_number, check_one_of, check_positive, check_probability
 from vitrim.methods.tuners.adapter import PLACES, quick_gelu
-from vitrim.network.method import Method, option, settle
+from vitrim.network.method import Method, option, store_setting
 from vitrim.network.parts import Branch
 from vitrim.tokens.state import TokenState, take_rows
 
@@ -57,7 +57,7 @@ class Convpass(Method):
     def __post_init__(self) -> None:
         check_positive("Convpass", "width", self.width)
         check_number("Convpass", "scale", self.scale)
-        settle(self, "beside", (self.beside,) if isinstance(self.beside, str) else tuple(self.beside))
+        store_setting(self, "beside", (self.beside,) if isinstance(self.beside, str) else tuple(self.beside))
         for place in self.beside:
             check_one_of("Convpass", "beside", place, PLACES)
         if len(set(self.beside)) != len(self.beside) or not self.beside:
@@ -65,7 +65,7 @@ class Convpass(Method):
                 f"Convpass: beside must name 'attention', 'mlp' or each once, got {self.beside!r}"
             )
         if self.at is not None:
-            settle(self, "at", block_indices("Convpass", self.at))
+            store_setting(self, "at", block_indices("Convpass", self.at))
         check_probability("Convpass", "dropout", self.dropout)
         check_one_of("Convpass", "start", self.start, ("identity", "xavier"))
         check_one_of("Convpass", "reduced", self.reduced, ("refuse", "paint"))

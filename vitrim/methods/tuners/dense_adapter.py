@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from vitrim.checks import check_number, check_one_of, check_positive, check_probability
 from vitrim.methods.tuners.adapter import start_silent
 from vitrim.methods.tuners.dense_release import ReleasedBottleneck, attach_release
-from vitrim.network.method import Method, option, settle
+from vitrim.network.method import Method, option, store_setting
 from vitrim.network.parts import Branch
 from vitrim.tokens.state import TokenState
 
@@ -60,7 +60,7 @@ class DenseAdapter(Method):
     def __post_init__(self) -> None:
         check_positive("DenseAdapter", "width", self.width)
         check_one_of("DenseAdapter", "fusion", self.fusion, ("inner", "input", "output"))
-        settle(self, "reads", (self.reads,) if isinstance(self.reads, int) else tuple(self.reads))
+        store_setting(self, "reads", (self.reads,) if isinstance(self.reads, int) else tuple(self.reads))
         for distance in self.reads:
             check_positive("DenseAdapter", "reads", distance)
         if len(set(self.reads)) != len(self.reads):

@@ -12,7 +12,7 @@ from vitrim.checks import check_one_of, check_positive, is_number
 from vitrim.methods.selection.allocation import best_inputs, connections_per_neuron, layer_totals, top_counts
 from vitrim.methods.selection.candidates import Candidate, candidates
 from vitrim.methods.tuners.sparse_delta import Entries, SparseDeltaConv, SparseDeltaLinear
-from vitrim.network.method import Method, option, settle
+from vitrim.network.method import Method, option, store_setting
 
 if TYPE_CHECKING:
     from vitrim.methods.selection.scores import LabelledImages, Scores
@@ -97,7 +97,7 @@ class FisherDelta(Method):
                 "use fisher='batch' or score='gradient'"
             )
         if self.counts is not None:
-            settle(self, "counts", tuple(self.counts))
+            store_setting(self, "counts", tuple(self.counts))
             if not all(isinstance(count, int) and count >= 0 for count in self.counts):
                 raise ValueError(f"FisherDelta: counts must hold whole numbers, got {self.counts!r}")
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from vitrim.backbones.tuned_linear import own_layer
 from vitrim.checks import check_one_of
-from vitrim.network.method import Method, option, settle
+from vitrim.network.method import Method, option, store_setting
 
 if TYPE_CHECKING:
     from vitrim.network.stage import StagedViT
@@ -30,7 +30,7 @@ class LayerNormTuning(Method):
     parts: tuple[str, ...] = option(PARTS)
 
     def __post_init__(self) -> None:
-        settle(self, "parts", (self.parts,) if isinstance(self.parts, str) else tuple(self.parts))
+        store_setting(self, "parts", (self.parts,) if isinstance(self.parts, str) else tuple(self.parts))
         if not self.parts:
             raise ValueError(f"LayerNormTuning: parts is empty; name at least one of {', '.join(PARTS)}")
         for part in self.parts:

@@ -10,7 +10,7 @@ from vitrim.backbones.sites import LINEAR_ROLES, Site
 from vitrim.backbones.tuned_linear import SummedLinear, Term, own_linear
 from vitrim.checks import check_one_of, check_positive, check_probability, is_number
 from vitrim.methods.quantising.linear import BITS, QuantisedLinear, start_quiet
-from vitrim.network.method import Method, option, settle
+from vitrim.network.method import Method, option, store_setting
 
 if TYPE_CHECKING:
     from vitrim.network.stage import StagedViT
@@ -60,7 +60,7 @@ class LoRA(Method):
             raise ValueError(f"LoRA: scale must be a number, got {self.scale!r}")
         if self.alpha is not None and (not is_number(self.alpha) or self.scale != 1):
             raise ValueError(f"LoRA: give scale or a number alpha, got {self.scale!r} and {self.alpha!r}")
-        settle(self, "roles", (self.roles,) if isinstance(self.roles, str) else tuple(self.roles))
+        store_setting(self, "roles", (self.roles,) if isinstance(self.roles, str) else tuple(self.roles))
         if not self.roles:
             raise ValueError(f"LoRA: roles is empty; name at least one of {', '.join(LINEAR_ROLES)}")
         for role in self.roles:
@@ -75,7 +75,7 @@ class LoRA(Method):
         if isinstance(self.rank, int):
             check_positive("LoRA", "rank", self.rank)
             return
-        settle(self, "rank", tuple(self.rank))
+        store_setting(self, "rank", tuple(self.rank))
         if not any(self.rank):
             raise ValueError(f"LoRA: rank must be above 0 in at least one block, got {self.rank!r}")
         for rank in self.rank:

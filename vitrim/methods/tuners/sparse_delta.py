@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vitrim.backbones.tuned_linear import Tuned, TunedLinear, frozen, plain_linear
-from vitrim.methods.selection.packing import pack, packed_bytes, unpack
+from vitrim.methods.selection.index_packing import pack_indices, packed_bytes, unpack_indices
 from vitrim.methods.tuners.recompute import Kept
 from vitrim.network.method import Method
 
@@ -48,7 +48,7 @@ class Entries(nn.Module):
     @torch.no_grad()
     def choose(self, index: Tensor, share: float) -> None:
         """Take these columns, [rows, count]."""
-        self.packed.copy_(pack(index, self.fan_in))
+        self.packed.copy_(pack_indices(index, self.fan_in))
         self.share.fill_(share)
         self.chosen = True
 
@@ -59,7 +59,7 @@ class Entries(nn.Module):
         version = -1 if packed.is_inference() else packed._version
         if last is None or last[0] is not packed or last[1] != version or version < 0:
             with torch.inference_mode(False), torch.no_grad():  # or training could not use it afterwards
-                flat = unpack(packed, self.rows * self.count, self.fan_in)
+                flat = unpack_indices(packed, self.rows * self.count, self.fan_in)
             index = flat.view(self.rows, self.count)
             last = self._unpacked = packed, version, index
         return last[2]

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from vitrim.backbones.sites import ROLES, Site
 from vitrim.backbones.tuned_linear import Tuned, TunedLinear, frozen, own_layer, plain_linear
 from vitrim.checks import check_one_of
-from vitrim.network.method import Method, option, settle
+from vitrim.network.method import Method, option, store_setting
 
 if TYPE_CHECKING:
     from vitrim.network.stage import StagedViT
@@ -41,7 +41,7 @@ class SSF(Method):
     roles: tuple[str, ...] = option(ROLES)
 
     def __post_init__(self) -> None:
-        settle(self, "roles", (self.roles,) if isinstance(self.roles, str) else tuple(self.roles))
+        store_setting(self, "roles", (self.roles,) if isinstance(self.roles, str) else tuple(self.roles))
         if not self.roles:
             raise ValueError(f"SSF: roles is empty; name at least one of {', '.join(ROLES)}")
         for role in self.roles:

@@ -14,7 +14,7 @@ def packed_bytes(count: int, size: int) -> int:
     return -(-count * bits_of(size) // 8)
 
 
-def pack(index: Tensor, size: int) -> Tensor:
+def pack_indices(index: Tensor, size: int) -> Tensor:
     """Indices below `size`, of any shape, as bytes."""
     place = torch.arange(bits_of(size), device=index.device)
     bits = ((index.flatten().long()[:, None] >> place) & 1).flatten()
@@ -22,8 +22,8 @@ def pack(index: Tensor, size: int) -> Tensor:
     return (bits << torch.arange(8, device=index.device)).sum(1).to(torch.uint8)
 
 
-def unpack(packed: Tensor, count: int, size: int) -> Tensor:
-    """The first `count` indices of what `pack` made: [count]."""
+def unpack_indices(packed: Tensor, count: int, size: int) -> Tensor:
+    """The first `count` indices of what `pack_indices` made: [count]."""
     width = bits_of(size)
     bits = (packed.long()[:, None] >> torch.arange(8, device=packed.device)) & 1
     kept = bits.flatten()[: count * width].view(count, width)
