@@ -92,7 +92,7 @@ def run_command(arguments: list[str]) -> None:
     elif verb not in VERBS:
         raise ValueError(f"no verb {verb!r}; {did_you_mean(verb, VERBS)}")
     else:
-        module = import_module(f"vitrim.verbs.{verb}")
+        module = import_module(f"vitrim.cli.verbs.{verb}")
         module.run(read_options(verb, arguments[1:]))
 
 
@@ -125,7 +125,7 @@ def make_parser(verb: str) -> ArgumentParser:
     """The options of one verb."""
     from jsonargparse import ArgumentParser
 
-    module = import_module(f"vitrim.verbs.{verb}")
+    module = import_module(f"vitrim.cli.verbs.{verb}")
     parser = ArgumentParser(
         prog=f"vitrim {verb}",
         description=textwrap.dedent(module.DESCRIPTION).strip(),
