@@ -1,5 +1,9 @@
 """What every test starts from."""
 
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # tests run in parallel: one thread for each
+
 import pytest
 import torch
 
