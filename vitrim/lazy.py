@@ -18,9 +18,10 @@ from typing import Any
 class LazyPackage(ModuleType):
     """A package that imports its names on first use.
 
-    Some functions are called like the module they live in (compose, costs, train). Here, as after a plain
-    import, the name means the function, also when the module was imported first; a module-level `__getattr__`
-    would not be asked.
+    `vitrim.compose` and `vitrim.sweep` are functions, and the modules they live in have the same names. Once
+    such a module has been imported (`from vitrim.compose import merge`), it stands in the package's
+    `__dict__`, so a module-level `__getattr__` would not be asked and `vitrim.compose(...)` would fail with
+    "module is not callable". Here, as after a plain import, the name always means the function.
     """
 
     _homes: dict[str, str]
