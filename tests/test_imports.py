@@ -1,5 +1,5 @@
-"""No file imports itself by way of others, neither when it is loaded nor later; what a type checker alone reads
-does not count. (Which package may import which is the layers contract of `lint-imports`.)
+"""No file imports itself by way of others, neither when it is loaded nor later; what a type checker alone
+reads does not count. (Which package may import which is the layers contract of `lint-imports`.)
 """
 
 import ast

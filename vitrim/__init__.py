@@ -8,6 +8,8 @@ if TYPE_CHECKING:  # imported when first used: see vitrim/lazy.py
     from vitrim.compose import compose as compose
     from vitrim.compose import merge as merge
     from vitrim.data import open_data as open_data
+    from vitrim.deploy.export import export as export
+    from vitrim.deploy.exported import open_exported as open_exported
     from vitrim.files.saving import load as load
     from vitrim.files.saving import save as save
     from vitrim.files.swap import swap as swap

@@ -126,6 +126,7 @@ class StagedViT(nn.Module):
         preprocess: image size, mean, standard deviation and interpolation the backbone expects.
         classes: names of the classes, None until trained or set.
         origin: where the backbone came from.
+        by_products: reductions are matrix products, for engines that cannot scatter (export).
         awaits: a reducer whose blocks have yet to be chosen by data; until then the model refuses to run.
         base_names: names of the backbone's own weights in the state dict.
         own_layers: owner, name and layer of every site before anything was attached, for `vitrim.swap`.
@@ -142,6 +143,7 @@ class StagedViT(nn.Module):
         self.preprocess = preprocess
         self.classes: tuple[str, ...] | None = None
         self.checkpointing = False
+        self.by_products = False
         self.awaits: Method | None = None
         self.origin = origin
         self.base_names = frozenset(f"vit.{name}" for name in vit.state_dict())
@@ -178,7 +180,9 @@ class StagedViT(nn.Module):
             )
         embedded = embed(self.vit, images)
         state = TokenState.start(embedded.tokens, self.vit.num_prefix_tokens, embedded.grid)
-        state = replace(state, complete=complete, history=() if history else None)
+        state = replace(
+            state, complete=complete, by_products=self.by_products, history=() if history else None
+        )
         last = len(self.stages) - 1
         for index, (stage, block) in enumerate(zip(self.stages, self.vit.blocks, strict=True)):
             arguments = (block, state, embedded.rotary[index], rows if index == last else None)

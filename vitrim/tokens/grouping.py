@@ -1,6 +1,6 @@
 """How a reduction is written down, and how it moves rows: the arithmetic under `regroup`."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -38,6 +38,14 @@ def take_rows(tokens: Tensor, index: Tensor) -> Tensor:
     expanded over D."""
     flat = tokens.flatten(0, 1).index_select(0, _flat(index, tokens.shape[1]))
     return flat.unflatten(0, index.shape)
+
+
+def with_membership(grouping: Grouping) -> Grouping:
+    """The same reduction with its membership written out as a matrix of zeros and ones, where it has none."""
+    if grouping.member is not None:
+        return grouping
+    places = torch.arange(grouping.lead.shape[1], device=grouping.lead.device)[:, None]
+    return replace(grouping, member=grouping.slots[:, None] == places)  # [B, M, N]
 
 
 class Mover:

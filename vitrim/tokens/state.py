@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from vitrim.tokens.grouping import Grouping as Grouping
-from vitrim.tokens.grouping import Mover
+from vitrim.tokens.grouping import Mover, with_membership
 from vitrim.tokens.grouping import take_rows as take_rows
 
 
@@ -38,6 +38,8 @@ class TokenState:
         penalty: a scalar that learned reducers add to the training loss; usually None.
         dispatched: for every block with a dispatcher, [B, N] which of the patches it had then passed its MLP.
         complete: dispatchers let everything pass.
+        by_products: reductions multiply with one-hot matrices instead of adding to rows in place: the same up
+            to rounding, slower, for engines that cannot scatter.
         moved: some reduction has taken place, even one that left as many tokens.
         spent: what the blocks so far cost, while a reducer learns to meet a budget; usually None.
         history: what every reduction did, in order, for `vitrim.restore`; None unless `run(images,
@@ -57,6 +59,7 @@ class TokenState:
     history: "tuple[Reduction, ...] | None" = None
     dispatched: tuple[Tensor, ...] = ()
     complete: bool = False
+    by_products: bool = False
     moved: bool = False
 
     @staticmethod
@@ -126,6 +129,8 @@ def regroup(state: TokenState, grouping: Grouping) -> TokenState:
     A slot's token is the mean of its members weighted by `sizes`; a fused slot is the sum weighted by
     `grouping.fuse`. Tokens alone in their slot are moved bit for bit.
     """
+    if state.by_products and grouping.join is not None:
+        grouping = with_membership(grouping)
     move = Mover(grouping, state.sizes, state.prefix)
     source = torch.where(state.source < 0, -1, grouping.slots.gather(1, state.source.clamp(min=0)))  # [B, N0]
     reduced = replace(
