@@ -99,7 +99,7 @@ def convolutions(width: int, channels: int = 3) -> nn.Module:
 def naflex(**settings: object) -> NaFlexVit:
     """32 pixels in patches of 4; its table of places is smaller and is resized for every batch."""
     sizes = {name: value for name, value in SIZES.items() if name != "img_size"}
-    model = NaFlexVit(**{**sizes, "pos_embed_grid_size": (5, 5), **settings})
+    model = NaFlexVit(**{**sizes, "class_token": True, "pos_embed_grid_size": (5, 5), **settings})
     model.embeds.default_img_size = (32, 32)
     return model
 

@@ -61,10 +61,10 @@ PARTS = {
 
 INSIDE = "its blocks sit inside an encoder of its own, which vitrim does not open"
 REASONS = {
-    "ParallelScalingBlock": "its in_proj computes attention and MLP in parallel: no reducer can stand between",
+    "ParallelScalingBlock": "its in_proj computes attention and MLP in parallel: no reducer fits in between",
     "ParallelThingsBlock": "it runs several attentions, then several MLPs, in parallel (attns and ffns)",
     "DiffParallelScalingBlock": "its in_proj computes a differential attention and the MLP in parallel",
-    "DiffAttention": "its differential attention subtracts two softmaxes, and no token score is defined for that",
+    "DiffAttention": "its differential attention subtracts two softmaxes: no token score is defined for it",
     "Xcit": "its XCA attention mixes channels, not tokens, and its LPI convolves the whole grid",
     "TNT": "its inner blocks attend between the pixels of every patch of the whole grid",
     "ConVit": "its GPSA attention blends in places of the whole grid after the softmax",
