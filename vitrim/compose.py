@@ -66,7 +66,7 @@ def assemble(
         check_positive("compose", "num_classes", num_classes)
         vit.reset_classifier(num_classes)
         for head in _classifiers(vit):
-            head.to(vit.patch_embed.proj.weight)  # older timm makes the new head in float32 on the CPU
+            head.to(next(vit.parameters()))  # older timm makes the new head in float32 on the CPU
     model = StagedViT(vit, Preprocess.of(vit), origin)
     model.requires_grad_(False)
     for head in _classifiers(vit):

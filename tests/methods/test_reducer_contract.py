@@ -17,7 +17,7 @@ from vitrim.network.stage import Selector, StagedViT
 
 # What a reducer needs beside its defaults: settings by reducer, by family, and where both matter
 SETTINGS: dict[str, dict[str, Any]] = {"ToMe": {"r": 4}, "LTMP": {"at": (1, 4, 10)}}
-WITHOUT_CLASS_TOKEN = {"siglip": "pool", "average-registers": "received"}
+WITHOUT_CLASS_TOKEN = {"siglip": "pool", "average-registers": "received", "relpos-rpn": "received"}
 FEW = ("vit", "dinov3", "siglip")  # where a check takes seconds
 STATIC = [name for name in REDUCERS if name != "LTMP"]  # shapes do not depend on the image
 PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}

@@ -5,10 +5,17 @@ from functools import partial
 from typing import Any
 
 import torch
+from timm.layers import HybridEmbed
+from timm.models.beit import Beit
 from timm.models.deit import VisionTransformerDistilled
 from timm.models.eva import Eva
-from timm.models.vision_transformer import VisionTransformer
+from timm.models.naflexvit import NaFlexVit
+from timm.models.vision_transformer import ResPostBlock, VisionTransformer
+from timm.models.vision_transformer_relpos import ResPostRelPosBlock, VisionTransformerRelPos
+from timm.models.vitamin import GeGluMlp
 from torch import Tensor, nn
+
+from vitrim.backbones.geometry import image_size, input_channels
 
 SIZES: dict[str, Any] = {
     "img_size": 32,
@@ -71,6 +78,83 @@ FAMILIES = {
         Eva, **SIZES, attn_type="rope", rope_type="mixed", use_rot_pos_emb=True, use_abs_pos_emb=False
     ),
     "rectangular": partial(VisionTransformer, **{**SIZES, "img_size": (24, 40)}),
+    "beit": partial(Beit, **SIZES, init_values=0.1, use_rel_pos_bias=True, global_pool="token"),
+    "relpos-rpn": partial(VisionTransformerRelPos, **SIZES, block_fn=ResPostRelPosBlock),
+}
+
+
+def hybrid(stem: nn.Module, proj: bool = True, **settings: object) -> VisionTransformer:
+    """A ViT whose patches come from a convolutional stem of 4 pixels a cell."""
+    embed = partial(HybridEmbed, backbone=stem, proj=proj)
+    return VisionTransformer(**{**SIZES, "patch_size": 1, "embed_layer": embed, **settings})
+
+
+def convolutions(width: int, channels: int = 3) -> nn.Module:
+    """A stem with a batch norm, as ResNet-D's and MobileCLIP's have."""
+    return nn.Sequential(
+        nn.Conv2d(channels, 8, 2, 2), nn.BatchNorm2d(8), nn.GELU(), nn.Conv2d(8, width, 3, 2, padding=1)
+    )
+
+
+def naflex(**settings: object) -> NaFlexVit:
+    """32 pixels in patches of 4; its table of places is smaller and is resized for every batch."""
+    sizes = {name: value for name, value in SIZES.items() if name != "img_size"}
+    model = NaFlexVit(**{**sizes, "class_token": True, "pos_embed_grid_size": (5, 5), **settings})
+    model.embeds.default_img_size = (32, 32)
+    return model
+
+
+RELPOS = partial(VisionTransformerRelPos, **SIZES)
+GROUPED: dict[str, Any] = {
+    **ROTARY,
+    "attn_type": "rope",
+    "qkv_fused": False,
+    "num_heads": 4,
+    "num_kv_heads": (*[4] * 6, *[2] * 6),
+    "swiglu_mlp": True,
+    "embed_dim": 32,
+    "attn_only_layer_scale": True,
+    "init_values": 0.1,
+}
+RADIO: dict[str, Any] = {
+    "pos_embed_interp_mode": "bilinear",
+    "pos_embed_ar_preserving": True,
+    "pos_embed_antialias": False,
+}
+
+# Structures that only the tests of backbones try: the contract suites would take twice as long
+MORE_FAMILIES = {
+    "hybrid": lambda **changes: hybrid(convolutions(16), **changes),
+    "hybrid-without-projection": lambda **changes: hybrid(
+        convolutions(24), proj=False, no_embed_class=True, **changes
+    ),
+    "vitamin": lambda **changes: hybrid(
+        convolutions(24), proj=False, mlp_layer=GeGluMlp, class_token=False, global_pool="avg", **changes
+    ),
+    "beit-shared": partial(Beit, **SIZES, use_shared_rel_pos_bias=True, use_rel_pos_bias=True),
+    "beit-absolute": partial(Beit, **SIZES, use_abs_pos_emb=True, swiglu_mlp=True, scale_mlp=True),
+    "relpos": RELPOS,
+    "relpos-class": partial(RELPOS, class_token=True, global_pool="token"),
+    "relpos-class-average": partial(RELPOS, class_token=True, fc_norm=True, qk_norm=True),
+    "relpos-shared": partial(RELPOS, shared_rel_pos=True, rel_pos_dim=16),
+    "relpos-table": partial(RELPOS, rel_pos_type="bias", class_token=True),
+    "res-post": partial(VisionTransformer, **SIZES, block_fn=ResPostBlock),
+    "eva-post-norm": partial(Eva, **ROTARY, use_post_norm=True, global_pool="token"),
+    "sapiens2": partial(Eva, **GROUPED, global_pool="token", num_reg_tokens=3),
+    "naflex-map": partial(naflex, class_token=False, global_pool="map"),
+    "naflex-average": partial(naflex, class_token=False, reg_tokens=2, global_pool="avg", fc_norm=True),
+    "naflex-factorised": partial(naflex, global_pool="avg", pos_embed="factorized"),
+    "naflex-radio": partial(naflex, global_pool="token", reg_tokens=3, final_norm=False, **RADIO),
+    "naflex-convolution": partial(naflex, embed_proj_type="conv", global_pool="token", pre_norm=True),
+    "naflex-rotary": partial(
+        naflex, rope_type="axial", pos_embed="none", global_pool="token", rope_ref_feat_shape=(8, 8)
+    ),
+    "naflex-mixed": partial(naflex, rope_type="mixed", pos_embed="none", global_pool="avg", reg_tokens=1),
+    "four-channels": partial(VisionTransformer, **SIZES, in_chans=4),
+    "hybrid-twelve-channels": lambda **changes: hybrid(convolutions(16, 12), in_chans=12, **changes),
+    "one-channel-patch-8": partial(
+        VisionTransformer, **{**SIZES, "patch_size": 8}, in_chans=1, class_token=False, global_pool="avg"
+    ),
 }
 
 
@@ -81,7 +165,7 @@ def toy(
     branch would pass."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return wake(FAMILIES[family](**changes).to(dtype), seed).eval()
+        return wake((FAMILIES | MORE_FAMILIES)[family](**changes).to(dtype), seed).eval()
 
 
 def wake(model: nn.Module, seed: int = 0) -> nn.Module:
@@ -104,6 +188,5 @@ def images(model: nn.Module, batch: int = 2, seed: int = 1) -> Tensor:
     vit = getattr(model, "vit", model)
     like = next(vit.parameters())
     generator = torch.Generator().manual_seed(seed)
-    return torch.randn(batch, 3, *vit.patch_embed.img_size, generator=generator, dtype=torch.float64).to(
-        like.dtype
-    )
+    shape = batch, input_channels(vit), *image_size(vit)
+    return torch.randn(shape, generator=generator, dtype=torch.float64).to(like.dtype)

@@ -1,21 +1,21 @@
-"""How timm's models embed, attend and add residuals. Only this file and `timm_heads.py` name their parts.
+"""How timm's models attend and add residuals. Only this file and its neighbours name their parts.
 
-Two model classes cover the families vitrim supports: `VisionTransformer` (ViT, DeiT, CLIP, SigLIP, DINOv2,
-InternViT) and `Eva` (EVA-02, DINOv3, Perception Encoder). Whatever else a model has is refused by
+Five model classes cover the families vitrim supports: `VisionTransformer` (ViT, DeiT, CLIP, SigLIP, DINOv2,
+InternViT, hybrids, ViTamin), `Eva` (EVA-02, DINOv3, Perception Encoder, Sapiens2), `Beit`,
+`VisionTransformerRelPos` and `NaFlexVit` (SigLIP 2, C-RADIO). Whatever else a model has is refused by
 `vitrim.backbones.support.check_support`, never ignored.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
 
 import torch
 from timm.layers import DropPath, apply_rot_embed_cat
-from timm.models.eva import Eva
 from torch import Tensor
 from torch.nn import Identity
 from torch.nn import functional as F
 
-from vitrim.backbones.support import TimmModule
+from vitrim.backbones.places import Places, relative_bias
+from vitrim.backbones.support import POST_NORM, TimmModule
 from vitrim.backbones.tuned_linear import linear_rows
 from vitrim.tokens.attended import Attended
 from vitrim.tokens.state import TokenState
@@ -25,57 +25,11 @@ from vitrim.tokens.state import TokenState
 AttentionMixing = Callable[[Tensor, Tensor, Tensor, float, Tensor | None, TokenState], tuple[Tensor, Tensor]]
 
 
-class Embedded(NamedTuple):
-    """The sequence before the first block, its grid, and one rotary table per block (None where the model has
-    none)."""
-
-    tokens: Tensor  # [B, P+N, D]
-    grid: tuple[int, int]
-    rotary: list[Tensor | None]  # [N, 2d] or [H, N, 2d] each
-
-
-def embed(vit: TimmModule, images: Tensor) -> Embedded:
-    """Patches, position embedding, prefix tokens and pre-norm, exactly as timm's `forward_features`
-    begins."""
-    check_images(vit, images)
-    embedded = vit._pos_embed(vit.patch_embed(images))
-    tokens, rotary = embedded if isinstance(vit, Eva) else (embedded, None)
-    tokens = vit.norm_pre(tokens)
-    grid = vit.patch_embed.dynamic_feat_size(tuple(images.shape[-2:]))
-    if rotary is not None and vit.rope_mixed:
-        return Embedded(tokens, tuple(grid), list(rotary))  # a table of its own for each block
-    return Embedded(tokens, tuple(grid), [rotary] * len(vit.blocks))
-
-
-def check_images(vit: TimmModule, images: Tensor) -> None:
-    """Refuse a batch the patch embedding cannot take, in words of images instead of tensors."""
-    if images.ndim != 4:
-        raise ValueError(
-            f"expected a batch of images [B, channels, height, width], got {images.ndim} dimensions"
-        )
-    channels, height, width = images.shape[1:]
-    if channels != vit.patch_embed.proj.in_channels:
-        raise ValueError(
-            f"the backbone takes {vit.patch_embed.proj.in_channels} channels, got images with {channels}"
-        )
-    if not vit.dynamic_img_size and (height, width) != tuple(vit.patch_embed.img_size):
-        rows, columns = vit.patch_embed.img_size
-        raise ValueError(
-            f"the backbone was built for images of {rows}x{columns} pixels, got {height}x{width}; "
-            f"resize the images or compose(..., image_size=({height}, {width}))"
-        )
-    patch = vit.patch_embed.patch_size
-    if not vit.patch_embed.dynamic_img_pad and (height % patch[0] or width % patch[1]):
-        raise ValueError(
-            f"image sides must be a multiple of the {patch[0]}x{patch[1]} patch, got {height}x{width}"
-        )
-
-
 def attend(
     attention: TimmModule,
     normed: Tensor,
     state: TokenState,
-    rotary: Tensor | None = None,
+    places: Places | None = None,
     proportional: bool = False,
     rows: int | None = None,
     mixing: AttentionMixing | None = None,
@@ -87,15 +41,21 @@ def attend(
     With `rows`, only the first `rows` tokens ask (the last block of a model whose head reads the class
     token); keys and values stay whole.
     """
+    places = Places() if places is None else places
     queries, plain_keys, values = _project(attention, normed, rows)
-    queries, plain_keys = attention.q_norm(queries), attention.k_norm(plain_keys)
+    if hasattr(attention, "q_norm"):
+        queries, plain_keys = attention.q_norm(queries), attention.k_norm(plain_keys)
     keys = plain_keys
-    if rotary is not None:
-        table = rotary if state.full else _table_at(rotary, state.position)
+    if places.rotary is not None:
+        table = places.rotary if state.full else _table_at(places.rotary, state.position)
         half = bool(getattr(attention, "rotate_half", False))  # absent before timm 1.0.20
         queries = _rotate(queries, table, state.prefix, half, values) if rows is None else queries
         keys = _rotate(keys, table, state.prefix, half, values)
+    keys, values = _repeated(attention, keys), _repeated(attention, values)
     bias = attention_bias(state, proportional, padded=mixing is None)
+    relative = relative_bias(attention, places.shared, state, rows)
+    if relative is not None:
+        bias = relative if bias is None else bias + relative
     weights = None
     if mixing is None:
         dropout = attention.attn_drop.p if attention.training else 0.0
@@ -105,7 +65,8 @@ def attend(
         )  # [B, H, T, d]
     else:
         mixed, weights = mixing(queries, keys, values, attention.scale, bias, state)
-    mixed = attention.norm(mixed.transpose(1, 2).flatten(2))
+    mixed = mixed.transpose(1, 2).flatten(2)  # [B, T, D']
+    mixed = attention.norm(mixed) if hasattr(attention, "norm") else mixed
     gate = getattr(attention, "gate", None)
     if gate is not None:
         mixed = mixed * gate(normed if rows is None else normed[:, :rows]).sigmoid()
@@ -128,13 +89,28 @@ def project_attention(attention: TimmModule, mixed: Tensor) -> Tensor:
     return attention.proj_drop(attention.proj(mixed))
 
 
+def before_attention(block: TimmModule, tokens: Tensor) -> Tensor:
+    """What attention reads: the tokens normed, or as they are where the norm comes after (post-norm)."""
+    return tokens if isinstance(block, POST_NORM) else block.norm1(tokens)
+
+
+def before_mlp(block: TimmModule, tokens: Tensor) -> Tensor:
+    """What the MLP reads."""
+    return tokens if isinstance(block, POST_NORM) else block.norm2(tokens)
+
+
+def projects_linearly(block: TimmModule) -> bool:
+    """Whether what attention adds to a token is linear in what it gathered: not under a norm (post-norm)."""
+    return not isinstance(block, POST_NORM)
+
+
 def after_attention(block: TimmModule, update: Tensor) -> Tensor:
-    """LayerScale and drop path of the attention's residual, under either of timm's names."""
+    """Post-norm, LayerScale and drop path of the attention's residual, under any of timm's names."""
     return _residual(block, update, "1")
 
 
 def after_mlp(block: TimmModule, update: Tensor) -> Tensor:
-    """LayerScale and drop path of the MLP's residual."""
+    """Post-norm, LayerScale and drop path of the MLP's residual."""
     return _residual(block, update, "2")
 
 
@@ -148,6 +124,8 @@ def set_drop_path(vit: TimmModule, rate: float) -> None:
 
 
 def _residual(block: TimmModule, update: Tensor, half: str) -> Tensor:
+    if isinstance(block, POST_NORM):
+        update = getattr(block, f"norm{half}")(update)
     gamma = getattr(block, f"gamma_{half}", None)  # EvaBlock keeps LayerScale as a bare parameter
     if gamma is not None:
         update = gamma * update
@@ -179,7 +157,19 @@ def _project(attention: TimmModule, normed: Tensor, rows: int | None) -> tuple[T
                     values + extra[2 * width :],
                 )
     heads = attention.num_heads
-    return split_heads(queries, heads), split_heads(keys, heads), split_heads(values, heads)
+    shared = heads // _groups(attention)
+    return split_heads(queries, heads), split_heads(keys, shared), split_heads(values, shared)
+
+
+def _groups(attention: TimmModule) -> int:
+    """How many heads of queries share one head of keys and values."""
+    return int(getattr(attention, "num_kv_groups", 1))
+
+
+def _repeated(attention: TimmModule, shared: Tensor) -> Tensor:
+    """Keys or values for every head of queries: [B, H/groups, T, d] -> [B, H, T, d]."""
+    groups = _groups(attention)
+    return shared if groups == 1 else shared.repeat_interleave(groups, dim=1)
 
 
 def split_heads(tokens: Tensor, heads: int) -> Tensor:
@@ -217,5 +207,5 @@ def _rotate(tokens: Tensor, table: Tensor, prefix: int, half: bool, like: Tensor
 def head_width(attention: TimmModule) -> int:
     """d, the width of one attention head's keys."""
     fused = getattr(attention, "qkv", None)
-    width = attention.k_proj.out_features if fused is None else fused.out_features // 3
+    width = attention.q_proj.out_features if fused is None else fused.out_features // 3
     return width // attention.num_heads

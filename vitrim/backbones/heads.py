@@ -17,7 +17,12 @@ def rows_read_by_head(vit: TimmModule) -> int | None:
     2."""
     if isinstance(vit, VisionTransformerDistilled):
         return 2
-    return 1 if vit.attn_pool is None and vit.global_pool == "token" else None
+    return 1 if not has_attention_pool(vit) and vit.global_pool == "token" else None
+
+
+def has_attention_pool(vit: TimmModule) -> bool:
+    """Whether the head pools by attention; BEiT and the relative-position ViTs never do."""
+    return getattr(vit, "attn_pool", None) is not None
 
 
 def classify(vit: TimmModule, state: TokenState) -> Tensor:
@@ -47,16 +52,14 @@ def features(vit: TimmModule, state: TokenState) -> Tensor:
 def pool(vit: TimmModule, tokens: Tensor, state: TokenState) -> Tensor:
     """Class token, size-weighted average, maximum, or attention pool with log sizes as bias. [B, T, D] -> [B,
     D]"""
-    include_prefix = bool(getattr(vit, "pool_include_prefix", False)) or (
-        vit.attn_pool is not None and isinstance(vit, Eva)
-    )
-    if vit.attn_pool is None and vit.global_pool == "token":
+    if not has_attention_pool(vit) and vit.global_pool == "token":
         return tokens[:, 0]
+    include_prefix = _pools_prefix(vit)
     reduced = not state.full or state.keep is not None
     weights = _pool_weights(state)  # [B, T]
     if not include_prefix:
         tokens, weights = tokens[:, state.prefix :], weights[:, state.prefix :]
-    if vit.attn_pool is not None:
+    if has_attention_pool(vit):
         mask = _log_sizes(weights)[:, None, None].to(tokens.dtype) if reduced else None
         return vit.attn_pool(tokens, attn_mask=mask)
     if not vit.global_pool:
@@ -65,6 +68,13 @@ def pool(vit: TimmModule, tokens: Tensor, state: TokenState) -> Tensor:
     mean = (tokens * share).sum(1) if reduced else tokens.mean(1)
     largest = tokens.masked_fill(weights[..., None] == 0, -torch.inf).amax(1) if reduced else tokens.amax(1)
     return {"avg": mean, "max": largest, "avgmax": (mean + largest) / 2}[vit.global_pool]
+
+
+def _pools_prefix(vit: TimmModule) -> bool:
+    """Whether prefix tokens are pooled with the patches: EVA's attention pool always takes all of them."""
+    return bool(getattr(vit, "pool_include_prefix", False)) or (
+        has_attention_pool(vit) and isinstance(vit, Eva)
+    )
 
 
 def _pool_weights(state: TokenState) -> Tensor:
@@ -84,7 +94,7 @@ def pool_attention(vit: TimmModule, state: TokenState) -> Tensor:
 
     Final norm, the pool's own query and key maps and the log-size bias, as `pool` applies them at the end.
     """
-    with_prefix = isinstance(vit, Eva)
+    with_prefix = _pools_prefix(vit)
     tokens, weights = vit.norm(state.tokens), _pool_weights(state)
     if not with_prefix:
         tokens, weights = tokens[:, state.prefix :], weights[:, state.prefix :]

@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from vitrim.backbones.geometry import image_size as _size_of
+from vitrim.backbones.geometry import set_image_size
 from vitrim.backbones.support import TimmModule, check_support
 from vitrim.checks import did_you_mean
 
@@ -91,7 +93,7 @@ def _given(vit: TimmModule, also_weights: bool, size: tuple[int, int] | None) ->
         raise ValueError("a module brings its own weights; pretrained and weights go with a model name")
     check_support(vit)
     if size is not None and size != _size_of(vit):
-        vit.set_input_size(img_size=size)
+        set_image_size(vit, size)
     name = (getattr(vit, "pretrained_cfg", None) or {}).get("architecture") or type(vit).__name__
     return vit, Origin(name, "module", _size_of(vit))
 
@@ -168,7 +170,10 @@ def _create(name: str, size: tuple[int, int] | None, **options: Any) -> nn.Modul
 
     if size is not None:
         options["img_size"] = size
-    return timm.create_model(name, **options)
+    vit = timm.create_model(name, **options)
+    if size is not None and _size_of(vit) != size:  # NaFlexViT takes any size and notes none
+        set_image_size(vit, size)
+    return vit
 
 
 def _downloaded(name: str, size: tuple[int, int] | None) -> nn.Module:
@@ -216,11 +221,6 @@ def _pair(size: int | tuple[int, int]) -> tuple[int, int]:
     if len(pair) != 2 or not all(isinstance(side, int) and side > 0 for side in pair):
         raise ValueError(f"image_size must be pixels or (height, width), got {size!r}")
     return pair[0], pair[1]
-
-
-def _size_of(vit: TimmModule) -> tuple[int, int]:
-    height, width = vit.patch_embed.img_size
-    return int(height), int(width)
 
 
 def _first_line(error: Exception) -> str:

@@ -4,6 +4,7 @@ commonest silent error."""
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from vitrim.backbones.geometry import image_size, input_channels
 from vitrim.backbones.support import TimmModule
 
 
@@ -31,9 +32,9 @@ class Preprocess:
         """Read from the model's pretrained configuration; ImageNet's plain 0.5 where it has none (as timm's
         ViTs do)."""
         config = getattr(vit, "pretrained_cfg", None) or {}
-        channels = vit.patch_embed.proj.in_channels
+        channels = input_channels(vit)
         return Preprocess(
-            image_size=tuple(vit.patch_embed.img_size),
+            image_size=image_size(vit),
             mean=_per_channel(config.get("mean"), channels),
             std=_per_channel(config.get("std"), channels),
             interpolation=config.get("interpolation") or "bicubic",

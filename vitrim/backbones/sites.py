@@ -9,10 +9,12 @@ from dataclasses import dataclass
 
 from torch import nn
 
+from vitrim.backbones.geometry import patch_layer, patch_part
 from vitrim.backbones.support import TimmModule
 
 LINEAR_ROLES = ("query", "key", "value", "attention_out", "mlp_in", "mlp_out")
 ROLES = (*LINEAR_ROLES, "norm", "patch")
+PAIRED_INPUTS = ("fc1_g", "fc1_x", "w0", "w1")  # SwiGLU and ViTamin's GeGLU have two input layers
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,8 @@ class Site:
 
 def sites(vit: TimmModule) -> Iterator[Site]:
     """Every site of a backbone, from the image to the head."""
-    yield Site(None, "patch", vit.patch_embed, "proj", slice(0, vit.embed_dim))
+    if patch_layer(vit) is not None:
+        yield Site(None, "patch", patch_part(vit), "proj", slice(0, vit.embed_dim))
     yield from _norms(None, vit, "norm_pre")
     for index, block in enumerate(vit.blocks):
         yield _whole(index, "norm", block, "norm1")
@@ -83,11 +86,11 @@ def _attention_sites(index: int, attention: TimmModule) -> Iterator[Site]:
 
 
 def _mlp_sites(index: int, mlp: TimmModule) -> Iterator[Site]:
-    for name in ("fc1", "fc1_g", "fc1_x"):  # SwiGLU has two input layers
+    for name in ("fc1", *PAIRED_INPUTS):
         if hasattr(mlp, name):
             yield _whole(index, "mlp_in", mlp, name)
     yield from _norms(index, mlp, "norm")
-    yield _whole(index, "mlp_out", mlp, "fc2")
+    yield _whole(index, "mlp_out", mlp, "fc2" if hasattr(mlp, "fc2") else "w2")
 
 
 def _norms(index: int | None, owner: TimmModule, *names: str) -> Iterator[Site]:

@@ -7,12 +7,23 @@ earlier token reducers.
 
 from typing import Any
 
-from timm.layers import AttentionPoolLatent, Mlp, SwiGLU
+from timm.layers import AttentionPoolLatent, HybridEmbed, Mlp, PatchEmbed, SwiGLU
 from timm.layers.attention import Attention
 from timm.layers.mlp import GluMlp
+from timm.models.beit import Attention as BeitAttention
+from timm.models.beit import Beit
+from timm.models.beit import Block as BeitBlock
 from timm.models.deit import VisionTransformerDistilled
-from timm.models.eva import Eva, EvaAttention, EvaBlock
-from timm.models.vision_transformer import Block, VisionTransformer
+from timm.models.eva import Eva, EvaAttention, EvaBlock, EvaBlockPostNorm
+from timm.models.naflexvit import NaFlexVit
+from timm.models.vision_transformer import Block, ResPostBlock, VisionTransformer
+from timm.models.vision_transformer_relpos import (
+    RelPosAttention,
+    RelPosBlock,
+    ResPostRelPosBlock,
+    VisionTransformerRelPos,
+)
+from timm.models.vitamin import GeGluMlp
 from torch import nn
 
 try:  # timm's newer attention with rotary tables, used by the Perception Encoder
@@ -23,10 +34,12 @@ except ImportError:  # timm 1.0.20 keeps it elsewhere
 # timm's modules carry no types: every part is looked at here before anything relies on it.
 TimmModule = Any
 
-MODELS = (VisionTransformer, VisionTransformerDistilled, Eva)
-BLOCKS = (Block, EvaBlock)
-ATTENTIONS = (Attention, EvaAttention, AttentionRope)
-MLPS = (Mlp, GluMlp, SwiGLU)
+MODELS = (VisionTransformer, VisionTransformerDistilled, Eva, Beit, VisionTransformerRelPos, NaFlexVit)
+EMBEDS = (PatchEmbed, HybridEmbed)
+POST_NORM = (ResPostBlock, EvaBlockPostNorm, ResPostRelPosBlock)
+BLOCKS = (Block, EvaBlock, BeitBlock, RelPosBlock, *POST_NORM)
+ATTENTIONS = (Attention, EvaAttention, AttentionRope, BeitAttention, RelPosAttention)
+MLPS = (Mlp, GluMlp, SwiGLU, GeGluMlp)
 
 PARTS = {
     "block": {"norm1", "attn", "ls1", "drop_path1", "norm2", "mlp", "ls2", "drop_path2"},
@@ -42,21 +55,31 @@ PARTS = {
         "gate",
         "proj",
         "proj_drop",
+        "rel_pos",
     },
 }
 
+INSIDE = "its blocks sit inside an encoder of its own, which vitrim does not open"
 REASONS = {
-    "Beit": "its attention adds a relative position bias that a reduced sequence has no table for",
-    "ResPostBlock": "it normalises after the residual branch (post-norm)",
-    "EvaBlockPostNorm": "it normalises after the residual branch (post-norm)",
-    "ParallelScalingBlock": "it computes attention and MLP in parallel",
-    "ParallelThingsBlock": "it computes attention and MLP in parallel",
-    "DiffParallelScalingBlock": "it computes attention and MLP in parallel",
-    "DiffAttention": "its differential attention is not implemented",
+    "ParallelScalingBlock": "its in_proj computes attention and MLP in parallel: no reducer fits in between",
+    "ParallelThingsBlock": "it runs several attentions, then several MLPs, in parallel (attns and ffns)",
+    "DiffParallelScalingBlock": "its in_proj computes a differential attention and the MLP in parallel",
+    "DiffAttention": "its differential attention subtracts two softmaxes: no token score is defined for it",
+    "Xcit": "its XCA attention mixes channels, not tokens, and its LPI convolves the whole grid",
+    "TNT": "its inner blocks attend between the pixels of every patch of the whole grid",
+    "ConVit": "its GPSA attention blends in places of the whole grid after the softmax",
+    "Cait": "its TalkingHeadAttn mixes heads around the softmax and its class token enters after the trunk",
+    "VisionTransformerSAM": "its window attention cuts the whole grid into squares (window_partition)",
+    "Qwen3VitEncoder": "its merger joins neighbouring patches of the whole grid after the last block",
+    "Qwen3VitClassifier": INSIDE,
+    "DeepseekVitEncoder": "its aligner joins neighbouring patches of the whole grid after the last block",
+    "DeepseekVitClassifier": INSIDE,
+    "Gemma4VitEncoder": "its soft-token pooler joins patches of the whole grid after the last block",
+    "Gemma4VitClassifier": INSIDE,
 }
 SUPPORTED = (
-    "supported are timm's plain ViT, DeiT, CLIP, SigLIP, DINOv2, DINOv3, EVA-02, Perception Encoder and "
-    "InternViT models"
+    "supported are timm's plain ViT, DeiT, CLIP, SigLIP, DINOv2, DINOv3, EVA-02, Perception Encoder, "
+    "InternViT, BEiT, relative-position, Sapiens2, NaFlexViT, ViTamin and hybrid models"
 )
 
 
@@ -68,7 +91,9 @@ def check_support(vit: TimmModule) -> None:
         raise ValueError(
             "the backbone drops patches at random (patch_drop); create it with patch_drop_rate=0"
         )
-    if not isinstance(vit.attn_pool, AttentionPoolLatent | None):
+    if not isinstance(vit, NaFlexVit) and type(vit.patch_embed) not in EMBEDS:
+        raise _refusal("patch embedding", vit.patch_embed)
+    if not isinstance(getattr(vit, "attn_pool", None), AttentionPoolLatent | None):
         raise _refusal("attention pool", vit.attn_pool)
     for index, block in enumerate(vit.blocks):
         _check_block(block, f"block {index}")
@@ -81,10 +106,6 @@ def _check_block(block: TimmModule, where: str) -> None:
         raise _refusal(f"the attention of {where}", block.attn)
     if type(block.mlp) not in MLPS:
         raise _refusal(f"the MLP of {where}", block.mlp)
-    if getattr(block.attn, "num_kv_groups", 1) != 1:
-        raise ValueError(
-            f"the attention of {where} shares keys between heads (grouped queries), which is not supported"
-        )
     for kind, module in (("block", block), ("attention", block.attn)):
         unknown = sorted(name for name, _ in module.named_children() if name not in PARTS[kind])
         if unknown:

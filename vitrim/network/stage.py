@@ -14,11 +14,16 @@ from vitrim.backbones.bridge import (
     after_attention,
     after_mlp,
     attend,
-    embed,
+    before_attention,
+    before_mlp,
     project_attention,
+    projects_linearly,
 )
+from vitrim.backbones.embedding import embed
+from vitrim.backbones.geometry import grid_size, keep_statistics
 from vitrim.backbones.heads import classify, rows_read_by_head
 from vitrim.backbones.opening import Digests, Origin
+from vitrim.backbones.places import Places
 from vitrim.backbones.preprocess import Preprocess
 from vitrim.backbones.sites import Site, sites
 from vitrim.backbones.support import TimmModule
@@ -51,9 +56,7 @@ class Stage(nn.Module):
         self.proportional = False  # attention adds log(size) to the products with each key
         self.mixing: AttentionMixing | None = None  # in training: masks are learned
 
-    def forward(
-        self, block: TimmModule, state: TokenState, rotary: Tensor | None, rows: int | None
-    ) -> TokenState:
+    def forward(self, block: TimmModule, state: TokenState, places: Places, rows: int | None) -> TokenState:
         """Run one timm block with what is plugged in; with `rows`, only for the first `rows` tokens (last
         block)."""
         dispatches = self.dispatch is not None and not state.complete
@@ -64,15 +67,16 @@ class Stage(nn.Module):
             state = self.prompts(state)
         if self.before is not None:
             state = self.before(state)
-        normed = block.norm1(state.tokens)  # [B, T, D]
+        normed = before_attention(block, state.tokens)  # [B, T, D]
         mixing = self.mixing if self.training else None
-        mixed, attended = attend(block.attn, normed, state, rotary, self.proportional, rows, mixing)
+        mixed, attended = attend(block.attn, normed, state, places, self.proportional, rows, mixing)
         if rows is not None:
             state, normed = state.first(rows), normed[:, :rows]
         reducer = self.reducer if rows is None else None  # nobody reads patches after the last attention
         early = (
             reducer is not None
             and reducer.commutes
+            and projects_linearly(block)
             and state.history is None  # restoring adds what blocks changed to the tokens before a reduction
             and not self.after_attention
             and not self.beside_attention
@@ -85,9 +89,9 @@ class Stage(nn.Module):
             state = reducer(state, attended)
         if self.dispatch is not None:
             update, state = self.dispatch(block, state)
-            normed = block.norm2(state.tokens) if any(b.reads_norm for b in self.beside_mlp) else update
+            normed = before_mlp(block, state.tokens) if any(b.reads_norm for b in self.beside_mlp) else update
         else:
-            normed = block.norm2(state.tokens)  # [B, P+M, D]
+            normed = before_mlp(block, state.tokens)  # [B, P+M, D]
             update = after_mlp(block, block.mlp(normed))
         return self._add(state, normed, update, self.after_mlp, self.beside_mlp)
 
@@ -185,12 +189,18 @@ class StagedViT(nn.Module):
         )
         last = len(self.stages) - 1
         for index, (stage, block) in enumerate(zip(self.stages, self.vit.blocks, strict=True)):
-            arguments = (block, state, embedded.rotary[index], rows if index == last else None)
+            arguments = (block, state, embedded.places[index], rows if index == last else None)
             if self.checkpointing and torch.is_grad_enabled():
                 state = checkpoint(stage, *arguments, use_reentrant=False)
             else:
                 state = stage(*arguments)
         return state.without_prompts(self.vit.num_prefix_tokens) if rows is None else state
+
+    def train(self, mode: bool = True) -> "StagedViT":
+        """As in every module, but that a hybrid's stem keeps its running statistics."""
+        super().train(mode)
+        keep_statistics(self.vit)
+        return self
 
     def set_progress(self, epoch: float) -> None:
         """Tell every part with a schedule how many epochs of training are done; a training loop calls this at
@@ -233,7 +243,7 @@ class StagedViT(nn.Module):
     @property
     def patch_count(self) -> int:
         """N0, the patches of an image of the size the backbone was built for."""
-        rows, columns = self.vit.patch_embed.grid_size
+        rows, columns = grid_size(self.vit)
         return rows * columns
 
     def check_blocks(self, at: Sequence[int], by: "Method") -> tuple[int, ...]:

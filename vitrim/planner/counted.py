@@ -22,7 +22,7 @@ class Counted:
         self._macs: dict[Methods, int] = {}
         self._megabytes: dict[Methods, float] = {}
         bare = self.composed(())
-        self.depth, self.patches = bare.depth, int(bare.vit.patch_embed.num_patches)
+        self.depth, self.patches = bare.depth, bare.patch_count
         self.classifier = _trained(bare)
 
     def composed(self, methods: Methods) -> StagedViT:

@@ -52,7 +52,7 @@ def kept_patches(model: StagedViT, source: DataSource, count: int = 6) -> bytes 
         guesses = [source.classes[index] for index in model(images).argmax(1).tolist()]
     truths = [source.classes[split.labels[index]] for index in chosen]
     original = as_pictures(model, images)
-    patches = model.vit.patch_embed.num_patches
+    patches = model.patch_count
     columns = [(f"{patches} patches", original)]
     columns += [(f"after block {step.block}: {step.tokens}", step.pictures) for step in _some(seen)]
     return to_png(_grid(columns, truths, guesses))

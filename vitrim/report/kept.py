@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from vitrim.backbones.bridge import embed
+from vitrim.backbones.embedding import embed
 from vitrim.network.stage import StagedViT
 from vitrim.tokens.state import TokenState
 
@@ -35,8 +35,8 @@ def states(model: StagedViT, images: Tensor) -> Iterator[TokenState]:
     """The state after each block."""
     embedded = embed(model.vit, images)
     state = TokenState.start(embedded.tokens, model.vit.num_prefix_tokens, embedded.grid)
-    for stage, block, rotary in zip(model.stages, model.vit.blocks, embedded.rotary, strict=True):
-        state = stage(block, state, rotary, None)
+    for stage, block, places in zip(model.stages, model.vit.blocks, embedded.places, strict=True):
+        state = stage(block, state, places, None)
         yield state
 
 

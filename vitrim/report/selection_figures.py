@@ -10,7 +10,7 @@ from itertools import pairwise
 import torch
 from matplotlib.figure import Figure
 
-from vitrim.backbones.bridge import embed
+from vitrim.backbones.embedding import embed
 from vitrim.data import DataSource
 from vitrim.data.transforms import eval_transform
 from vitrim.methods.selection.candidates import candidates

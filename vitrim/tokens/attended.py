@@ -20,9 +20,11 @@ class Attended:
 
     Attributes:
         queries, keys: [B, H, T, d], after their norms and rotation.
-        plain_keys: [B, H, T, d], keys before rotation: similarity of content, not of place.
+        plain_keys: [B, H, T, d], keys before rotation: similarity of content, not of place; fewer heads where
+            several heads of queries share one (grouped queries).
         scale: what the products are multiplied by.
-        bias: [B, 1, 1, T] added to the products (log sizes, padding) or None.
+        bias: added to the products, or None: log sizes and padding [B, 1, 1, T], with a relative position
+            bias [B, H, T, T].
         prefix: P.
         keep: [B, N], zero for padding, whose queries count for nothing; None where there is none.
         weights: [B, H, T, T], the attention itself where it was not fused (while masks are learned), else
@@ -65,5 +67,6 @@ class Attended:
         with without_autocast(queries.device):
             scores = (queries.to(precise) * self.scale) @ self.keys.to(precise).transpose(-2, -1)
             if self.bias is not None:
-                scores = scores + self.bias.to(precise)
+                bias = self.bias if self.bias.shape[2] == 1 else self.bias[:, :, rows]
+                scores = scores + bias.to(precise)
             return scores.softmax(-1)

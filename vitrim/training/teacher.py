@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from vitrim.backbones.geometry import grid_size
 from vitrim.data import DataSource
 from vitrim.methods.reducers.dynamicvit import class_divergence, distillation_loss
 from vitrim.network.parts import Selector
@@ -95,6 +96,6 @@ def patches_compare(student: StagedViT, teacher: StagedViT) -> bool:
     """
     parts = [part for _, part in placed(student)]
     masks = bool(parts) and all(isinstance(part, Selector) for part in parts)
-    grids = student.vit.patch_embed.grid_size, teacher.vit.patch_embed.grid_size
-    whole = not list(placed(teacher)) and tuple(grids[0]) == tuple(grids[1])
+    grids = grid_size(student.vit), grid_size(teacher.vit)
+    whole = not list(placed(teacher)) and grids[0] == grids[1]
     return masks and whole and student.width == teacher.width

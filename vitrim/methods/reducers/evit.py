@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, ClassVar
 import torch
 from torch import Tensor, nn
 
-from vitrim.backbones.heads import pool_attention
+from vitrim.backbones.geometry import has_class_token
+from vitrim.backbones.heads import has_attention_pool, pool_attention
 from vitrim.checks import block_indices, check_one_of, check_positive, check_share, is_number
 from vitrim.methods.selection.placement import PLACEMENTS, choose_blocks
 from vitrim.network.method import Method, option, store_setting
@@ -93,10 +94,11 @@ class EViT(Method):
             store_setting(self, "warmup", tuple(self.warmup))
 
     def attach(self, model: "StagedViT") -> None:
-        other = "'received'" if model.vit.attn_pool is None else "'pool' or 'received'"
-        if self.score == "class" and model.vit.cls_token is None:
+        pools = has_attention_pool(model.vit)
+        other = "'received'" if not pools else "'pool' or 'received'"
+        if self.score == "class" and not has_class_token(model.vit):
             raise ValueError(f"{self}: the backbone has no class token to rank by; use score={other}")
-        if self.score == "pool" and model.vit.attn_pool is None:
+        if self.score == "pool" and not pools:
             raise ValueError(
                 f"{self}: the backbone has no attention pool to rank by; use 'class' or 'received'"
             )

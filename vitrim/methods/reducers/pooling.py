@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from vitrim.backbones.geometry import grid_size
 from vitrim.checks import block_indices, check_one_of, check_positive
 from vitrim.network.method import Method, option, store_setting
 from vitrim.network.parts import Reducer
@@ -61,7 +62,7 @@ class Pool(Method):
             raise ValueError("Pool: a window of one cell pools nothing; make it at least (1, 2)")
 
     def attach(self, model: "StagedViT") -> None:
-        grid = tuple(model.vit.patch_embed.grid_size)
+        grid = grid_size(model.vit)
         model.reduce_at(self.at, [PoolWindows(self, grid) for _ in self.at], by=self)
         if self.proportional:
             weigh_by_size_after(model, min(self.at))

@@ -22,7 +22,7 @@ class BatchNormHead(Method):
 
     def attach(self, model: "StagedViT") -> None:
         width = model.vit.num_features
-        weight = model.vit.patch_embed.proj.weight
+        weight = next(model.vit.parameters())
         normalise_before_head(
             model.vit, nn.BatchNorm1d(width, eps=1e-6, affine=False, device=weight.device, dtype=weight.dtype)
         )

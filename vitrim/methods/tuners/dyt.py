@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch._subclasses import FakeTensor
 from torch.nn import functional as F
 
-from vitrim.backbones.bridge import after_mlp
+from vitrim.backbones.bridge import after_mlp, before_mlp
 from vitrim.backbones.support import TimmModule
 from vitrim.checks import check_number, check_one_of, check_positive, check_probability, check_share
 from vitrim.methods.tuners.adapter import Adapter, Beside, Bottleneck
@@ -158,7 +158,7 @@ def noisy_decision(logits: Tensor, temperature: float) -> Tensor:
 
 
 def _mlp(block: TimmModule, tokens: Tensor) -> Tensor:
-    return after_mlp(block, block.mlp(block.norm2(tokens)))
+    return after_mlp(block, block.mlp(before_mlp(block, tokens)))
 
 
 def _masked_mlp(block: TimmModule, state: TokenState, passes: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vitrim.backbones.sites import LINEAR_ROLES, Site
+from vitrim.backbones.sites import LINEAR_ROLES, PAIRED_INPUTS, Site
 from vitrim.backbones.tuned_linear import SummedLinear, Term, own_linear
 from vitrim.checks import check_one_of, check_positive, check_probability, is_number
 from vitrim.network.method import Method, option
@@ -74,7 +74,7 @@ class FacT(Method):
     def _slices(self, site: Site, width: int) -> tuple[int, int]:
         """How many slices of width D go in and out; one of the two is 1."""
         inputs, outputs = own_linear(site, self).in_features, site.rows.stop - site.rows.start
-        if inputs % width or outputs % width or site.name in ("fc1_g", "fc1_x"):
+        if inputs % width or outputs % width or site.name in PAIRED_INPUTS:
             raise ValueError(
                 f"{self}: {site} maps {inputs} to {outputs} channels, but FacT needs whole multiples of the "
                 f"width {width} and one input layer of the MLP"

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from vitrim.backbones.geometry import patch_layer
+from vitrim.backbones.support import TimmModule
 from vitrim.checks import check_positive, check_probability
 from vitrim.network.method import Method, option
 from vitrim.tokens.state import TokenState
@@ -53,17 +55,18 @@ class VPT(Method):
             if stage.prompts is not None:
                 raise ValueError(f"{self}: the model already has prompts; raise their number instead")
             if self.deep or index == 0:
-                stage.prompts = Prompts(model.vit.patch_embed.proj, self, replacing=index > 0)
+                stage.prompts = Prompts(model.vit, self, replacing=index > 0)
 
 
 class Prompts(nn.Module):
     """The prompts of one block: put in, or put in place of the last block's."""
 
-    def __init__(self, patch: nn.Conv2d, settings: VPT, replacing: bool) -> None:
+    def __init__(self, vit: TimmModule, settings: VPT, replacing: bool) -> None:
         super().__init__()
-        weight = patch.weight  # [D, c, s, s]
-        bound = math.sqrt(6 / (weight[0].numel() + weight.shape[0]))
-        start = torch.empty(settings.prompts, weight.shape[0], device=weight.device, dtype=weight.dtype)
+        like, patch = next(vit.parameters()), patch_layer(vit)
+        inputs = vit.embed_dim if patch is None else patch.weight[0].numel()  # of the patch projection
+        bound = math.sqrt(6 / (inputs + vit.embed_dim))
+        start = torch.empty(settings.prompts, vit.embed_dim, device=like.device, dtype=like.dtype)
         self.prompts = nn.Parameter(nn.init.uniform_(start, -bound, bound))  # [p, D]
         self.dropout = nn.Dropout(settings.dropout)
         self.replacing = replacing

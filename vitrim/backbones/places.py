@@ -1,0 +1,60 @@
+"""What attention is told about the places of tokens, for sequences that were reduced."""
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from vitrim.backbones.support import TimmModule
+from vitrim.tokens.state import TokenState
+
+
+class Places(NamedTuple):
+    """What one block's attention gets beside the tokens.
+
+    Attributes:
+        rotary: [N0, 2d] or [H, N0, 2d], the table by which queries and keys are turned.
+        shared: [1, H, P+N0, P+N0] or [H, P+N0, P+N0], a relative position bias that all blocks share.
+    """
+
+    rotary: Tensor | None = None
+    shared: Tensor | None = None
+
+
+def relative_bias(
+    attention: TimmModule, shared: Tensor | None, state: TokenState, rows: int | None = None
+) -> Tensor | None:
+    """What timm adds to the product of two tokens for where they sit: [1, H, T, T] or [B, H, T, T], or None.
+
+    Every token counts as sitting on the cell of `state.position`. Prompts have no place and get no bias, the
+    backbone's own prefix keeps its rows and columns. With `rows`, only those of the first `rows` tokens.
+    """
+    table = _whole_table(attention, shared)  # [H, P0+N0, P0+N0]
+    if table is None:
+        return None
+    own = table.shape[-1] - math.prod(state.grid)  # P0, without prompts
+    prompts = state.prefix - own
+    if state.full and prompts == 0:
+        return table[None, :, :rows]
+    if prompts:
+        table = F.pad(table, (0, 1, 0, 1))  # a place without bias, for prompts
+    nowhere = table.shape[-1] - 1
+    device, batch = table.device, state.position.shape[0]
+    prefix = [*range(own), *[nowhere] * prompts]
+    places = torch.tensor(prefix, device=device, dtype=torch.long).expand(batch, -1)
+    cells = torch.cat([places, state.position + own], dim=1)  # [B, T]
+    return table[:, cells[:, :rows, None], cells[:, None]].transpose(0, 1)
+
+
+def _whole_table(attention: TimmModule, shared: Tensor | None) -> Tensor | None:
+    """The bias between all places of the whole sequence, as timm computes it. [H, P0+N0, P0+N0]"""
+    if shared is not None and shared.ndim == 4:
+        shared = shared[0]
+    if getattr(attention, "rel_pos", None) is not None:
+        return attention.rel_pos.get_bias()[0]  # timm leaves a shared bias out then
+    if getattr(attention, "relative_position_bias_table", None) is None:
+        return shared
+    own = attention._get_rel_pos_bias()[0]
+    return own if shared is None else own + shared
