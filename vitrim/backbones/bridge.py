@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from vitrim.backbones.places import Places, relative_bias
 from vitrim.backbones.support import POST_NORM, TimmModule
-from vitrim.backbones.tuned_linear import linear_rows
+from vitrim.backbones.tuned_linear import computes_rows, linear_rows
 from vitrim.tokens.attended import Attended
 from vitrim.tokens.state import TokenState
 
@@ -144,9 +144,10 @@ def _project(attention: TimmModule, normed: Tensor, rows: int | None) -> tuple[T
     else:
         extra = _separate_bias(attention)
         width = attention.qkv.out_features // 3
-        if rows is None:
+        if rows is None or not computes_rows(attention.qkv):
             joint = attention.qkv(normed) if extra is None else attention.qkv(normed) + extra
             queries, keys, values = joint.split(width, dim=-1)
+            queries = queries if rows is None else queries[:, :rows]
         else:
             queries = linear_rows(attention.qkv, asking, slice(0, width))
             keys, values = linear_rows(attention.qkv, normed, slice(width, 3 * width)).split(width, dim=-1)

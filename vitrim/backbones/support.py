@@ -59,6 +59,8 @@ PARTS = {
     },
 }
 
+LINEAR = ("qkv", "q_proj", "k_proj", "v_proj", "proj", "fc1", "fc1_g", "fc1_x", "w0", "w1", "w2", "fc2")
+
 INSIDE = "its blocks sit inside an encoder of its own, which vitrim does not open"
 REASONS = {
     "ParallelScalingBlock": "its in_proj computes attention and MLP in parallel: no reducer fits in between",
@@ -106,6 +108,16 @@ def _check_block(block: TimmModule, where: str) -> None:
         raise _refusal(f"the attention of {where}", block.attn)
     if type(block.mlp) not in MLPS:
         raise _refusal(f"the MLP of {where}", block.mlp)
+    for name in LINEAR:
+        for owner in (block.attn, block.mlp):
+            layer = getattr(owner, name, None)
+            if isinstance(layer, nn.Module) and not isinstance(layer, nn.Linear | nn.Identity):
+                kind = f"{type(layer).__module__}.{type(layer).__name__}"
+                raise ValueError(
+                    f"{name} of {where} is a {kind}, not torch's linear layer: what it computes could be "
+                    "lost without a word; merge it into a plain one first (PEFT: merge_and_unload), or "
+                    "quantise and wrap the composed model instead"
+                )
     for kind, module in (("block", block), ("attention", block.attn)):
         unknown = sorted(name for name, _ in module.named_children() if name not in PARTS[kind])
         if unknown:

@@ -14,6 +14,8 @@ from torch.nn import functional as F
 
 from vitrim.backbones.sites import Site
 
+OWN_FORWARD_KNOWN = ("torch.nn.modules.", "timm.")  # layers whose forward tuned layers know and repeat
+
 
 class Tuned(nn.Module):
     """Marks a layer that a tuner, `by`, has put in place of a backbone's own. One such tuner per layer."""
@@ -94,6 +96,12 @@ def own_layer(site: Site, by: object) -> nn.Module:
     layer = site.layer
     if isinstance(layer, Tuned):
         raise ValueError(f"{by}: {site} already carries {layer.by}; one tuner per layer")
+    if hooked(layer) or not type(layer).__module__.startswith(OWN_FORWARD_KNOWN):
+        what = f"a {type(layer).__name__}" + (" with hooks" if hooked(layer) else "")
+        raise ValueError(
+            f"{by}: {site} is {what}, whose own computation would be lost in the tuned layer; give a "
+            "backbone of plain layers, or leave this role out"
+        )
     if layer.weight.requires_grad:
         raise ValueError(f"{by}: the weight of {site} already trains; one tuner per layer")
     return layer
@@ -108,10 +116,27 @@ def own_linear(site: Site, by: object) -> nn.Linear:
 
 
 def linear_rows(layer: nn.Linear, inputs: Tensor, rows: slice) -> Tensor:
-    """The outputs `rows` of a linear layer, and no others where the layer can: [..., in] -> [..., rows]."""
+    """The outputs `rows` of a linear layer, and no others where the layer can: [..., in] -> [..., rows].
+
+    Whatever is not exactly a linear layer (a subclass, quantised, hooked, parametrised) is run by its own
+    call.
+    """
+    if not computes_rows(layer):
+        outputs: Tensor = layer(inputs)
+        return outputs[..., rows]
     if isinstance(layer, TunedLinear):
         return layer.part(inputs, rows)
     return F.linear(inputs, layer.weight[rows], None if layer.bias is None else layer.bias[rows])
+
+
+def computes_rows(layer: nn.Module) -> bool:
+    """Whether some of a layer's outputs can be had alone: it is exactly a linear layer, or one of ours."""
+    return (type(layer) is nn.Linear or isinstance(layer, TunedLinear)) and not hooked(layer)
+
+
+def hooked(layer: nn.Module) -> bool:
+    """Whether something runs before or after a layer's own forward."""
+    return bool(layer._forward_hooks or layer._forward_pre_hooks)
 
 
 def plain_linear(weight: Tensor, bias: Tensor | None) -> nn.Linear:

@@ -3,7 +3,7 @@ second."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -27,12 +27,16 @@ from vitrim.backbones.places import Places
 from vitrim.backbones.preprocess import Preprocess
 from vitrim.backbones.sites import Site, sites
 from vitrim.backbones.support import TimmModule
+from vitrim.checks import check_one_of
+from vitrim.network.bypassed import refuse_unseen_hooks
+from vitrim.network.features import block_indices, grid_map, patch_tokens, prefix_tokens
 from vitrim.network.parts import Branch as Branch
 from vitrim.network.parts import Reducer as Reducer
 from vitrim.network.parts import Scheduled as Scheduled
 from vitrim.network.parts import Selector as Selector
 from vitrim.network.placing import place
 from vitrim.tokens.attended import Attended
+from vitrim.tokens.restore import MODES
 from vitrim.tokens.state import TokenState
 
 if TYPE_CHECKING:
@@ -70,6 +74,8 @@ class Stage(nn.Module):
         normed = before_attention(block, state.tokens)  # [B, T, D]
         mixing = self.mixing if self.training else None
         mixed, attended = attend(block.attn, normed, state, places, self.proportional, rows, mixing)
+        if state.attention is not None:
+            state = replace(state, attention=(*state.attention, attended.whole()))
         if rows is not None:
             state, normed = state.first(rows), normed[:, :rows]
         reducer = self.reducer if rows is None else None  # nobody reads patches after the last attention
@@ -168,15 +174,79 @@ class StagedViT(nn.Module):
         state = self._advance(images, rows_read_by_head(self.vit), complete)
         return classify(self.vit, state), state.penalty
 
-    def run(self, images: Tensor, history: bool = False) -> tuple[Tensor, TokenState]:
+    def run(
+        self, images: Tensor, history: bool = False, attention: bool = False
+    ) -> tuple[Tensor, TokenState]:
         """Logits and the whole state after the last block, before the final norm; with `history`, what every
-        reduction did is kept for `vitrim.restore`."""
-        state = self._advance(images, None, history=history)
+        reduction did is kept for `vitrim.restore`, with `attention`, what every block attended to is in
+        `state.attention`: one [B, H, T, T] for each block, of the T tokens that entered it."""
+        state = self._advance(images, None, history=history, attention=attention)
         return classify(self.vit, state), state
 
+    def forward_features(self, images: Tensor) -> Tensor:
+        """The tokens left after the last block and the final norm, as timm's: [B, P+N, D]"""
+        return cast("Tensor", self.vit.norm(self._advance(images, None).tokens))
+
+    def forward_intermediates(
+        self,
+        images: Tensor,
+        indices: int | Sequence[int] | None = None,
+        return_prefix_tokens: bool = False,
+        norm: bool = False,
+        output_fmt: str = "NCHW",
+        intermediates_only: bool = False,
+        restore: str = "delta",
+    ) -> Any:
+        """What blocks gave, and the final features: timm's call, for tuned and reduced models.
+
+        Args:
+            indices: which blocks, by index or the last so many; None for all.
+            return_prefix_tokens: also give the prefix tokens, as (map, prefix [B, P, D]).
+            norm: put the final norm on each.
+            output_fmt: "NCHW" for maps [B, D, rows, columns], "NLC" for tokens [B, N0, D].
+            intermediates_only: leave out the final features.
+            restore: how patches that were reduced come back, "delta", "copy" or "knn" (see
+                `vitrim.restore`); "tokens" gives the [B, N, D] that are left, with "NLC".
+        """
+        check_one_of("forward_intermediates", "output_fmt", output_fmt, ("NCHW", "NLC"))
+        check_one_of("forward_intermediates", "restore", restore, (*MODES, "tokens"))
+        wanted = block_indices(indices, self.depth)
+        states: list[TokenState] = []
+        last = self._advance(images, None, history=True, states=states)
+        shape = grid_map if output_fmt == "NCHW" else patch_tokens
+        found: list[Any] = [shape(self, states[index], norm, restore) for index in wanted]
+        if return_prefix_tokens and self.vit.num_prefix_tokens:
+            prefix = [prefix_tokens(self, states[index], norm) for index in wanted]
+            found = list(zip(found, prefix, strict=True))
+        return found if intermediates_only else (self.vit.norm(last.tokens), found)
+
+    def get_intermediate_layers(
+        self,
+        images: Tensor,
+        n: int | Sequence[int] = 1,
+        reshape: bool = False,
+        return_prefix_tokens: bool = False,
+        norm: bool = False,
+        restore: str = "delta",
+    ) -> list[Any]:
+        """The last `n` blocks' patches, or those of the blocks named, as timm and DINOv2 give them: [B, N0,
+        D], with `reshape` [B, D, rows, columns]."""
+        found: list[Any] = self.forward_intermediates(
+            images, n, return_prefix_tokens, norm, "NCHW" if reshape else "NLC", True, restore
+        )
+        return found
+
     def _advance(
-        self, images: Tensor, rows: int | None, complete: bool = False, history: bool = False
+        self,
+        images: Tensor,
+        rows: int | None,
+        complete: bool = False,
+        history: bool = False,
+        attention: bool = False,
+        states: list[TokenState] | None = None,
     ) -> TokenState:
+        if not torch.compiler.is_compiling():
+            refuse_unseen_hooks(self.vit)
         if self.awaits is not None and not images.is_meta:
             raise ValueError(
                 f"{self.awaits}: the blocks are not chosen yet; call vitrim.fit(model, batches) with "
@@ -185,7 +255,11 @@ class StagedViT(nn.Module):
         embedded = embed(self.vit, images)
         state = TokenState.start(embedded.tokens, self.vit.num_prefix_tokens, embedded.grid)
         state = replace(
-            state, complete=complete, by_products=self.by_products, history=() if history else None
+            state,
+            complete=complete,
+            by_products=self.by_products,
+            history=() if history else None,
+            attention=() if attention else None,
         )
         last = len(self.stages) - 1
         for index, (stage, block) in enumerate(zip(self.stages, self.vit.blocks, strict=True)):
@@ -194,6 +268,8 @@ class StagedViT(nn.Module):
                 state = checkpoint(stage, *arguments, use_reentrant=False)
             else:
                 state = stage(*arguments)
+            if states is not None:
+                states.append(state.without_prompts(self.vit.num_prefix_tokens))
         return state.without_prompts(self.vit.num_prefix_tokens) if rows is None else state
 
     def train(self, mode: bool = True) -> "StagedViT":

@@ -1,7 +1,7 @@
 """What one block's attention saw, for reducers that rank or match tokens. Nothing is computed before it is
 asked for.
 
-The attention itself stays fused (`timm_bridge.attend`); the class row is one extra product of H x 1 x N, and
+The attention itself stays fused (`backbones/bridge.py`); the class row is one extra product of H x 1 x N, and
 the keys are there anyway. Rankings run in float32 or better, whatever the model's precision, and carry the
 same bias as the attention applied.
 """
@@ -53,6 +53,10 @@ class Attended:
             return attention.mean(1)
         asking = functional.pad(self.keep.to(attention.dtype), (self.prefix, 0), value=1.0)  # [B, T]
         return (asking[:, None] @ attention)[:, 0] / asking.sum(1, keepdim=True)
+
+    def whole(self) -> Tensor:
+        """All of the attention, as it was applied. [B, H, T, T]"""
+        return self._attention(slice(None))
 
     def patch_keys(self) -> Tensor:
         """Keys of the patches, the mean over heads, before rotation. [B, N, d]"""

@@ -36,6 +36,7 @@ class TokenState:
         keep: [B, N] soft or hard keep mask while a pruner learns, or padding where images keep different
             counts; usually None.
         penalty: a scalar that learned reducers add to the training loss; usually None.
+        attention: [B, H, T, T] of every block so far; None unless `run(images, attention=True)`.
         dispatched: for every block with a dispatcher, [B, N] which of the patches it had then passed its MLP.
         complete: dispatchers let everything pass.
         by_products: reductions multiply with one-hot matrices instead of adding to rows in place: the same up
@@ -57,6 +58,7 @@ class TokenState:
     penalty: Tensor | None = None
     spent: Tensor | None = None
     history: "tuple[Reduction, ...] | None" = None
+    attention: tuple[Tensor, ...] | None = None
     dispatched: tuple[Tensor, ...] = ()
     complete: bool = False
     by_products: bool = False

@@ -30,11 +30,11 @@ class Candidate:
 
 def candidates(model: "StagedViT", patch: bool = False) -> list[Candidate]:
     """All of them, from the image to the head; a fused qkv is one layer."""
-    names = {id(weight): name for name, weight in model.vit.named_parameters()}
+    names = {id(module): f"{name}.weight" for name, module in model.vit.named_modules()}
     found: dict[str, Candidate] = {}
     for site in model.sites():
         if site.role == "norm" or (site.role == "patch" and not patch):
             continue
-        name = names[id(site.layer.weight)]
+        name = names[id(site.layer)]
         found.setdefault(name, Candidate(name, -1 if site.block is None else site.block, site))
     return list(found.values())
