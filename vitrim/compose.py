@@ -31,14 +31,12 @@ def compose(
 
     Args:
         backbone: a timm model name, "vitrim_tiny_patch8_96" (bundled), a checkpoint file named after its
-            model, a folder or "hf-hub:OWNER/NAME" with a config.json of timm or transformers (its
-            weights come
-            with it), or a timm module (which the returned model owns and changes; a refusal leaves it as it
-            was).
+            model, a folder or "hf-hub:OWNER/NAME" with a config.json of timm or transformers (its weights
+            come with it), or a timm module (which the returned model owns and changes; a refusal leaves it
+            as it was).
         methods: any tuners and reducers, attached in this order; text such as "EViT(keep=0.5)" is parsed.
-        num_classes: outputs of the classifier: the backbone's own where it has as many, else a fresh
-            one. None
-            keeps the backbone's own; 0 leaves it away, and the model returns pooled features [B, D].
+        num_classes: outputs of the classifier: the backbone's own where it has as many, else a fresh one.
+            None keeps the backbone's own; 0 leaves it away: the model returns pooled features [B, D].
         pretrained: let timm download the named model's weights.
         image_size: pixels, or (height, width); position embeddings are resized by timm.
         weights: a local file for the named model, under timm's names or those of transformers, torchvision,

@@ -59,8 +59,8 @@ TIMM = Layout(
         (r"register_tokens|storage_tokens", "reg_token"),
     ),
     outside=(
-        (rf"(?:.*\.)?(?:head|classifier|fc|linear|cls_head)\.{W}", r"head.\1"),
-        (r"(?:.*\.)?visual\.head\.proj\.weight", "head.weight"),  # open_clip around a timm model
+        (rf"(?:head|classifier|fc|linear|cls_head)\.{W}", r"head.\1"),
+        (r"visual\.head\.proj\.weight", "head.weight"),  # open_clip around a timm model
     ),
     ignored=(
         r"mask_token|masked_embed|n_averaged|local_cls_norm\..*|lm_head\..*|decoder_.*",
@@ -194,17 +194,7 @@ LAYOUTS = (TIMM, TRANSFORMERS, TRANSFORMERS_TOWER, TORCHVISION, CLIP, JAX)
 MARKS = ("_fsdp_wrapped_module.", "_checkpoint_wrapped_module.", "_orig_mod.")
 
 # Which of several backbones in one file is meant: what evaluation uses comes first.
-PREFERRED = (
-    "teacher",
-    "ema",
-    "target",
-    "base_encoder",
-    "image_encoder",
-    "vision",
-    "visual",
-    "online",
-    "student",
-)
+PREFERRED = ("teacher", "ema", "base_encoder")
 
 # What stands beside a backbone and is not part of it: optimisers, the other network of a pair, text towers,
 # the heads of pretraining.

@@ -3,14 +3,19 @@ size differs."""
 
 import math
 
+import torch
 from timm.layers import resample_abs_pos_embed
 from torch import Tensor
 
 from vitrim.backbones.support import TimmModule
 
 
-def fit_positions(tensors: dict[str, Tensor], vit: TimmModule, file: str) -> dict[str, Tensor]:
+def fit_positions(
+    tensors: dict[str, Tensor], vit: TimmModule, file: str, jax: bool = False
+) -> dict[str, Tensor]:
     """The tensors with `pos_embed` as the model wants it; as it was where it cannot be.
+
+    Google's arrays are resized bilinearly, all others bicubically, as timm does.
 
     A model that gives its class token no position gets the file's added to the token itself: the same sum.
     """
@@ -18,7 +23,9 @@ def fit_positions(tensors: dict[str, Tensor], vit: TimmModule, file: str) -> dic
     if model is None or given is None or model.ndim != 3 or given.shape[-1] != model.shape[-1]:
         return tensors
     found = dict(tensors)
-    positions = given.reshape(1, -1, given.shape[-1]).float()  # [1, P+N, D]
+    positions = given.reshape(1, -1, given.shape[-1])  # [1, P+N, D]
+    if positions.dtype not in (torch.float32, torch.float64):
+        positions = positions.float()
     grid = tuple(vit.patch_embed.grid_size)
     prefix = 0 if vit.no_embed_class else vit.num_prefix_tokens
     if vit.no_embed_class and "cls_token" in found and not _side(positions.shape[1], grid):
@@ -32,12 +39,11 @@ def fit_positions(tensors: dict[str, Tensor], vit: TimmModule, file: str) -> dic
     elif count == math.prod(grid):
         raise ValueError(
             f"{file!r} has {count} positions, which may be {side[0]}x{side[1]} or the model's "
-            f"{grid[0]}x{grid[1]} "
-            "patches; load it at its own image_size"
+            f"{grid[0]}x{grid[1]} patches; load it at its own image_size"
         )
     elif side:
         found["pos_embed"] = resample_abs_pos_embed(
-            positions, new_size=list(grid), old_size=list(side), num_prefix_tokens=prefix
+            positions, list(grid), list(side), prefix, *(("bilinear", False) if jax else ("bicubic", True))
         )
     return found
 

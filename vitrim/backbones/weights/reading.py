@@ -77,8 +77,10 @@ def _read_npz(path: Path) -> dict[str, Tensor]:
 
 def _read_torch(path: Path) -> Any:
     try:
-        with torch.serialization.safe_globals([argparse.Namespace]):  # timm and DeiT keep their arguments
-            return torch.load(path, map_location="cpu", weights_only=True)
+        # Opened here: newer PyTorch reads a file that is called .safetensors otherwise, whatever is in it.
+        # timm and DeiT keep their arguments, a Namespace.
+        with path.open("rb") as stream, torch.serialization.safe_globals([argparse.Namespace]):
+            return torch.load(stream, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise ValueError(_unsafe(path)) from error
     except (RuntimeError, EOFError, OSError, ValueError, KeyError, AttributeError, TypeError) as error:
@@ -93,7 +95,8 @@ def _read_torch(path: Path) -> Any:
 
 def _unsafe(path: Path) -> str:
     try:
-        names = torch.serialization.get_unsafe_globals_in_checkpoint(path)
+        with path.open("rb") as stream:
+            names = torch.serialization.get_unsafe_globals_in_checkpoint(stream)
     except Exception:  # of the old format, which lists nothing
         names = []
     what = f"names code ({', '.join(sorted(names)[:3])})" if names else "is damaged or names code"

@@ -38,6 +38,7 @@ def _fit_attention(found: dict[str, Tensor], at: str, wanted: dict[str, Tensor])
             if f"{at}{part}_proj.bias" in wanted or bool(value.any()):
                 found[f"{at}{part}_proj.bias"] = value
         return
+    unknown = f"{at}qkv.weight" not in wanted  # of a block the model lacks: all its tensors are named
     found[f"{at}qkv.weight"] = torch.cat([weights[part] for part in "qkv"])
     if not biases:
         return
@@ -45,7 +46,7 @@ def _fit_attention(found: dict[str, Tensor], at: str, wanted: dict[str, Tensor])
         found.update({f"{at}{part}_bias": value for part, value in biases.items() if part != "k"})
         if "k" in biases and bool(biases["k"].any()):
             found[f"{at}k_bias"] = biases["k"]
-    elif f"{at}qkv.bias" in wanted or any(bool(value.any()) for value in biases.values()):
+    elif unknown or f"{at}qkv.bias" in wanted or any(bool(value.any()) for value in biases.values()):
         like = next(iter(biases.values()))
         found[f"{at}qkv.bias"] = torch.cat([biases.get(part, torch.zeros_like(like)) for part in "qkv"])
 

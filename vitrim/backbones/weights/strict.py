@@ -11,6 +11,7 @@ from torch import Tensor
 
 from vitrim.backbones.support import TimmModule
 from vitrim.backbones.weights.describe import looks_like, shape_words
+from vitrim.backbones.weights.key_maps import JAX
 from vitrim.backbones.weights.positions import fit_positions
 from vitrim.backbones.weights.reshaping import fit_projections, fit_vectors
 from vitrim.backbones.weights.wrappers import Found
@@ -49,7 +50,7 @@ def fitted(vit: TimmModule, found: Found, file: str) -> dict[str, Tensor]:
     writing."""
     wanted: dict[str, Tensor] = vit.state_dict()
     tensors = {_other_name(name, wanted): value for name, value in found.tensors.items()}
-    tensors = fit_positions(fit_projections(tensors, wanted), vit, file)
+    tensors = fit_positions(fit_projections(tensors, wanted), vit, file, found.layout is JAX)
     own_filter: Any = getattr(sys.modules[type(vit).__module__], "checkpoint_filter_fn", None)
     tables = [
         name for name, value in tensors.items() if "bias_table" in name and _differs(name, value, wanted)

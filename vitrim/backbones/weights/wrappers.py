@@ -25,7 +25,8 @@ class Found(NamedTuple):
 
 def find_backbone(content: Mapping[str, Tensor], name: str) -> Found:
     """The backbone among a file's tensors, by timm's names; `name` is the file's, for the refusal."""
-    tensors = {_unmarked(key): value for key, value in content.items()}
+    # transformers writes a tensor without elements where a model has no registers
+    tensors = {_unmarked(key): value for key, value in content.items() if value.numel()}
     if not tensors:
         raise ValueError(f"{name!r} holds no tensors")
     places = [(layout, prefix) for layout in LAYOUTS for prefix in _prefixes(layout, tensors)]
@@ -77,14 +78,12 @@ def _preferred(places: list[tuple[Layout, str]], name: str) -> tuple[Layout, str
     if len(places) == 1:
         return places[0]
     for word in PREFERRED:
-        fitting = [place for place in places if word in place[1]]
-        if len(fitting) == 1:
-            return fitting[0]
+        fitting = [place for place in places if re.search(rf"(?:^|[._]){word}(?:[._]|$)", place[1])]
         if fitting:
             places = fitting
-    shortest = sorted(places, key=lambda place: place[1].count("."))
-    if shortest[0][1].count(".") < shortest[1][1].count("."):
-        return shortest[0]
+            break
+    if len(places) == 1:
+        return places[0]
     where = " and ".join(repr(prefix) for _, prefix in places[:3])
     raise ValueError(
         f"{name!r} holds {len(places)} backbones, below {where}; save the one that is meant alone"
@@ -113,8 +112,8 @@ def _beside(
     """Add the classifier that stands beside the backbone; tell the rest apart into left over and known."""
     left, known = [], 0
     for key, value in outside.items():
-        rules = [(rule, new) for rule, new in layout.outside if re.fullmatch(rule, key)]
-        new = re.sub(*rules[0], key) if rules else ""
+        matches = ((re.fullmatch(rf"(?:.*\.)?{rule}", key), name) for rule, name in layout.outside)
+        new = next((match.expand(name) for match, name in matches if match), "")
         if new and new not in named and not key.startswith(others or ("\0",)):
             named[new] = value
         elif key.startswith(others or ("\0",)) or any(re.fullmatch(rule, key) for rule in BESIDE):
