@@ -1,5 +1,5 @@
-"""Files that other libraries write, all their weights random: the model they load into computes what the other
-library's own model does."""
+"""Files that other libraries write, all their weights random: the model they load into computes what the
+other library's own model does."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -294,9 +294,7 @@ def pretrained(state: dict[str, Tensor]) -> dict[str, Any]:
             "dino_loss": {"center": torch.ones(1, 3)},
         },
         "iBOT": {"teacher": renamed({**state, "masked_embed": torch.ones(1, 192)}, "backbone.")},
-        "DINOv2 in chunks": {
-            "teacher": {**renamed(chunked, "backbone."), "dino_head.mlp.0.weight": torch.ones(3)}
-        },
+        "DINOv2 in chunks": {"teacher": {**renamed(chunked, "backbone."), **head}},
         "MAE": {"model": {**state, **mae}},
         "MoCo v3": {
             "state_dict": {

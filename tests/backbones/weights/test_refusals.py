@@ -47,8 +47,9 @@ WRONG: dict[str, tuple[Callable[[], Any], str]] = {
         "1 of the model's 152 tensors are missing (blocks.3.mlp.fc1.weight)",
     ),
     "half the blocks": (
-        lambda: {k: v for k, v in state().items() if not k.startswith(tuple(f"blocks.{i}." for i in
-        range(6, 12)))},
+        lambda: {
+            k: v for k, v in state().items() if not k.startswith(tuple(f"blocks.{i}." for i in range(6, 12)))
+        },
         "72 of the model's 152 tensors are missing (blocks.6.norm1.weight, blocks.6.norm1.bias ...)",
     ),
     "more blocks": (
@@ -56,8 +57,9 @@ WRONG: dict[str, tuple[Callable[[], Any], str]] = {
         "24 of the file's have no place in the model (blocks.12.norm1.weight, blocks.12.norm1.bias ...)",
     ),
     "no final norm": (
-        lambda: {k.replace("norm.", "fc_norm.") if k.startswith("norm.") else k: v for k, v in
-        state().items()},
+        lambda: {
+            k.replace("norm.", "fc_norm.") if k.startswith("norm.") else k: v for k, v in state().items()
+        },
         "2 of the model's 152 tensors are missing (norm.weight, norm.bias), 2 of the file's have no place",
     ),
     "another width": (
@@ -70,17 +72,25 @@ WRONG: dict[str, tuple[Callable[[], Any], str]] = {
         lambda: other("vit_tiny_patch16_224", patch_size=8, img_size=32),
         "1 have another shape (patch_embed.proj.weight: (192, 3, 8, 8) instead of (192, 3, 16, 16))",
     ),
-    "other channels": (lambda: other(NAME, in_chans=1, img_size=32), "(192, 1, 16, 16) instead of (192,
-    3, 16, 16)"),
+    "other channels": (
+        lambda: other(NAME, in_chans=1, img_size=32),
+        "(192, 1, 16, 16) instead of (192, 3, 16, 16)",
+    ),
     "registers": (lambda: other(NAME, reg_tokens=4, img_size=32), "no place in the model (reg_token)"),
     "another library's other model": (
         dinov2,
         "the file looks like transformers' DINOv2 ViT-S/14 (2 blocks of width 384), the model is a ViT-Ti/16",
     ),
-    "no transformer": (lambda: other("resnet18"), "holds no Vision Transformer under any names vitrim
-    knows: 122"), "nothing": (lambda: {"state_dict": {}}, "holds no tensors"),
-    "an optimiser": (lambda: torch.optim.AdamW(nn.Linear(2, 2).parameters()).state_dict(), "holds no
-    tensors"), "two backbones": (
+    "no transformer": (
+        lambda: other("resnet18"),
+        "holds no Vision Transformer under any names vitrim knows: 122",
+    ),
+    "nothing": (lambda: {"state_dict": {}}, "holds no tensors"),
+    "an optimiser": (
+        lambda: torch.optim.AdamW(nn.Linear(2, 2).parameters()).state_dict(),
+        "holds no tensors",
+    ),
+    "two backbones": (
         lambda: {**{"a." + k: v for k, v in state().items()}, **{"b." + k: v for k, v in state().items()}},
         "holds 2 backbones, below 'a.' and 'b.'",
     ),
@@ -171,9 +181,13 @@ def test_a_torchscript_program_is_not_run(tmp_path: Path) -> None:
 SENTENCES = {
     "a repository of the hub is hf-hub:timm/vit_tiny": lambda: compose("timm/vit_tiny"),
     "no folder 'some/where/else'": lambda: compose("some/where/else"),
-    "ViTModel is a module of transformers, and vitrim runs timm's; save it with save_pretrained":
-        lambda: compose( transformers.ViTModel(transformers.ViTConfig(hidden_size=24, num_hidden_layers=1,
-    num_attention_heads=2)) ),
+    "ViTModel is a module of transformers, and vitrim runs timm's; save it with save_pretrained": lambda: (
+        compose(
+            transformers.ViTModel(
+                transformers.ViTConfig(hidden_size=24, num_hidden_layers=1, num_attention_heads=2)
+            )
+        )
+    ),
     "Linear is a module of torch": lambda: compose(nn.Linear(2, 2)),
     "did you mean vit_tiny_patch16_224": lambda: compose("vit_tiny_patch16_225"),
 }
@@ -201,8 +215,11 @@ def test_suggestions_are_models_that_run() -> None:
         ('{"model_type": "bert"}', "holds a model of type 'bert'"),
         ('{"model_type": "vit", "hidden_size": 24}', "lacks 'num_"),
         ('{"architecture": "vit_gone"}', "which this timm does not have"),
-        ('{"model_type": "vit", "hidden_size": 24, "num_hidden_layers": 1000000000, "num_attention_heads": 2}', "
-        ""depth"),
+        (
+            '{"model_type": "vit", "hidden_size": 24, "num_hidden_layers": 1000000000, '
+            '"num_attention_heads": 2}',
+            "depth",
+        ),
     ],
 )
 def test_damaged_folders_get_a_sentence(content: str | None, words: str, tmp_path: Path) -> None:
