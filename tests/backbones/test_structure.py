@@ -12,7 +12,8 @@ from vitrim.backbones.structure import build, describe, structure_digest
 
 OPTIONS: list[dict[str, Any]] = [
     {}, {"num_classes": 0}, {"in_chans": 4}, {"global_pool": "avg"}, {"global_pool": "avgmax"},
-    {"reg_tokens": 4}, {"depth": 3}, {"dynamic_img_size": True}, {"act_layer": "relu"}, {"act_layer": "quick_gelu"},
+    {"reg_tokens": 4}, {"depth": 3}, {"dynamic_img_size": True}, {"act_layer": "relu"},
+    {"act_layer": "quick_gelu"},
     {"qkv_bias": False}, {"init_values": 1e-5}, {"fc_norm": True},
     {"global_pool": "avg", "pool_include_prefix": True}, {"img_size": (32, 64)}, {"mlp_ratio": 2.7},
     {"qk_norm": True}, {"scale_mlp_norm": True}, {"pos_embed": "none"}, {"final_norm": False},

@@ -282,11 +282,8 @@ def pretrained(state: dict[str, Tensor]) -> dict[str, Any]:
         (f"blocks.0.{key.removeprefix('blocks.')}" if key.startswith("blocks.") else key): value
         for key, value in state.items()
     }
-    mae = {
-        "mask_token": torch.ones(1, 1, 4),
-        "decoder_embed.weight": torch.ones(4, 192),
-        "decoder_pos_embed": torch.ones(1),
-    }
+    mae = {"mask_token": torch.ones(4), "decoder_embed.weight": torch.ones(4, 192)}
+    head = {"dino_head.mlp.0.weight": torch.ones(3)}
     return {
         "DINO": {
             "student": renamed({**renamed(other, "backbone."), **HEADS}, "module."),
