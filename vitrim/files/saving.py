@@ -114,6 +114,8 @@ def load(
         model = assemble(vit, found, methods, about["num_classes"])
         model.digests = digests
         fill_from_file(model, tensors, Path(path), whole=included)
+        if included:
+            digest(model.vit, changed_names(model), digests)  # known from here on, whatever the precision
     model.classes = None if about["classes"] is None else tuple(about["classes"])
     model.preprocess = Preprocess.from_json(about["preprocess"])
     return model.to(device).eval()
