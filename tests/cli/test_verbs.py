@@ -160,3 +160,10 @@ def test_costs_name_what_the_images_decide(capsys: pytest.CaptureFixture[str]) -
     shown = capsys.readouterr().out
     assert shown.count("is not in these figures") == 2
     assert "FisherDelta" in shown and "EViT" in shown
+
+
+def test_costs_of_features_without_a_classifier(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["costs", "--model", "vit_tiny_patch16_224", "--classes", "0"]) == 0
+    rows = dict(line.rsplit("  ", 1) for line in capsys.readouterr().out.splitlines() if "train" in line)
+    assert {key.strip(): value.strip() for key, value in rows.items()}
+    assert main(["costs", "--model", "vit_tiny_patch16_224", "--classes", "-1"]) == 2
