@@ -1,5 +1,5 @@
-"""What a file or folder is: a weights file of some library, a saved model, a run, an adapter. Nothing is built
-and nothing in it is run."""
+"""What a file or folder is: a weights file of some library, a saved model, a run, an adapter. Nothing is
+built and nothing in it is run."""
 
 from __future__ import annotations
 
