@@ -34,7 +34,7 @@ STRUCTURES: list[dict[str, Any]] = [
 def test_a_module_of_any_structure(options: dict[str, Any], merged: bool, tmp_path: Path) -> None:
     model = wake(compose(small(**options), LoRA(rank=2), Adapter(width=2))).eval()
     model = merge(model) if merged else model
-    save(model, tmp_path / "m.safetensors")
+    save(model, tmp_path / "m.safetensors", include_backbone=True)
     batch = torch.randn(2, options.get("in_chans", 3), 32, 32)
     with torch.no_grad():
         again = load(tmp_path / "m.safetensors")
@@ -70,7 +70,7 @@ def test_features_without_a_classifier(methods: tuple[Any, ...], tmp_path: Path)
         model = wake(compose(toy(family, torch.float32), *tried, num_classes=0)).eval()
         assert model.num_classes == 0 and model(images(model)).shape == (2, 24)
         assert not any("head" in name for name in model.trained())
-        save(model, tmp_path / "m.safetensors")
+        save(model, tmp_path / "m.safetensors", include_backbone=True)
         assert torch.equal(load(tmp_path / "m.safetensors")(images(model)), model(images(model)))
     with pytest.raises(ValueError, match="num_classes must be a whole number"):
         compose(toy(), num_classes=False)

@@ -56,7 +56,7 @@ def test_a_changed_backbone_travels_in_the_file(named: StagedViT, tmp_path: Path
 
 def test_a_module_is_given_again(tmp_path: Path) -> None:
     model = compose(toy(dtype=torch.float32), *METHODS).eval()
-    save(model, tmp_path / "m.safetensors", include_backbone=False)
+    save(model, tmp_path / "m.safetensors")
     with pytest.raises(ValueError, match="backbone=MODULE"):
         load(tmp_path / "m.safetensors")
     again = load(tmp_path / "m.safetensors", backbone=toy(dtype=torch.float32))
@@ -64,7 +64,7 @@ def test_a_module_is_given_again(tmp_path: Path) -> None:
 
 
 def test_another_backbone_is_refused_and_left_alone(tmp_path: Path) -> None:
-    save(compose(toy(dtype=torch.float32), LoRA()), tmp_path / "m.safetensors", include_backbone=False)
+    save(compose(toy(dtype=torch.float32), LoRA()), tmp_path / "m.safetensors")
     other = toy(dtype=torch.float32, seed=5)
     before = {name: value.clone() for name, value in other.state_dict().items()}
     with pytest.raises(ValueError, match="trained on other weights"):

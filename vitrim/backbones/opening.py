@@ -35,7 +35,7 @@ class Origin:
     Attributes:
         name: timm's model name, the bundled name, or a module's class name.
         kind: "pretrained" (downloaded by timm), "file" (local weights), "bundled", "random" (from a seed),
-            "module" or "merged".
+            "module" (given), "described" (built from a saved description of one) or "merged".
         image_size: (height, width) it was built for.
         weights: the local file, for kind "file". It is followed from a saved model only where its
             weights have the digest that was saved with it.
@@ -121,7 +121,7 @@ def open_described(
         vit: TimmModule = build(architecture, **resized)
         check_support(vit)
         known = structure_digest(vit)
-        return vit, Origin(name, "module", _size_of(vit), architecture=architecture, structure=known)
+        return vit, Origin(name, "described", _size_of(vit), architecture=architecture, structure=known)
     vit = fill_from_file(
         Path(weights), name, lambda classes: build(architecture, **resized, num_classes=classes)
     )

@@ -44,8 +44,8 @@ def save(
         path: the file to write.
         classes: names of the classes, if `model.classes` is not set.
         include_backbone: also write the frozen weights. None does so only where they could not be found
-            again: a named model whose random start was changed afterwards, a merged model, or a module whose
-            structure can be built again.
+            again: a named model whose random start was changed afterwards, or a merged model. A module is left
+            out then, and has to be given again.
         extra: further JSON values to keep under "extra".
 
     Raises:
@@ -157,13 +157,19 @@ def saved_tensors(model: StagedViT) -> dict[str, Tensor]:
 
 
 def _cannot_be_found_again(model: StagedViT) -> bool:
-    if model.origin.kind == "module":
-        return _can_be_built(model.origin)
     if model.origin.kind != "random":
-        return model.origin.kind == "merged"
+        return model.origin.kind in ("merged", "described")
     fresh, _ = open_backbone(model.origin.name, image_size=model.origin.image_size, seed=model.origin.seed)
     changed = changed_names(model)
     return digest(fresh, changed) != digest(model.vit, changed)
+
+
+def needs_its_backbone(model: StagedViT) -> bool | None:
+    """What `include_backbone` has to be for a file that whoever has it can open; None where that is settled.
+
+    A module whose structure cannot be described can only be left out.
+    """
+    return _can_be_built(model.origin) if model.origin.kind == "module" else None
 
 
 def _can_be_built(origin: Origin) -> bool:
