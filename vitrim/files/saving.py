@@ -44,8 +44,8 @@ def save(
         path: the file to write.
         classes: names of the classes, if `model.classes` is not set.
         include_backbone: also write the frozen weights. None does so only where they could not be found
-            again: a named model whose random start was changed afterwards, or a merged model. A module is left
-            out then, and has to be given again.
+            again: a named model whose random start was changed afterwards, or a merged model. A module is
+            left out then, and has to be given again.
         extra: further JSON values to keep under "extra".
 
     Raises:
