@@ -1,6 +1,7 @@
 """`compose`: a backbone and methods become one model. `merge`: what folds is folded back."""
 
 import copy
+from dataclasses import replace
 from pathlib import Path
 
 from torch import nn
@@ -8,9 +9,9 @@ from torch import nn
 from vitrim.backbones.bridge import call_biased_qkv
 from vitrim.backbones.opening import Origin, open_backbone
 from vitrim.backbones.preprocess import Preprocess
+from vitrim.backbones.rollback import as_before_if_refused
 from vitrim.backbones.support import TimmModule
 from vitrim.backbones.tuned_linear import Tuned
-from vitrim.checks import check_positive
 from vitrim.methods.notation import parse_method
 from vitrim.network.combinations import check_composition
 from vitrim.network.method import Method
@@ -30,12 +31,17 @@ def compose(
 
     Args:
         backbone: a timm model name, "vitrim_tiny_patch8_96" (bundled), a checkpoint file named after its
-            model, or a timm module (which the returned model owns and changes).
+            model, a folder or "hf-hub:OWNER/NAME" with a config.json of timm or transformers (its weights
+            come with it), or a timm module (which the returned model owns and changes; a refusal leaves it
+            as it was).
         methods: any tuners and reducers, attached in this order; text such as "EViT(keep=0.5)" is parsed.
-        num_classes: outputs of a fresh classifier; None keeps the backbone's own.
+        num_classes: outputs of the classifier: the backbone's own where it has as many, else a fresh one.
+            None keeps the backbone's own; 0 leaves it away: the model returns pooled features [B, D].
         pretrained: let timm download the named model's weights.
         image_size: pixels, or (height, width); position embeddings are resized by timm.
-        weights: a local safetensors, pth or npz file for the named model.
+        weights: a local file for the named model, under timm's names or those of transformers, torchvision,
+            OpenAI, open_clip, JAX or the released DINO, MAE, DINOv2 and others. All of it is loaded,
+            the trained classifier too, or none.
 
     Raises:
         ValueError: for unknown names, backbones or combinations that are not supported; the message names the
@@ -50,8 +56,9 @@ def compose(
     for method in parsed:
         if not isinstance(method, Method):
             raise ValueError(f"{method!r} is no method; pass instances such as LoRA(rank=8) or their text")
-    vit, origin = open_backbone(backbone, pretrained, weights, image_size)
-    return assemble(vit, origin, parsed, num_classes)
+    with as_before_if_refused(backbone):
+        vit, origin = open_backbone(backbone, pretrained, weights, image_size)
+        return assemble(vit, origin, parsed, num_classes)
 
 
 def assemble(
@@ -63,7 +70,7 @@ def assemble(
             "the backbone already carries tuned layers; compose from a fresh timm module or a name"
         )
     if num_classes is not None and num_classes != vit.num_classes:
-        check_positive("compose", "num_classes", num_classes)
+        check_class_count(num_classes)
         vit.reset_classifier(num_classes)
         for head in _classifiers(vit):
             head.to(next(vit.parameters()))  # older timm makes the new head in float32 on the CPU
@@ -99,8 +106,17 @@ def merge(model: StagedViT) -> StagedViT:
         head.requires_grad_(True)
     merged.methods = tuple(method for method in model.methods if not method.folds)
     merged.base_names = frozenset(f"vit.{name}" for name in merged.vit.state_dict())
-    merged.origin = Origin(model.origin.name, "merged", model.origin.image_size)
+    merged.origin = replace(model.origin, kind="merged", weights=None, seed=None)
     return merged
+
+
+def check_class_count(classes: object) -> None:
+    """Refuse anything but a whole number; 0 means features instead of classes."""
+    if not isinstance(classes, int) or isinstance(classes, bool) or classes < 0:
+        raise ValueError(
+            "num_classes must be a whole number of at least 1, or 0 for features without a "
+            f"classifier, got {classes!r}"
+        )
 
 
 def _classifiers(vit: TimmModule) -> tuple[nn.Module, ...]:

@@ -160,3 +160,11 @@ def test_costs_name_what_the_images_decide(capsys: pytest.CaptureFixture[str]) -
     shown = capsys.readouterr().out
     assert shown.count("is not in these figures") == 2
     assert "FisherDelta" in shown and "EViT" in shown
+
+
+def test_costs_of_features_without_a_classifier(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["costs", "--model", "vit_tiny_patch16_224", "--classes", "0"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    trained = [line.split()[-1] for line in lines if "that train" in line or "without the classifier" in line]
+    assert len(trained) == 2 and trained[0] == trained[1]
+    assert main(["costs", "--model", "vit_tiny_patch16_224", "--classes", "-1"]) == 2

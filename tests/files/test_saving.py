@@ -93,7 +93,7 @@ def test_weights_from_a_file(tmp_path: Path) -> None:
 
 def test_merged_models_compute_and_save_the_same(named: StagedViT, tmp_path: Path) -> None:
     merged = merge(named.double())
-    assert not any(isinstance(m, vitrim.tuned_linear.TunedLinear) for m in merged.modules())
+    assert not any(isinstance(m, vitrim.backbones.tuned_linear.TunedLinear) for m in merged.modules())
     batch = images(named)
     torch.testing.assert_close(merged(batch), named(batch), rtol=1e-10, atol=1e-12)
     assert merged.methods == (METHODS[0], METHODS[2])

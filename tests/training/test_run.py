@@ -54,7 +54,7 @@ def test_only_what_is_meant_to_train_changes(tmp_path: Path, data: str) -> None:
     after = model.vit.state_dict()
     moved = {name for name, value in before.items() if not torch.equal(value, after[name])}
     assert moved == set()
-    assert set(weights(tmp_path / "run")) == set(model.trained())
+    assert set(model.trained()) < set(weights(tmp_path / "run"))  # a module is saved whole
 
 
 def test_the_record_says_what_was_run(run: Run, data: str) -> None:

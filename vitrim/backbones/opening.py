@@ -3,18 +3,27 @@ bundled one, modules."""
 
 import hashlib
 import json
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import asdict, dataclass
+from difflib import get_close_matches
 from importlib.resources import files
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
+from vitrim.backbones.foreign import check_is_timm
 from vitrim.backbones.geometry import image_size as _size_of
 from vitrim.backbones.geometry import set_image_size
+from vitrim.backbones.repositories import find_repository, is_repository
+from vitrim.backbones.structure import Architecture, build, describe, structure_digest
 from vitrim.backbones.support import TimmModule, check_support
+from vitrim.backbones.weights.describe import classes_in
+from vitrim.backbones.weights.reading import read_weights
+from vitrim.backbones.weights.strict import load_strictly
+from vitrim.backbones.weights.wrappers import find_backbone
 from vitrim.checks import did_you_mean
 
 BUNDLED = "vitrim_tiny_patch8_96"
@@ -27,11 +36,14 @@ class Origin:
 
     Attributes:
         name: timm's model name, the bundled name, or a module's class name.
-        kind: "pretrained" (downloaded by timm), "file" (local weights), "bundled", "random" (from a seed) or
-            "module".
+        kind: "pretrained" (downloaded by timm), "file" (local weights), "bundled", "random" (from a seed),
+            "module" (given), "described" (built from a saved description of one) or "merged".
         image_size: (height, width) it was built for.
-        weights: the local file, for kind "file".
+        weights: the local file, for kind "file". It is followed from a saved model only where its
+            weights have the digest that was saved with it.
         seed: of the random start, for kind "random".
+        architecture: how to build it where the name does not say that; see `vitrim.backbones.structure`.
+        structure: digest of its parts, for a module that has to be given again.
     """
 
     name: str
@@ -39,6 +51,8 @@ class Origin:
     image_size: tuple[int, int]
     weights: str | None = None
     seed: int | None = None
+    architecture: dict[str, Any] | None = None
+    structure: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for a JSON file."""
@@ -65,6 +79,11 @@ def open_backbone(
     size = None if image_size is None else _pair(image_size)
     if isinstance(backbone, nn.Module):
         return _given(backbone, pretrained or weights is not None, size)
+    if is_repository(backbone):
+        if weights is not None:
+            raise ValueError(f"{backbone!r} comes with its weights; leave out weights")
+        folder = find_repository(backbone)
+        return open_described(folder.architecture, folder.weights, size, folder.name, folder.images)
     if weights is None and backbone.endswith(CHECKPOINT_ENDINGS):
         backbone, weights = name_in_file(backbone), backbone
     if backbone == BUNDLED:
@@ -76,7 +95,9 @@ def open_backbone(
     if weights is not None:
         if pretrained:
             raise ValueError("pretrained downloads weights and weights names a file: give one of the two")
-        vit = _from_file(backbone, Path(weights), size)
+        vit = fill_from_file(
+            Path(weights), backbone, lambda classes: _create(backbone, size, num_classes=classes)
+        )
         return vit, Origin(backbone, "file", _size_of(vit), weights=str(Path(weights).resolve()))
     if pretrained:
         vit = _downloaded(backbone, size)
@@ -88,14 +109,40 @@ def open_backbone(
     return vit, Origin(backbone, "random", _size_of(vit), seed=seed)
 
 
+def open_described(
+    architecture: Architecture,
+    weights: str | Path | None,
+    size: tuple[int, int] | None,
+    name: str,
+    images: dict[str, Any] | None = None,
+) -> tuple[nn.Module, Origin]:
+    """A backbone of a described structure, with a file's weights or, for a model file that holds all of them,
+    without."""
+    resized = {} if size is None else {"img_size": size}
+    if weights is None:
+        vit: TimmModule = build(architecture, **resized)
+        check_support(vit)
+        known = structure_digest(vit)
+        return vit, Origin(name, "described", _size_of(vit), architecture=architecture, structure=known)
+    vit = fill_from_file(
+        Path(weights), name, lambda classes: build(architecture, **resized, num_classes=classes)
+    )
+    check_support(vit)
+    vit.pretrained_cfg = {**dict(getattr(vit, "pretrained_cfg", None) or {}), **(images or {})}
+    place = str(Path(weights).resolve())
+    return vit, Origin(name, "file", _size_of(vit), weights=place, architecture=architecture)
+
+
 def _given(vit: TimmModule, also_weights: bool, size: tuple[int, int] | None) -> tuple[nn.Module, Origin]:
     if also_weights:
         raise ValueError("a module brings its own weights; pretrained and weights go with a model name")
+    check_is_timm(vit)
     check_support(vit)
     if size is not None and size != _size_of(vit):
         set_image_size(vit, size)
     name = (getattr(vit, "pretrained_cfg", None) or {}).get("architecture") or type(vit).__name__
-    return vit, Origin(name, "module", _size_of(vit))
+    architecture, known = describe(vit), structure_digest(vit)
+    return vit, Origin(name, "module", _size_of(vit), architecture=architecture, structure=known)
 
 
 Digests = dict[str, tuple[int, int, bytes]]  # by name: identity and version of a weight, and its SHA-256
@@ -145,12 +192,40 @@ def _check_name(name: str) -> None:
     import timm
 
     if not timm.is_model(name):
-        known = [BUNDLED, *timm.list_models("*vit*"), *timm.list_models("*eva*"), *timm.list_models("deit*")]
-        raise ValueError(f"no model {name!r} in timm; {did_you_mean(name.split('.')[0], known)}")
+        raise ValueError(unknown_name(name))
     tagged = timm.list_pretrained(f"{name.split('.')[0]}.*")
     if "." in name and name not in tagged:
         raise ValueError(f"timm has no weights {name!r}; {did_you_mean(name, tagged)}")
     check_support(_without_weights(name))
+
+
+def unknown_name(name: str) -> str:
+    """What to say of a name that timm does not have: close ones that vitrim can run, or how to write it."""
+    import timm
+
+    owner, slash, rest = name.partition("/")
+    if slash and owner and rest and not name.startswith((".", "/", "~")) and "/" not in rest:
+        return f"no model {name!r} in timm and no such folder; a repository of the hub is hf-hub:{name}"
+    if slash or name.startswith("~"):
+        return f"no folder {name!r}, and no timm model has such a name"
+    known = {model.lower(): model for model in [BUNDLED, *timm.list_models()]}
+    close = get_close_matches(name.split(".")[0].lower(), known, n=12, cutoff=0.6)
+    fitting = (known[match] for match in close if known[match] == BUNDLED or is_supported(known[match]))
+    found = list(islice(fitting, 3))
+    if not found:
+        return (
+            f"no model {name!r} in timm, and none that vitrim runs has a similar name; see vitrim list models"
+        )
+    return f"no model {name!r} in timm; did you mean {' or '.join(found)}?"
+
+
+def is_supported(name: str) -> bool:
+    """Whether the named timm model is one that vitrim runs."""
+    try:
+        check_support(_without_weights(name))
+    except (ValueError, AttributeError):  # of other architectures, which lack what is looked at
+        return False
+    return True
 
 
 def _without_weights(name: str) -> nn.Module:
@@ -186,19 +261,15 @@ def _downloaded(name: str, size: tuple[int, int] | None) -> nn.Module:
         ) from error
 
 
-def _from_file(name: str, file: Path, size: tuple[int, int] | None) -> nn.Module:
-    if not file.is_file():
-        raise FileNotFoundError(f"no weights file {str(file)!r}")
-    overlay = {"file": str(file), "custom_load": file.suffix == ".npz"}
-    errors = []
-    for classes in (None, 0):  # a file without a head fits the model without one
-        options = {} if classes is None else {"num_classes": classes}
-        try:
-            return _create(name, size, pretrained=True, pretrained_cfg_overlay=overlay, **options)
-        except Exception as error:  # unpickling, safetensors and key mismatches each raise their own kind
-            errors.append(error)
-    first = errors[0]
-    raise ValueError(f"the weights in {file.name!r} do not fit {name}: {_first_line(first)}") from first
+def fill_from_file(file: Path, name: str, make: Callable[[int], TimmModule]) -> TimmModule:
+    """A model made for as many classes as the file's own classifier has, with all of the file's weights."""
+    found = find_backbone(read_weights(file), file.name)
+    vit = make(classes_in(found.tensors))
+    load_strictly(vit, found, file.name, name)
+    if found.layout.mean_std is not None:
+        mean, std = found.layout.mean_std
+        vit.pretrained_cfg = {**dict(getattr(vit, "pretrained_cfg", None) or {}), "mean": mean, "std": std}
+    return vit
 
 
 def _bundled(size: tuple[int, int] | None) -> nn.Module:

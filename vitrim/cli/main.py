@@ -35,6 +35,7 @@ VERBS = {
     "search": "the best setting on the validation images",
     "report": "a page about finished runs, to open in a browser",
     "data": "look a data set over: classes, splits, sizes, broken images, a contact sheet",
+    "inspect": "say what a weights file, a saved model, a run or an adapter is",
     "reproduce": "the three papers' tables, recomputed beside what they print",
     "list": "the recipes, protocols, methods, models, kinds of data and training settings there are",
 }

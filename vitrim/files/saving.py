@@ -15,8 +15,10 @@ from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 
 from vitrim.backbones.bridge import call_biased_qkv
-from vitrim.backbones.opening import BUNDLED, Digests, Origin, digest, open_backbone
+from vitrim.backbones.opening import BUNDLED, Digests, Origin, digest, open_backbone, open_described
 from vitrim.backbones.preprocess import Preprocess
+from vitrim.backbones.rollback import as_before_if_refused
+from vitrim.backbones.structure import structure_digest
 from vitrim.backbones.support import TimmModule
 from vitrim.backbones.tuned_linear import frozen
 from vitrim.compose import assemble
@@ -42,17 +44,26 @@ def save(
         path: the file to write.
         classes: names of the classes, if `model.classes` is not set.
         include_backbone: also write the frozen weights. None does so only where they could not be found
-            again: a named model whose random start was changed afterwards, or a merged model.
+            again: a named model whose random start was changed afterwards, or a merged model. A module is
+            left out then, and has to be given again.
         extra: further JSON values to keep under "extra".
 
     Raises:
-        ValueError: if the number of class names is not the number of outputs.
+        ValueError: if the number of class names is not the number of outputs, or the backbone was a
+            module that could not be built again from the file.
         OSError: if the file cannot be written, saying why; an older file under that name stays as it was.
     """
     names = tuple(classes) if classes is not None else model.classes
     if names is not None and len(names) != model.num_classes:
         raise ValueError(f"{len(names)} class names for a model with {model.num_classes} outputs")
     whole = _cannot_be_found_again(model) if include_backbone is None else include_backbone
+    if whole and not _can_be_built(model.origin):
+        raise ValueError(
+            f"the backbone is a {model.origin.name} whose structure vitrim cannot build again, so a "
+            "file with all "
+            "its weights could not be opened; save with include_backbone=False and give load(..., "
+            "backbone=MODULE), or export the model"
+        )
     about = {
         "format": FORMAT,
         "methods": [repr(method) for method in model.methods],
@@ -90,16 +101,21 @@ def load(
             on.
     """
     about, tensors = read(path)
+    included = about["backbone"]["included"]
     origin = Origin.from_json({k: v for k, v in about["backbone"].items() if k not in ("digest", "included")})
-    vit, found = _find_backbone(origin, backbone, weights, included=about["backbone"]["included"])
     digests: Digests = {}
-    if not about["backbone"]["included"]:
-        check_digest(vit, about, tensors, Path(path), digests)
-    model = assemble(
-        vit, found, tuple(parse_method(text) for text in about["methods"]), about["num_classes"] or None
-    )
-    model.digests = digests
-    fill_from_file(model, tensors, Path(path), whole=about["backbone"]["included"])
+    with as_before_if_refused(backbone):
+        vit, found = _find_backbone(origin, backbone, weights, included)
+        if backbone is not None:
+            check_structure(vit, origin, Path(path))
+        if not included:
+            check_digest(vit, about, tensors, Path(path), digests)
+        methods = tuple(parse_method(text) for text in about["methods"])
+        model = assemble(vit, found, methods, about["num_classes"])
+        model.digests = digests
+        fill_from_file(model, tensors, Path(path), whole=included)
+        if included:
+            digest(model.vit, changed_names(model), digests)  # known from here on, whatever the precision
     model.classes = None if about["classes"] is None else tuple(about["classes"])
     model.preprocess = Preprocess.from_json(about["preprocess"])
     return model.to(device).eval()
@@ -142,10 +158,23 @@ def saved_tensors(model: StagedViT) -> dict[str, Tensor]:
 
 def _cannot_be_found_again(model: StagedViT) -> bool:
     if model.origin.kind != "random":
-        return model.origin.kind == "merged"
+        return model.origin.kind in ("merged", "described")
     fresh, _ = open_backbone(model.origin.name, image_size=model.origin.image_size, seed=model.origin.seed)
     changed = changed_names(model)
     return digest(fresh, changed) != digest(model.vit, changed)
+
+
+def needs_its_backbone(model: StagedViT) -> bool | None:
+    """What `include_backbone` has to be for a file that whoever has it can open; None where that is settled.
+
+    A module whose structure cannot be described can only be left out.
+    """
+    return _can_be_built(model.origin) if model.origin.kind == "module" else None
+
+
+def _can_be_built(origin: Origin) -> bool:
+    """Whether the backbone's structure is known from its name or its description."""
+    return origin.architecture is None or "arguments" in origin.architecture
 
 
 def changed_names(model: StagedViT) -> set[str]:
@@ -162,23 +191,43 @@ def _find_backbone(
     if backbone is not None:
         return open_backbone(backbone, weights=weights, image_size=origin.image_size)
     if weights is not None:
-        return open_backbone(origin.name, weights=weights, image_size=origin.image_size)
-    if origin.kind == "file" and not included:
-        if not Path(origin.weights or "").is_file():
-            raise FileNotFoundError(
-                f"the backbone's weights {origin.weights!r} are gone; give weights=FILE for {origin.name}"
-            )
-        return open_backbone(origin.name, weights=origin.weights, image_size=origin.image_size)
+        return _from_weights(origin, weights)
     if origin.kind == "module" and not included:
         raise ValueError(
             f"the file holds only what was trained, on a {origin.name} that was passed as a module; "
             "give it as backbone=MODULE, or save with include_backbone=True"
         )
+    if origin.kind == "file" and not included:
+        # A path out of a file: read without unpickling, and believed only where check_digest agrees.
+        if not Path(origin.weights or "").is_file():
+            raise FileNotFoundError(
+                f"the backbone's weights {origin.weights!r} are gone; give weights=FILE for {origin.name}"
+            )
+        return _from_weights(origin, origin.weights)
+    if origin.architecture is not None:
+        return open_described(origin.architecture, None, origin.image_size, origin.name)
     if origin.name == BUNDLED:
         return open_backbone(BUNDLED, image_size=origin.image_size)
     return open_backbone(
         origin.name, origin.kind == "pretrained" and not included, None, origin.image_size, origin.seed
     )
+
+
+def _from_weights(origin: Origin, weights: str | Path | None) -> tuple[nn.Module, Origin]:
+    if origin.architecture is not None:
+        return open_described(origin.architecture, weights, origin.image_size, origin.name)
+    return open_backbone(origin.name, weights=weights, image_size=origin.image_size)
+
+
+def check_structure(vit: TimmModule, origin: Origin, path: Path) -> None:
+    """Refuse a backbone that is built otherwise than the saved one: the same weights compute something else
+    in it."""
+    if origin.structure is not None and structure_digest(vit) != origin.structure:
+        raise ValueError(
+            f"{path.name!r} was made on a {origin.name} of another structure than the backbone given "
+            "(pooling, "
+            "activation, normalisation, registers or the like); give one made with the same arguments"
+        )
 
 
 def check_digest(

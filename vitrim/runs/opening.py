@@ -19,8 +19,7 @@ def open_model(run: str | Path, device: str = "cpu") -> StagedViT:
             raise FileNotFoundError(
                 f"{run} has no model yet: its training has not finished; continue it with resume"
             )
-        weights = folder.settings()["weights"]
-        return load(folder.model_file, weights=weights, device=device).eval()
+        return load(folder.model_file, device=device).eval()
     if not path.exists():
         raise FileNotFoundError(f"there is no run folder or model file {run}")
     return load(path, device=device).eval()

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from torch import nn
 
 from vitrim.data import DataSource, open_data
-from vitrim.files.saving import save
+from vitrim.files.saving import needs_its_backbone, save
 from vitrim.measuring.devices import repeatable, start_accelerator
 from vitrim.network.method import Method
 from vitrim.network.stage import StagedViT
@@ -201,7 +201,8 @@ def finish(task: Task, folder: RunFolder, record: Mapping[str, Any], picked: Pic
     metrics = measure(model, accelerator.prepare(task.test), accelerator)
     results = result_record(task.test_split, epoch, task.select, metrics)
     if accelerator.is_main_process:
-        save(model, folder.model_file, extra={"results": results, "data": task.source.spec})
+        extra, whole = {"results": results, "data": task.source.spec}, needs_its_backbone(model)
+        save(model, folder.model_file, include_backbone=whole, extra=extra)
         folder.write_record(finish_record(record, results, folder.history(), folder.model_file))
     accelerator.wait_for_everyone()
     if accelerator.trackers:

@@ -29,7 +29,7 @@ def options(parser: ArgumentParser) -> None:
         "--classes",
         type=int | None,
         metavar="N",
-        help="classes of a fresh classifier; not given: the backbone's own",
+        help="classes of a fresh classifier, 0 for features without one; not given: the backbone's own",
     )
 
 
