@@ -173,7 +173,7 @@ def test_results_come_while_images_are_still_being_made(model: StagedViT) -> Non
             yield pixels(number)
 
     found = predictions(model, images(), batch_size=64)
-    assert next(found).path == "image 0" and len(made) <= 8
+    assert next(found)[0].path == "image 0" and len(made) <= 8
     for _ in range(20):
         next(found)
     assert len(made) <= 64
@@ -190,7 +190,7 @@ def test_a_folder_of_many_begins_at_once(model: StagedViT, tmp_path: Path, monke
     scandir = os.scandir
     monkeypatch.setattr(os, "scandir", lambda path: (looked.append(str(path)), scandir(path))[1])
     found = predictions(model, tmp_path)
-    assert next(found).path == str(tmp_path / "a" / "0.png")
+    assert next(found)[0].path == str(tmp_path / "a" / "0.png")
     assert str(tmp_path / "b") not in looked
 
 
@@ -200,7 +200,7 @@ def test_what_came_before_a_broken_picture_is_given(model: StagedViT, tmp_path: 
     (tmp_path / "2.png").write_bytes(b"broken")
     found, seen = predictions(model, tmp_path, batch_size=4), []
     with pytest.raises(ImageError, match=r"2.png is not an image"):
-        seen.extend(guess.path for guess in found)
+        seen.extend(best[0].path for best in found)
     assert [path[-5:] for path in seen] == ["0.png", "1.png"]
     broken: list[str] = []
     assert len(list(predictions(model, tmp_path, broken=broken))) == 5

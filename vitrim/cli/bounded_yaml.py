@@ -1,4 +1,4 @@
-"""Options in YAML, from --config or one by one, within bounds: a file of nine lines must not fill the memory."""
+"""Options in YAML, from --config or one by one, within bounds: nine lines must not fill the memory."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -46,7 +46,8 @@ def predict(
     [height, width, 3] or [height, width] and tensors [3, height, width] of uint8, or a list or generator of
     these. `predictions` takes the same and gives each result as soon as it is there.
     """
-    return list(predictions(model, images, top=top, batch_size=batch_size, device=device))
+    found = predictions(model, images, top=top, batch_size=batch_size, device=device)
+    return [guess for best in found for guess in best]
 
 
 def predictions(
@@ -58,9 +59,9 @@ def predictions(
     device: str | None = None,
     unread: Counter[str] | None = None,
     broken: list[str] | None = None,
-) -> Iterator[Prediction]:
-    """`predict`, one result after the other: a folder of a million pictures begins at once and is never
-    held in memory.
+) -> Iterator[list[Prediction]]:
+    """`predict`, one picture after the other, the guesses of each as a list, best first: a folder of a
+    million pictures begins at once and is never held in memory.
 
     `unread` counts the pictures in folders that are in no format vitrim reads. An image that cannot be read
     is an error, after the results of those before it; with a list for `broken` it is left out and told
@@ -81,7 +82,7 @@ def _in_batches(
     batch_size: int,
     device: torch.device,
     broken: list[str] | None,
-) -> Iterator[Prediction]:
+) -> Iterator[list[Prediction]]:
     size = min(FIRST_BATCH, batch_size)
     ready = partial(_ready, eval_transform(model.preprocess))
     with ThreadPoolExecutor(min(8, cpu_count())) as threads:
@@ -114,16 +115,17 @@ def _ready(transform: ImageTransform, found: Found) -> Tensor | ImageError:
 @torch.inference_mode()
 def _best(
     model: StagedViT, batch: Tensor, called: Sequence[str], top: int, device: torch.device
-) -> list[Prediction]:
+) -> list[list[Prediction]]:
     training = model.training
-    model.to(device).eval()
-    probabilities, classes = model(batch.to(device)).float().softmax(1).topk(top)  # [B, top]
-    model.train(training)
+    try:
+        probabilities, classes = model.to(device).eval()(batch.to(device)).float().softmax(1).topk(top)
+    finally:
+        model.train(training)
+    # probabilities and classes: [B, top]
     names = model.classes or tuple(str(index) for index in range(model.num_classes))
     return [
-        Prediction(name, names[index], probability)
+        [Prediction(name, names[index], share) for index, share in zip(indices, shares, strict=True)]
         for name, indices, shares in zip(called, classes.tolist(), probabilities.tolist(), strict=True)
-        for index, probability in zip(indices, shares, strict=True)
     ]
 
 

@@ -8,7 +8,6 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import TextIO
 
@@ -21,10 +20,9 @@ Row = tuple[str, str | None, list[Prediction]]  # path, class of the folder, bes
 
 @dataclass
 class Pictures:
-    """Predictions by picture, each with the class its folder is named after, counted as they pass."""
+    """The guesses of each picture with the class its folder is named after, counted as they pass."""
 
-    found: Iterable[Prediction]
-    top: int
+    found: Iterable[list[Prediction]]
     given: Sequence[str]
     classes: Sequence[str]
     count: int = 0
@@ -34,8 +32,7 @@ class Pictures:
     """those of them whose most probable class it is"""
 
     def __iter__(self) -> Iterator[Row]:
-        found = iter(self.found)
-        while best := list(islice(found, self.top)):
+        for best in self.found:
             truth = self.truth(best[0].path)
             self.count += 1
             self.known += truth is not None

@@ -76,7 +76,7 @@ def run(chosen: Namespace) -> None:
         model, chosen.images, top=chosen.top, batch_size=chosen.batch_size, device=chosen.device,
         unread=unread, broken=broken,
     )  # fmt: skip
-    pictures = Pictures(found, chosen.top, chosen.images, model.classes or ())
+    pictures = Pictures(found, chosen.images, model.classes or ())
     with output(file) as stream:
         try:
             WRITERS[form](pictures, stream)
