@@ -2,6 +2,7 @@
 
 import ast
 import io
+import json
 import os
 import socket
 from collections import Counter
@@ -10,6 +11,7 @@ from pathlib import Path
 import numpy
 import pytest
 from PIL import EpsImagePlugin, Image
+from small_runs import colour_folder, small_run
 
 import vitrim
 from vitrim.data import ImageError, open_data, read_image
@@ -161,3 +163,18 @@ def test_data_with_a_named_pipe_is_looked_over_and_not_waited_for(tmp_path: Path
     said = capsys.readouterr()
     assert "pipe.jpg is a named pipe, not an image" in said.out and "1 of 8" not in said.err
     assert "1 of 9 images cannot be read" in said.err
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("workers", [0, 2])
+def test_training_goes_on_past_a_named_pipe(tmp_path: Path, workers: int) -> None:
+    for split in ("train", "test"):
+        colour_folder(tmp_path / "data" / split, per_class=4)
+    pipe = tmp_path / "data" / "train" / "red" / "pipe.png"
+    os.mkfifo(pipe)
+    settings = {"epochs": 1, "workers": workers, "drop_last": False}
+    run = small_run(tmp_path / "run", f"folder:{tmp_path / 'data'}", **settings)
+    assert json.loads(run.folder.joinpath("history.jsonl").read_text())["bad_images"] == [str(pipe)]
+    pipe.rename(tmp_path / "data" / "test" / "red" / "pipe.png")
+    with pytest.raises(ImageError, match=r"pipe.png is a named pipe, not an image"):
+        small_run(tmp_path / "again", f"folder:{tmp_path / 'data'}", **settings)
