@@ -66,3 +66,38 @@ def did_you_mean(given: str, known: Iterable[str]) -> str:
     if close:
         return f"did you mean {' or '.join(close)}?"
     return f"known are {', '.join(names)}" if len(names) <= 40 else f"there are {len(names)} of them"
+
+
+YAML_NODES, YAML_DEPTH = 100_000, 50  # far more than any settings need
+
+
+def check_yaml(text: str, called: str) -> None:
+    """Refuse YAML that unfolds into more than it says: anchors of anchors (nine lines can stand for a billion
+    values), a value that holds itself, nesting that exhausts the stack. Reads the events, builds nothing.
+    """
+    import yaml
+
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    sizes: dict[str, int] = {}  # of what an anchor stands for, unfolded
+    open_ones: list[tuple[str | None, int]] = [(None, 0)]  # anchor, and the nodes before it
+    count = 0
+    for event in yaml.parse(text, Loader=loader):
+        if isinstance(event, yaml.AliasEvent):
+            if event.anchor in (anchor for anchor, _ in open_ones):
+                raise ValueError(f"{called}: the value &{event.anchor} holds itself; write it out")
+            count += sizes.get(event.anchor, 0)
+        elif isinstance(event, yaml.NodeEvent):
+            count += 1
+            if isinstance(event, yaml.CollectionStartEvent):
+                open_ones.append((event.anchor, count - 1))
+            elif event.anchor:
+                sizes[event.anchor] = 1
+        elif isinstance(event, yaml.CollectionEndEvent):
+            anchor, before = open_ones.pop()
+            if anchor:
+                sizes[anchor] = count - before
+        if count > YAML_NODES or len(open_ones) > YAML_DEPTH:
+            what = f"{YAML_NODES:,} values" if count > YAML_NODES else f"{YAML_DEPTH} levels"
+            raise ValueError(
+                f"{called} unfolds into more than {what}; write fewer, without anchors in anchors"
+            )

@@ -127,6 +127,9 @@ def make_parser(verb: str) -> ArgumentParser:
     """The options of one verb."""
     from jsonargparse import ArgumentParser
 
+    from vitrim.cli.bounded_yaml import bound_yaml
+
+    bound_yaml()
     module = import_module(f"vitrim.cli.verbs.{verb}")
     parser = ArgumentParser(
         prog=f"vitrim {verb}",

@@ -3,16 +3,21 @@
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import blake2b
 from itertools import islice
 
-from vitrim.data.images import ImageError
+from PIL import Image
+
+from vitrim.data.images import ImageError, read_image, undeclared_brightest
 from vitrim.data.source import DataSource, Split
 from vitrim.data.splitting import some
 
 AHEAD = 64  # images in memory at a time
 SAMPLE = 64  # images of a split whose sizes are looked at
+PEEKED = 8  # images whose depth is looked at whenever data are opened
+DARK = 16  # of 255: an image with nothing brighter is nearly black, as 12 bits in a 16-bit file are
+FLAT = 2  # levels between the darkest and the brightest of every channel of a nearly constant image
 
 
 @dataclass(frozen=True)
@@ -23,6 +28,8 @@ class Decoded:
     broken: tuple[str, ...]  # one sentence for each
     sizes: Counter[tuple[int, int]]  # width, height
     repeated: tuple[tuple[str, str], ...]  # an image of train or val, and its equal in test
+    dark: tuple[str, ...] = ()  # nearly black images
+    flat: tuple[str, ...] = ()  # nearly constant ones
 
 
 def findings(data: DataSource) -> tuple[list[str], list[str]]:
@@ -71,6 +78,8 @@ def decode(data: DataSource, every: bool, tick: Callable[[], object] = lambda: N
     broken: list[str] = []
     seen: dict[bytes, str] = {}
     repeated = []
+    dark: list[str] = []
+    flat: list[str] = []
     count = 0
     for name, place in _places(data, every):
         count += 1
@@ -78,16 +87,21 @@ def decode(data: DataSource, every: bool, tick: Callable[[], object] = lambda: N
         if isinstance(place, ImageError):
             broken.append(str(place))
             continue
-        size, digest, image = place
+        size, digest, image, levels = place
         sizes[size] += 1
+        if max(high for _, high in levels) <= DARK:
+            dark.append(image)
+        if all(high - low <= FLAT for low, high in levels):
+            flat.append(image)
         if name == "test" and seen.get(digest, image) != image:
             repeated.append((seen[digest], image))
         elif name != "test":
             seen[digest] = image
-    return Decoded(count, tuple(broken), sizes, tuple(repeated))
+    return Decoded(count, tuple(broken), sizes, tuple(repeated), tuple(dark), tuple(flat))
 
 
-Look = tuple[tuple[int, int], bytes, str] | ImageError
+Levels = tuple[tuple[int, int], ...]  # the lowest and the highest of every channel
+Look = tuple[tuple[int, int], bytes, str, Levels] | ImageError
 
 
 def _places(data: DataSource, every: bool) -> Iterator[tuple[str, Look]]:
@@ -119,7 +133,12 @@ def _look(split: Split, name: str) -> Look:
     except ImageError as error:
         return error
     pixels = blake2b(image.tobytes(), digest_size=16, salt=repr(image.size).encode()[:16]).digest()
-    return image.size, pixels, name
+    return image.size, pixels, name, tuple(map(_ends, image.split()))
+
+
+def _ends(channel: Image.Image) -> tuple[int, int]:
+    low, high = channel.getextrema()
+    return low, high  # type: ignore[return-value]
 
 
 def count_jobs(data: DataSource, every: bool) -> int:
@@ -127,3 +146,25 @@ def count_jobs(data: DataSource, every: bool) -> int:
     return sum(
         len(split.names[:: 1 if every else max(1, len(split) // SAMPLE)]) for split in data.splits.values()
     )
+
+
+def with_depth_note(data: DataSource) -> DataSource:
+    """The same data, with a note where 16-bit grey seems to hold fewer bits: nothing in the files says so,
+    and training on them would go on with nearly black images. A few files are looked at.
+    """
+    split = next(iter(data.splits.values()), None)
+    if split is None or split.read is not read_image or not len(split):
+        return data
+    peeked = split.names[:: max(1, len(split) // PEEKED)][:PEEKED]
+    found = [brightest for name in peeked if (brightest := undeclared_brightest(name)) is not None]
+    if 2 * len(found) <= len(peeked):
+        return data
+    bits = max(found).bit_length()
+    note = (
+        f"16-bit grey whose values stay below {2**bits:,} ({len(found)} of {len(peeked)} images "
+        "looked at): it looks "
+        f"like {bits}-bit data and comes out nearly black; multiply the values by "
+        f"{2 ** (16 - bits)}, or declare "
+        "their range (docs/data.md, Images)"
+    )
+    return replace(data, notes=(*data.notes, note)) if note not in data.notes else data

@@ -1,39 +1,25 @@
-"""Reading one image file as upright 8-bit RGB, however it was saved, or saying in one sentence why not.
+"""Reading one image as upright 8-bit RGB, however it was saved, or saying in one sentence why not.
 
-Transparent pixels become white, 16-bit grey is scaled to 8 bits (Pillow alone would clip it to white), the
-EXIF orientation of cameras and phones is applied, CMYK, grey and palette images are converted. Pillow's limit
-against decompression bombs stays on.
+Transparent pixels become white, 16-bit grey is scaled to 8 bits (Pillow alone would clip it to white;
+depth.py), the EXIF orientation of cameras and phones is applied, CMYK, grey and palette images are
+converted. Pillow's limit against decompression bombs stays on. `decode_image` is the only place of the
+package that opens image files, and only by the decoders of finding.py.
 """
 
 import errno
 import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import BinaryIO
 
-import numpy
 from PIL import ExifTags, Image, UnidentifiedImageError
 
-EXTENSIONS = frozenset(
-    (
-        ".jpg",
-        ".jpeg",
-        ".jpe",
-        ".jfif",
-        ".jp2",
-        ".png",
-        ".bmp",
-        ".gif",
-        ".webp",
-        ".avif",
-        ".tif",
-        ".tiff",
-        ".ppm",
-        ".pgm",
-        ".pbm",
-        ".pnm",
-    )
-)
+from vitrim.data.depth import eight_bit, is_deep_grey, narrow_grey, significant_bits
+from vitrim.data.finding import EXTENSIONS as EXTENSIONS
+from vitrim.data.finding import FORMATS, NotAFileError, open_regular
 
 UPRIGHT = {  # EXIF orientation -> what turns the stored pixels the right way up
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -69,47 +55,87 @@ def read_image(path: str | Path, at_least: int | None = None) -> Image.Image:
     """
     path = Path(path)
     try:
-        return decode_image(path, str(path), at_least)
-    except FileNotFoundError as error:
-        raise MissingImageError(f"there is no image {path}") from error
-    except ImageError as error:
-        if path.is_dir():
-            raise ImageError(f"{path} is a folder, not an image") from error
-        raise
+        stream = open_regular(path)
+    except (OSError, ValueError) as error:
+        raise _cannot_open(path, error) from error
+    with stream:
+        return decode_image(stream, str(path), at_least)
 
 
-def decode_image(stored: Path | BinaryIO, name: str, at_least: int | None = None) -> Image.Image:
-    """The image in a file or in a stream of its bytes; `name` is what messages call it."""
+def decode_image(stream: BinaryIO, name: str, at_least: int | None = None) -> Image.Image:
+    """The image in a stream of a file's bytes; `name` is what messages call it."""
     try:
-        with Image.open(stored) as image:
+        with _opened(stream) as (image, significant):
             if at_least is not None:
                 image.draft(None, (2 * at_least, 2 * at_least))  # None: keep the colour mode
             image.load()
-            turn = UPRIGHT.get(_orientation(image))  # after load(), which turns TIFF files itself
-    except FileNotFoundError:
+            return upright_rgb(image, name, significant)
+    except ImageError:
         raise
     except Exception as error:  # decoders raise anything, struct.error included
-        raise ImageError(_what_is_wrong(stored, name, error)) from error
-    rgb = to_rgb(image, name)
+        raise ImageError(_what_is_wrong(stream, name, error)) from error
+
+
+@cache
+def decoders() -> tuple[str, ...]:
+    """The formats of finding.py that this Pillow reads: AVIF and WebP are not in every one."""
+    Image.init()
+    return tuple(name for name in FORMATS if name in Image.OPEN)
+
+
+@contextmanager
+def _opened(stream: BinaryIO) -> Iterator[tuple[Image.Image, int | None]]:
+    """An image whose pixels are not decoded yet, and what a PNG says of its significant bits."""
+    significant = significant_bits(stream)
+    with Image.open(stream, formats=decoders()) as image:
+        yield image, significant
+
+
+def undeclared_brightest(path: str | Path) -> int | None:
+    """The brightest value of 16-bit grey that seems to hold fewer bits and does not say so; else None."""
+    try:
+        with open_regular(Path(path)) as stream, _opened(stream) as (image, significant):
+            return narrow_grey(image, significant)
+    except Exception:  # what is wrong with a file is said when it is read
+        return None
+
+
+def upright_rgb(image: Image.Image, name: str, significant: int | None = None) -> Image.Image:
+    """A decoded image as 8-bit RGB, turned as its EXIF data say."""
+    turn = UPRIGHT.get(_orientation(image))  # after load(), which turns TIFF files itself
+    rgb = to_rgb(image, name, significant)
     return rgb if turn is None else rgb.transpose(turn)
 
 
-def _what_is_wrong(stored: Path | BinaryIO, name: str, error: Exception) -> str:
+def _cannot_open(path: Path, error: Exception) -> ImageError:
+    if isinstance(error, FileNotFoundError):
+        return MissingImageError(f"there is no image {path}")
     if isinstance(error, PermissionError):
-        return f"{name} cannot be read: permission denied"
+        return ImageError(f"{path} cannot be read: permission denied")
     if isinstance(error, OSError) and error.errno == errno.ELOOP:
-        return f"{name} is a link that leads back to itself"
+        return ImageError(f"{path} is a link that leads back to itself")
+    if isinstance(error, NotAFileError):
+        return ImageError(str(error))
+    if isinstance(error, OSError) and error.errno == errno.ENXIO:
+        return ImageError(f"{path} is a socket, not an image")
+    why = error.strerror if isinstance(error, OSError) else error
+    return ImageError(f"{str(path)[:200]!r} cannot be opened ({why})")
+
+
+def _what_is_wrong(stream: BinaryIO, name: str, error: Exception) -> str:
     if isinstance(error, Image.DecompressionBombError):
         return f"{name} has more pixels than Pillow's safety limit allows; shrink it first ({error})"
-    if _is_empty(stored):
+    if isinstance(error, MemoryError):
+        return f"{name} does not fit into memory; shrink it first"
+    if stream.seek(0, os.SEEK_END) == 0:
         return f"{name} is empty (0 bytes)"
     if isinstance(error, UnidentifiedImageError):
-        return f"{name} is not an image in a format that Pillow can read"
-    return f"{name} is damaged or cut short ({error})"
+        return f"{name} is not an image in a format that Pillow can read and vitrim allows ({_names()})"
+    return f"{name} is damaged or cut short ({' '.join(str(error).split())})"
 
 
-def _is_empty(stored: Path | BinaryIO) -> bool:
-    return stored.stat().st_size == 0 if isinstance(stored, Path) else stored.seek(0, os.SEEK_END) == 0
+def _names() -> str:
+    return ", ".join(name for name in decoders() if name != "DIB")
 
 
 def _orientation(image: Image.Image) -> int:
@@ -119,10 +145,10 @@ def _orientation(image: Image.Image) -> int:
         return 1
 
 
-def to_rgb(image: Image.Image, name: str) -> Image.Image:
-    """A decoded image as 8-bit RGB."""
+def to_rgb(image: Image.Image, name: str, significant: int | None = None) -> Image.Image:
+    """A decoded image as 8-bit RGB; `significant` is what a PNG says of its grey (see depth.py)."""
     if image.mode.startswith("I") or image.mode == "F":
-        image = _eight_bit(image, name)
+        image = _grey(image, name, significant)
     try:
         if image.has_transparency_data:
             image = image.convert("RGBA")
@@ -134,13 +160,11 @@ def to_rgb(image: Image.Image, name: str) -> Image.Image:
         ) from error
 
 
-def _eight_bit(image: Image.Image, name: str) -> Image.Image:
-    """Grey of more than 8 bits. 0 to 65,535 becomes 0 to 255; formats without a fixed range are refused."""
-    # Pillow holds 16-bit PNG and PGM either as I;16 or as 32-bit I, depending on its version.
-    if not (image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM"))):
+def _grey(image: Image.Image, name: str, significant: int | None) -> Image.Image:
+    """Grey of more than 8 bits; formats without a fixed range are refused."""
+    if not is_deep_grey(image):
         raise ImageError(
             f"{name} stores 32-bit grey (mode {image.mode}), whose range is not known; "
             "save it with 8 or 16 bits"
         )
-    levels = numpy.asarray(image).astype(numpy.uint32)  # [H, W]
-    return Image.fromarray(((levels * 255 + 32767) // 65535).astype(numpy.uint8))
+    return eight_bit(image, significant)

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+from vitrim.data.checking import with_depth_note
 from vitrim.data.choices import choose
 from vitrim.data.csv_file import open_csv
 from vitrim.data.digits import open_digits
@@ -46,7 +47,7 @@ def open_data(spec: str, root: str | Path | None = None, seed: int = 0, download
             "leave download out and give the root of your copy"
         )
     place = None if root is None else Path(root).expanduser()
-    return opener(replace(parsed, root=place, seed=seed, download=download))
+    return with_depth_note(opener(replace(parsed, root=place, seed=seed, download=download)))
 
 
 def parse_spec(text: str) -> Spec:

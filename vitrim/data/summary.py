@@ -5,8 +5,9 @@ from collections.abc import Iterator, Sequence
 from statistics import median
 from typing import TYPE_CHECKING
 
-from vitrim.data.checking import Decoded
+from vitrim.data.checking import DARK, Decoded
 from vitrim.data.source import DataSource
+from vitrim.data.splitting import some
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -81,6 +82,14 @@ def size_lines(decoded: Decoded, every: bool) -> Iterator[str]:
         f"image sizes: {widths} wide, {heights} high; commonest {width} x {height} "
         f"({100 * count / total:.0f} %); {looked}"
     )
+
+
+def look_notes(decoded: Decoded) -> Iterator[str]:
+    """What is odd about the pixels of the images that were decoded."""
+    readable = sum(decoded.sizes.values())
+    for names, what in ((decoded.dark, f"black, no level above {DARK} of 255"), (decoded.flat, "constant")):
+        if names:
+            yield f"{len(names):,} of {readable:,} images are nearly {what}: {some(names)}"
 
 
 def _range(values: Sequence[int]) -> str:

@@ -11,12 +11,13 @@ import torch
 from torch.nn import functional as F
 
 from vitrim.checks import check_one_of, check_positive
-from vitrim.data import DataSource, open_data
+from vitrim.data import DataSource
 from vitrim.data.transforms import eval_transform
 from vitrim.measuring.devices import start_accelerator
 from vitrim.network.stage import StagedViT
 from vitrim.runs.batches import Batches, ordered_batches
-from vitrim.runs.opening import data_of_run, open_model
+from vitrim.runs.measured_split import open_measured
+from vitrim.runs.opening import open_model
 from vitrim.settings.training_choices import CHOICES
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ class Metrics:
 def evaluate(
     model: StagedViT | str | Path,
     data: DataSource | str | None = None,
-    split: str = "test",
+    split: str | None = None,
     *,
     root: str | Path | None = None,
     download: bool = False,
@@ -52,15 +53,11 @@ def evaluate(
     cpu: bool = False,
 ) -> Metrics:
     """Measure a model, a saved model file or a run folder on one split of `data` (a run's own data if not
-    given).
+    given): test if no split is named, or val where there is no test split, as training did.
     """
     check_positive("evaluate", "batch_size", batch_size)
     check_one_of("evaluate", "precision", precision, CHOICES["precision"])
-    if data is None:
-        if isinstance(model, StagedViT):
-            raise ValueError("a model in memory has no data of its own; give data, for example data='digits'")
-        data, root = data_of_run(model, root)
-    source = data if isinstance(data, DataSource) else open_data(data, root=root, download=download)
+    source, split = open_measured(model, data, split, root, download)
     staged = model if isinstance(model, StagedViT) else open_model(model)
     check_same_classes(staged, source)
     images = source.split(split).with_transform(eval_transform(staged.preprocess))

@@ -1,82 +1,134 @@
-"""Name what is on pictures: paths in, class names and probabilities out."""
+"""Name what is on pictures: images in, class names and probabilities out."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from vitrim.data import read_image
-from vitrim.data.transforms import eval_transform
+from vitrim.checks import check_positive
+from vitrim.data.images import ImageError
+from vitrim.data.transforms import ImageTransform, eval_transform
 from vitrim.measuring.devices import pick_device
+from vitrim.measuring.machine import cpu_count
 from vitrim.network.stage import StagedViT
+from vitrim.runs.given_images import Found, GivenImages, each_image, read_found
 from vitrim.runs.opening import open_model
 
-PICTURES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm"}
+FIRST_BATCH = 4  # small, so that the first results are there at once; then doubled up to batch_size
 
 
 class Prediction(NamedTuple):
     path: str
+    """of the image file; "image 3" for the fourth of images in memory"""
     name: str
     probability: float
 
 
 def predict(
     model: StagedViT | str | Path,
-    images: str | Path | Sequence[str | Path],
+    images: GivenImages,
     *,
     top: int = 1,
     batch_size: int = 64,
     device: str | None = None,
 ) -> list[Prediction]:
-    """The `top` most probable classes of every image, best first; a folder stands for the pictures in it."""
+    """The `top` most probable classes of every image, best first.
+
+    Images are paths, folders (for all pictures below them), bytes of image files, PIL images, arrays
+    [height, width, 3] or [height, width] and tensors [3, height, width] of uint8, or a list or generator of
+    these. `predictions` takes the same and gives each result as soon as it is there.
+    """
+    found = predictions(model, images, top=top, batch_size=batch_size, device=device)
+    return [guess for best in found for guess in best]
+
+
+def predictions(
+    model: StagedViT | str | Path,
+    images: GivenImages,
+    *,
+    top: int = 1,
+    batch_size: int = 64,
+    device: str | None = None,
+    unread: Counter[str] | None = None,
+    broken: list[str] | None = None,
+) -> Iterator[list[Prediction]]:
+    """`predict`, one picture after the other, the guesses of each as a list, best first: a folder of a
+    million pictures begins at once and is never held in memory.
+
+    `unread` counts the pictures in folders that are in no format vitrim reads. An image that cannot be read
+    is an error, after the results of those before it; with a list for `broken` it is left out and told
+    there.
+    """
     staged = model if isinstance(model, StagedViT) else open_model(model)
-    if not 1 <= top <= staged.num_classes:
+    if not isinstance(top, int) or not 1 <= top <= staged.num_classes:
         raise ValueError(f"top must be between 1 and the number of classes ({staged.num_classes}), got {top}")
-    if batch_size < 1:
-        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
-    paths = list_pictures(images)
+    check_positive("predict", "batch_size", batch_size)
     place = pick_device(device)
-    staged = staged.to(place).eval()
-    transform = eval_transform(staged.preprocess)
-    found: list[Prediction] = []
-    for start in range(0, len(paths), batch_size):
-        chunk = paths[start : start + batch_size]
-        batch = torch.stack([transform(read_image(path)) for path in chunk])  # [B, C, height, width]
-        found += _best(staged, batch.to(place), chunk, top)
-    return found
+    return _in_batches(staged, each_image(images, unread), top, batch_size, place, broken)
+
+
+def _in_batches(
+    model: StagedViT,
+    images: Iterator[Found],
+    top: int,
+    batch_size: int,
+    device: torch.device,
+    broken: list[str] | None,
+) -> Iterator[list[Prediction]]:
+    size = min(FIRST_BATCH, batch_size)
+    ready = partial(_ready, eval_transform(model.preprocess))
+    with ThreadPoolExecutor(min(8, cpu_count())) as threads:
+        while chunk := list(islice(images, size)):
+            good: list[tuple[str, Tensor]] = []
+            failed: ImageError | None = None
+            for (called, _), outcome in zip(chunk, threads.map(ready, chunk), strict=True):
+                if isinstance(outcome, Tensor):
+                    good.append((called, outcome))
+                elif broken is not None:
+                    broken.append(str(outcome))
+                else:
+                    failed = outcome
+                    break
+            if good:
+                batch = torch.stack([pixels for _, pixels in good])  # [B, channels, height, width]
+                yield from _best(model, batch, [called for called, _ in good], top, device)
+            if failed is not None:
+                raise failed
+            size = min(2 * size, batch_size)
+
+
+def _ready(transform: ImageTransform, found: Found) -> Tensor | ImageError:
+    try:
+        return transform(read_found(found, transform.at_least))
+    except ImageError as error:
+        return error
 
 
 @torch.inference_mode()
-def _best(model: StagedViT, batch: Tensor, paths: Sequence[Path], top: int) -> list[Prediction]:
-    probabilities, classes = model(batch).float().softmax(1).topk(top)  # [B, top]
+def _best(
+    model: StagedViT, batch: Tensor, called: Sequence[str], top: int, device: torch.device
+) -> list[list[Prediction]]:
+    training = model.training
+    try:
+        probabilities, classes = model.to(device).eval()(batch.to(device)).float().softmax(1).topk(top)
+    finally:
+        model.train(training)
+    # probabilities and classes: [B, top]
     names = model.classes or tuple(str(index) for index in range(model.num_classes))
     return [
-        Prediction(str(path), names[index], probability)
-        for path, indices, shares in zip(paths, classes.tolist(), probabilities.tolist(), strict=True)
-        for index, probability in zip(indices, shares, strict=True)
+        [Prediction(name, names[index], share) for index, share in zip(indices, shares, strict=True)]
+        for name, indices, shares in zip(called, classes.tolist(), probabilities.tolist(), strict=True)
     ]
 
 
-def list_pictures(images: str | Path | Sequence[str | Path]) -> list[Path]:
-    """The image files named, with folders replaced by the pictures directly in them."""
-    given = [images] if isinstance(images, (str, Path)) else list(images)
-    if not given:
-        raise ValueError("no images were given; name image files or a folder of them")
-    paths: list[Path] = []
-    for path in map(Path, given):
-        if path.is_dir():
-            inside = sorted(entry for entry in path.iterdir() if entry.suffix.lower() in PICTURES)
-            if not inside:
-                raise FileNotFoundError(
-                    f"the folder {path} holds no pictures ({', '.join(sorted(PICTURES))})"
-                )
-            paths += inside
-        elif path.is_file():
-            paths.append(path)
-        else:
-            raise FileNotFoundError(f"there is no image {path}")
-    return paths
+def list_pictures(images: GivenImages) -> list[Path]:
+    """The image files named, with folders replaced by the pictures below them."""
+    return [source for _, source in each_image(images) if isinstance(source, Path)]

@@ -82,6 +82,7 @@ def opening_lines(record: Mapping[str, Any], folder: Path, done: int) -> str:
     lines = [
         f"backbone  {settings['model']}, weights: {ORIGINS.get(origin, origin)}",
         f"data      {record['data']['spec']}: {len(record['data']['classes'])} classes, images: {sizes}",
+        *(f"          {note}" for note in record["data"].get("notes", ())),
         f"methods   {', '.join(settings['methods']) or 'none: only the classifier trains'}",
         f"trains    {found['trained_parameters']:,} of {found['total_parameters']:,} parameters; "
         f"{found['gmacs']:.3f} GMACs per image",

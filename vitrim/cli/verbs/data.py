@@ -55,7 +55,7 @@ def run(chosen: Namespace) -> None:
 
     from vitrim.data import open_data
     from vitrim.data.checking import findings
-    from vitrim.data.summary import class_table, size_lines, split_table
+    from vitrim.data.summary import class_table, look_notes, size_lines, split_table
 
     data = open_data(chosen.spec, root=chosen.root, seed=chosen.seed, download=chosen.download)
     out = Console(soft_wrap=True, highlight=False, markup=False)
@@ -69,7 +69,7 @@ def run(chosen: Namespace) -> None:
     wrong, worth = findings(data)
     for line in worth:
         out.print(f"note: {line}")
-    for line in _repeated(decoded):
+    for line in (*look_notes(decoded), *_repeated(decoded)):
         out.print(f"note: {line}")
     if chosen.write_lists is not None:
         for path in _write_lists(data, Path(chosen.write_lists)):

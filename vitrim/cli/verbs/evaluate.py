@@ -24,7 +24,12 @@ vitrim evaluate runs/flowers/model.safetensors --data folder:other-flowers
 
 def options(parser: ArgumentParser) -> None:
     parser.add_argument("run", metavar="RUN", help="a run folder, or a model.safetensors file")
-    parser.add_argument("--split", type=str, default="test", help="which images: test (usual), val, train")
+    parser.add_argument(
+        "--split",
+        type=str | None,
+        metavar="{test,val,train}",
+        help="which images; not given: test, or val where there is no test split",
+    )
     parser.add_argument(
         "--batch_size", type=int, default=64, metavar="N", help="images at a time (usually 64)"
     )
@@ -38,13 +43,13 @@ def run(chosen: Namespace) -> None:
     from accelerate import PartialState
 
     from vitrim.runs.evaluate import evaluate
+    from vitrim.runs.measured_split import open_measured
 
+    data, split = open_measured(chosen.run, chosen.data, chosen.split, chosen.root, chosen.download)
     found = evaluate(
         chosen.run,
-        chosen.data,
-        chosen.split,
-        root=chosen.root,
-        download=chosen.download,
+        data,
+        split,
         batch_size=chosen.batch_size,
         workers=chosen.workers,
         precision=chosen.precision,
@@ -52,7 +57,8 @@ def run(chosen: Namespace) -> None:
     )
     if not PartialState().is_main_process:
         return
+    unnamed = f" ({data.spec} has no test split)" if chosen.split is None and split != "test" else ""
     sys.stdout.write(
-        f"{chosen.split}: {100 * found.top1:.2f} % right, {100 * found.mean_per_class:.2f} % averaged over "
+        f"{split}{unnamed}: {100 * found.top1:.2f} % right, {100 * found.mean_per_class:.2f} % averaged over "
         f"classes, loss {found.loss:.4f} ({found.images:,} images)\n"
     )

@@ -8,14 +8,20 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser, Namespace
 
+    from vitrim.runs.prediction_files import Pictures
+
 DESCRIPTION = """
-Name what is on pictures, with the probability the model gives. One line per picture and class, separated by
-tabs: path, class, probability.
+Name what is on pictures, with the probability the model gives, as fast as they are found. One line per
+picture and class, separated by tabs: path, class, probability; or a table with a header, or JSON. Of a folder
+all pictures are taken, those of the folders in it too; where folders are called like classes, the share of
+the pictures that carry their folder's name is told at the end.
 """
 
 EXAMPLES = """
 vitrim predict runs/flowers rose.jpg tulip.jpg
 vitrim predict runs/flowers holiday-pictures/ --top 3
+vitrim predict runs/flowers folder-of-class-folders/ --csv predictions.csv
+vitrim predict runs/flowers inbox/ --json - --skip_broken
 """
 
 
@@ -26,6 +32,23 @@ def options(parser: ArgumentParser) -> None:
         "--top", type=int, default=1, metavar="N", help="how many classes to name (usually 1)"
     )
     parser.add_argument(
+        "--csv",
+        type=str | None,
+        metavar="FILE",
+        help="write a table: path, truth (the folder's class), rank, class, probability; - is the screen",
+    )
+    parser.add_argument(
+        "--json",
+        type=str | None,
+        metavar="FILE",
+        help="write a JSON list with an object for each picture; - is the screen",
+    )
+    parser.add_argument(
+        "--skip_broken",
+        action="store_true",
+        help="go on past pictures that cannot be read, and list them at the end with exit code 2",
+    )
+    parser.add_argument(
         "--batch_size", type=int, default=64, metavar="N", help="images at a time (usually 64)"
     )
     parser.add_argument(
@@ -34,10 +57,51 @@ def options(parser: ArgumentParser) -> None:
 
 
 def run(chosen: Namespace) -> None:
-    from vitrim.runs.predict import predict
+    from collections import Counter
 
-    found = predict(
-        chosen.run, chosen.images, top=chosen.top, batch_size=chosen.batch_size, device=chosen.device
+    from vitrim.data.finding import unread_note
+    from vitrim.runs.opening import open_model
+    from vitrim.runs.predict import predictions
+    from vitrim.runs.prediction_files import WRITERS, Pictures, output
+
+    if chosen.csv is not None and chosen.json is not None:
+        raise ValueError("--csv and --json are two ways to write the same; give one of them")
+    form, file = next(
+        ((form, file) for form, file in (("csv", chosen.csv), ("json", chosen.json)) if file), ("text", "-")
     )
-    for prediction in found:
-        sys.stdout.write(f"{prediction.path}\t{prediction.name}\t{prediction.probability:.4f}\n")
+    model = open_model(chosen.run)
+    unread: Counter[str] = Counter()
+    broken: list[str] | None = [] if chosen.skip_broken else None
+    found = predictions(
+        model, chosen.images, top=chosen.top, batch_size=chosen.batch_size, device=chosen.device,
+        unread=unread, broken=broken,
+    )  # fmt: skip
+    pictures = Pictures(found, chosen.images, model.classes or ())
+    with output(file) as stream:
+        try:
+            WRITERS[form](pictures, stream)
+        except BaseException:
+            if file != "-":
+                _say(f"stopped; what was predicted before is in {stream.name}")
+            raise
+    _end(pictures, file, unread_note(unread), broken or [])
+
+
+def _end(pictures: Pictures, file: str, notes: list[str], broken: list[str]) -> None:
+    """What to know besides the lines; on the error output, so that the lines can be piped."""
+    if file != "-":
+        sys.stdout.write(f"{pictures.count:,} pictures: {file}\n")
+    if pictures.known:
+        _say(
+            f"of {pictures.known:,} pictures in folders named after classes, {pictures.right:,} "
+            f"({100 * pictures.right / pictures.known:.2f} %) are given their folder's name"
+        )
+    for line in (*notes, *broken):
+        _say(line)
+    if broken:
+        raise ValueError(f"{len(broken):,} pictures cannot be read; they are listed above")
+
+
+def _say(line: str) -> None:
+    sys.stdout.flush()
+    sys.stderr.write(f"vitrim: {line}\n")
