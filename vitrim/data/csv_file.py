@@ -24,7 +24,8 @@ from vitrim.data.lists import Row, check_files, read_text
 from vitrim.data.places import first_with
 from vitrim.data.source import DataSource, Spec, Split, with_trainval
 from vitrim.data.splitting import hold_out, some, split_whole
-from vitrim.data.targets import TASKS, Targets, guess, is_number, read_targets
+from vitrim.data.targets import BARS, Targets, guess, is_number, read_targets
+from vitrim.network.target_scale import TASKS
 
 USUAL = {
     "path": ("path", "file", "filename", "file_name", "filepath", "image", "image_path", "img"),
@@ -56,6 +57,8 @@ def open_csv(spec: Spec) -> DataSource:
     labels, lines, has_splits = _lines(spec, file)
     _check_repeated(lines, file)
     targets = _targets(spec, file, labels, lines)
+    if targets.task != "classify":
+        spec = spec.with_options(task=targets.task)  # a guess is written down like a seed
     value = dict(zip((line.path for line in lines), targets.values, strict=True))
     folder = _folder(file, spec.root, lines[0])
     check_files(folder, [Row(line.path, 0, file, line.number) for line in lines])
@@ -112,6 +115,8 @@ def _lines(spec: Spec, file: Path) -> tuple[tuple[str, ...], list[Line], bool]:
     path, split = str(_column(spec, file, columns, "path")), _column(spec, file, columns, "split")
     labels = _label_columns(spec, file, columns, rows, {path, split})
     several = spec.options.get("task") == "multilabel" and len(labels) == 1
+    marked = len(labels) == 1 and any(mark in field for _, row in rows for field in row for mark in BARS)
+    hint = "; with task=multilabel that is a picture without labels" if marked else ""
     lines = []
     for number, row in rows:
         if len(row) != len(columns):
@@ -121,7 +126,7 @@ def _lines(spec: Spec, file: Path) -> tuple[tuple[str, ...], list[Line], bool]:
         values = dict(zip(columns, (field.strip() for field in row), strict=True))
         for name in (path, *([] if several else labels)):
             if not values[name]:
-                raise ValueError(f"{file}, line {number}: nothing in the column {name!r}")
+                raise ValueError(f"{file}, line {number}: nothing in the column {name!r}{hint}")
         part = _split_name(file, number, values[split]) if split else "train"
         lines.append(Line(values[path], tuple(values[name] for name in labels), part, number))
     if not lines:

@@ -75,8 +75,8 @@ class Reader(Protocol):
 
 
 class Split(Dataset[tuple[Image.Image, Any]]):
-    """`split[i]` is (PIL RGB image, label). `names` says where each image came from: a path, or an index. A label
-    is a class number, or a tuple of numbers where the task is another one than to tell classes apart.
+    """`split[i]` is (PIL RGB image, label). `names` says where each image came from: a path, or an index. A
+    label is a class number, or a tuple of numbers where the task is another one than to tell classes apart.
     """
 
     def __init__(self, read: Reader, names: Sequence[str], labels: Sequence[Any]) -> None:
@@ -99,8 +99,8 @@ class Split(Dataset[tuple[Image.Image, Any]]):
 
 
 class TransformedSplit(Dataset[tuple[Tensor, Any]]):
-    """A split whose images go through a transform: `[i]` is (tensor, label), ready for a DataLoader. A label of
-    several numbers is a float32 tensor.
+    """A split whose images go through a transform: `[i]` is (tensor, label), ready for a DataLoader. A label
+    of several numbers is a float32 tensor.
     """
 
     def __init__(self, split: Split, transform: Callable[[Image.Image], Tensor]) -> None:
@@ -158,10 +158,7 @@ def size_notes(splits: Mapping[str, Split], published: Mapping[str, int], of: st
 def describe(data: DataSource) -> str:
     """A few lines to print: classes, the size of each split, how many images its classes have, notes."""
     shown = data.classes if len(data.classes) <= 12 else (*data.classes[:10], "...", data.classes[-1])
-    what = OUTPUTS[data.task]
-    lines = [
-        f"{data.spec}: {len(data.classes)} {what if len(data.classes) > 1 else what[:-1]} ({', '.join(shown)})"
-    ]
+    lines = [f"{data.spec}: {len(data.classes)} {OUTPUTS[data.task]} ({', '.join(shown)})"]
     for name, split in data.splits.items():
         lines.append(f"  {name:<8} {len(split):>7,} images, {_spread(data, split)}")
     return "\n".join([*lines, *(f"  {note}" for note in data.notes)])

@@ -78,7 +78,7 @@ def hold_out(spec: Spec, splits: Mapping[str, Split], keys: Sequence[str] | None
 
 
 def by_class(split: Split) -> dict[int, list[int]]:
-    """The places of every class's images, in label order; all of them as one group where labels are no classes."""
+    """The places of every class's images, in label order; one group of all where labels are no classes."""
     if split.labels and not isinstance(split.labels[0], int):
         return {0: list(range(len(split)))}
     groups: dict[int, list[int]] = {label: [] for label in sorted(set(split.labels))}

@@ -11,12 +11,10 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any
 
 from vitrim.data.class_names import numbered
 
-TaskName = Literal["classify", "multilabel", "regress"]
-TASKS: tuple[str, ...] = get_args(TaskName)
 BARS = ("|", ";")  # between the labels of one cell; commas are part of many class names
 NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?")
 FEW = 20  # different values up to which numbers may well be classes

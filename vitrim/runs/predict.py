@@ -13,6 +13,8 @@ from vitrim.data import read_image
 from vitrim.data.transforms import eval_transform
 from vitrim.measuring.devices import pick_device
 from vitrim.network.stage import StagedViT
+from vitrim.runs.kinds import KINDS
+from vitrim.runs.kinds.kind import output_names
 from vitrim.runs.opening import open_model
 
 PICTURES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm"}
@@ -21,7 +23,9 @@ PICTURES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", "
 class Prediction(NamedTuple):
     path: str
     name: str
+    """of the class, label or target"""
     probability: float
+    """or, of a target, the value predicted"""
 
 
 def predict(
@@ -32,7 +36,9 @@ def predict(
     batch_size: int = 64,
     device: str | None = None,
 ) -> list[Prediction]:
-    """The `top` most probable classes of every image, best first; a folder stands for the pictures in it."""
+    """The `top` most probable classes of every image, best first; a folder stands for the pictures in it. Of
+    several labels, all that are at least half probable, and no fewer than `top`; of numbers, every target.
+    """
     staged = model if isinstance(model, StagedViT) else open_model(model)
     if not 1 <= top <= staged.num_classes:
         raise ValueError(f"top must be between 1 and the number of classes ({staged.num_classes}), got {top}")
@@ -52,8 +58,15 @@ def predict(
 
 @torch.inference_mode()
 def _best(model: StagedViT, batch: Tensor, paths: Sequence[Path], top: int) -> list[Prediction]:
-    probabilities, classes = model(batch).float().softmax(1).topk(top)  # [B, top]
-    names = model.classes or tuple(str(index) for index in range(model.num_classes))
+    outputs, names = model(batch), output_names(model)
+    if model.task != "classify":
+        answers = KINDS[model.task].answers(model, outputs).tolist()
+        return [
+            Prediction(str(path), name, value)
+            for path, answer in zip(paths, answers, strict=True)
+            for name, value in KINDS[model.task].shown(names, answer, top)
+        ]
+    probabilities, classes = outputs.float().softmax(1).topk(top)  # [B, top]
     return [
         Prediction(str(path), names[index], probability)
         for path, indices, shares in zip(paths, classes.tolist(), probabilities.tolist(), strict=True)
