@@ -20,9 +20,8 @@ def run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
     place = tmp_path_factory.mktemp(request.param)
     training = {"epochs": 2, "batch_size": 8, "lr": 5e-3}
     data = TABLES[request.param](place / "data")
-    return train(
-        "test_vit", data, methods=[], image_size=48, out=place / "run", training=training, cpu=True, quiet=True
-    ).folder  # fmt: skip
+    options = {"training": training, "image_size": 48, "cpu": True, "quiet": True}
+    return train("test_vit", data, methods=[], out=place / "run", **options).folder
 
 
 def task_of(run: Path) -> str:

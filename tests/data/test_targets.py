@@ -17,9 +17,7 @@ def cells(*texts: str) -> list[tuple[str, ...]]:
 CERTAIN = {
     "words": (cells("rose", "tulip", "rose"), "classify"),
     "whole numbers": (cells("3", "1", "2"), "classify"),
-    "a hundred numbered classes": (cells(*(str(number) for number in range(100)) for _ in "ab"), "classify")
-    if False
-    else (cells(*[str(number) for number in range(100)] * 2), "classify"),
+    "a hundred numbered classes": (cells(*[str(number) for number in range(100)] * 2), "classify"),
     "names with commas": (
         cells("African elephant, Loxodonta africana", "tiger cat", "goldfish, Carassius auratus"),
         "classify",
@@ -45,11 +43,11 @@ def test_what_is_certain_is_guessed(case: str) -> None:
 UNCERTAIN = {
     "a tree of classes": (
         cells("Plants|Rose", "Plants|Tulip", "Animals|Cat"),
-        "several labels of one picture",
+        "look like several labels",
     ),
     "labels between commas": (
         cells("red, dark", "blue, dark", "red, light"),
-        "several labels of one picture",
+        "look like several labels",
     ),
     "lists and words": (cells("['red']", "blue"), "1 of 2 labels are lists"),
     "sizes that repeat": (cells(*["1.5", "2.0", "2.5"] * 10), "something measured"),
@@ -89,9 +87,9 @@ def test_numbers_and_their_refusals() -> None:
             read_targets("regress", ["a"], cells("1", bad), ["line 2", "line 3"])
     with pytest.raises(ValueError, match=r"line 3: 2 of the columns a, b are 1"):
         read_targets("classify", ["a", "b"], [("1", "0"), ("1", "1")], ["line 2", "line 3"])
-    with pytest.raises(ValueError, match="line 2: .* is not a list of labels"):
+    with pytest.raises(ValueError, match=r"line 2: .* is not a list of labels"):
         read_targets("multilabel", ["a"], cells("[1, {}]"), ["line 2"])
-    with pytest.raises(ValueError, match="line 2: .* is not a list of labels"):
+    with pytest.raises(ValueError, match=r"line 2: .* is not a list of labels"):
         read_targets("multilabel", ["a"], cells("[" * 5000 + "]" * 5000), ["line 2"])
 
 
@@ -103,12 +101,12 @@ def test_numbers_and_their_refusals() -> None:
         (
             "path,label\n0.png,1\n",
             "?task=rank",
-            "csv option task=rank is none of classify, multilabel, regress",
+            "csv option task=rank is none of classify",
         ),
         (
             "path,label\n0.png,\n1.png,a|b\n",
             "",
-            "nothing in the column 'label'; with task=multilabel that is",
+            "in the column 'label'; with task=multilabel that is",
         ),
         ("path,label\n0.png,1.5\n1.png,2\n", "?task=regress", "at least 3 images but there are 2"),
     ],

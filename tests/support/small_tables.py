@@ -19,12 +19,7 @@ def table_of_labels(folder: Path, count: int = 64, form: str = "bars") -> str:
     """The colour of each picture, and whether it is dark. Returns the spec."""
     folder.mkdir(parents=True, exist_ok=True)
     generator = torch.Generator().manual_seed(0)
-    heads = {
-        "bars": "path,label,split",
-        "lists": "path,label,split",
-        "columns": "path,blue,dark,green,red,split",
-    }
-    lines = [heads[form]]
+    lines = ["path,blue,dark,green,red,split" if form == "columns" else "path,label,split"]
     for index in range(count):
         hue, dark = index % 3, bool(index // 3 % 2)
         level = 90 if dark else 220

@@ -3,6 +3,7 @@
 from collections import Counter
 from pathlib import Path
 
+import numpy
 import pytest
 import torch
 from sklearn.utils.class_weight import compute_class_weight
@@ -24,7 +25,7 @@ LABELS = [0] * 40 + [1] * 9 + [2] * 3
 
 def test_weights_are_sklearns_and_average_to_one() -> None:
     found = balancing_weights("classify", labelled(LABELS), 3)
-    expected = compute_class_weight("balanced", classes=[0, 1, 2], y=LABELS)
+    expected = compute_class_weight("balanced", classes=numpy.arange(3), y=LABELS)
     torch.testing.assert_close(found.double(), torch.tensor(expected), rtol=1e-6, atol=0)
     assert found[LABELS].mean().item() == pytest.approx(1)
     labels = balancing_weights("multilabel", labelled([(1, 0, 0), (1, 1, 0), (0, 0, 0), (0, 0, 0)]), 3)
