@@ -18,3 +18,4 @@ from vitrim.data.source import describe as describe
 from vitrim.data.spec import KINDS as KINDS
 from vitrim.data.spec import open_data as open_data
 from vitrim.data.spec import parse_spec as parse_spec
+from vitrim.data.spec import with_task as with_task

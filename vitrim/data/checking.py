@@ -36,7 +36,7 @@ def findings(data: DataSource) -> tuple[list[str], list[str]]:
     """What is wrong, and what is worth knowing, by names and labels alone."""
     wrong: list[str] = []
     worth = list(data.notes)
-    for name, split in data.splits.items():
+    for name, split in data.splits.items() if data.task == "classify" else ():
         if split.labels and not 0 <= min(split.labels) <= max(split.labels) < len(data.classes):
             wrong.append(
                 f"{name} has labels from {min(split.labels)} to {max(split.labels)}, but there are "

@@ -4,22 +4,28 @@
     roses/1.jpg,rose,train
 
 The first line names the columns. Separators may be commas, semicolons, tabs or bars. Usual names are found
-by themselves, others are given: csv:FILE?path=photo&label=kind&split=fold. Labels are words or whole numbers.
-Paths are absolute, or relative to the file's folder or to the root. Without a split column every class is
-split 70 / 10 / 20 by `seed`; with one but no val, val=0.1 holds out a share of train.
+by themselves, others are given: csv:FILE?path=photo&label=kind&split=fold. Paths are absolute, or relative to
+the file's folder or to the root. Without a split column every class is split 70 / 10 / 20 by `seed`; with one
+but no val, val=0.1 holds out a share of train.
+
+Labels are words or whole numbers; or several of them a picture (red|dark, a list, columns of 0 and 1:
+task=multilabel), or numbers to predict (task=regress; label=age,height names several columns). Which of these
+is guessed only where it is certain: see targets.py.
 """
 
 import csv
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from vitrim.data.class_names import numbered, same_but_for_case
+from vitrim.data.class_names import same_but_for_case
 from vitrim.data.images import read_image
 from vitrim.data.lists import Row, check_files, read_text
 from vitrim.data.places import first_with
 from vitrim.data.source import DataSource, Spec, Split, with_trainval
 from vitrim.data.splitting import hold_out, some, split_whole
+from vitrim.data.targets import BARS, Targets, guess, is_number, read_targets
+from vitrim.network.target_scale import TASKS
 
 USUAL = {
     "path": ("path", "file", "filename", "file_name", "filepath", "image", "image_path", "img"),
@@ -33,31 +39,52 @@ SPLITS |= {"dev": "val", "test": "test", "testing": "test", "trainval": "trainva
 @dataclass(frozen=True)
 class Line:
     path: str
-    label: str
+    label: tuple[str, ...]  # the cell of every label column
     split: str  # train where there is no such column
     number: int
 
 
 def open_csv(spec: Spec) -> DataSource:
-    spec.allow("path", "label", "split", "val", "seed")
+    spec.allow("path", "label", "split", "val", "seed", "task")
     if not spec.rest:
         raise ValueError("csv needs a file: write csv:FILE")
     file = spec.rooted(spec.rest)
     if not file.is_file():
         what = "is a folder, not a file" if file.is_dir() else "is not there"
         raise FileNotFoundError(f"{file} {what}; csv takes a table with columns path, label and maybe split")
-    lines, has_splits = _lines(spec, file)
-    number = numbered(line.label for line in lines)
-    _check(lines, file, number)
+    if spec.options.get("task", "classify") not in TASKS:
+        raise ValueError(f"csv option task={spec.options['task']} is none of {', '.join(TASKS)}")
+    labels, lines, has_splits = _lines(spec, file)
+    _check_repeated(lines, file)
+    targets = _targets(spec, file, labels, lines)
+    if targets.task != "classify":
+        spec = spec.with_options(task=targets.task)  # a guess is written down like a seed
+    value = dict(zip((line.path for line in lines), targets.values, strict=True))
     folder = _folder(file, spec.root, lines[0])
     check_files(folder, [Row(line.path, 0, file, line.number) for line in lines])
     splits: dict[str, Split] = {}
     for name in dict.fromkeys(line.split for line in lines):
         part = [line for line in lines if line.split == name]
         splits[name] = Split(
-            read_image, [str(folder / line.path) for line in part], [number[line.label] for line in part]
+            read_image, [str(folder / line.path) for line in part], [value[line.path] for line in part]
         )
-    return _split(spec, file, splits, lines, tuple(number), has_splits)
+    opened = _split(spec, file, splits, lines, targets.names, has_splits)
+    notes = opened.notes if targets.note is None else (*opened.notes, targets.note)
+    return replace(opened, task=targets.task, notes=notes)
+
+
+def _targets(spec: Spec, file: Path, labels: tuple[str, ...], lines: list[Line]) -> Targets:
+    """What the label columns hold, as asked for or as is certain."""
+    cells = [line.label for line in lines]
+    task = spec.options.get("task") or guess(cells, str(file))
+    targets = read_targets(task, labels, cells, [f"{file}, line {line.number}" for line in lines])
+    if task == "classify":
+        _check_classes(targets.names, file)
+    if task != "classify" and "task" not in spec.options:
+        what = "several labels a picture" if task == "multilabel" else "numbers to predict"
+        note = f"{', '.join(labels)[:80]} read as {what} (task={task}); task=classify reads them as classes"
+        return replace(targets, note=note)
+    return targets
 
 
 def _split(
@@ -67,8 +94,10 @@ def _split(
     if not given:
         if "val" in spec.options:
             raise ValueError(f"{file} has no split column and is split 70 / 10 / 20; leave val out")
-        found = split_whole(splits["train"], [line.path for line in lines], classes, seed)
-        note = f"every class split 70 / 10 / 20 with seed {seed}"
+        whole = splits["train"]
+        found = split_whole(whole, [line.path for line in lines], classes, seed)
+        what = "every class" if isinstance(whole.labels[0], int) else "all pictures"
+        note = f"{what} split 70 / 10 / 20 with seed {seed}"
         return DataSource(str(spec.with_options(seed=seed)), classes, with_trainval(found), (note,))
     if "train" not in splits:
         raise ValueError(f"{file} has the splits {', '.join(splits)} but no train")
@@ -80,11 +109,14 @@ def _split(
     return DataSource(str(opened), classes, found)
 
 
-def _lines(spec: Spec, file: Path) -> tuple[list[Line], bool]:
-    """The lines of the table, and whether it says which split they are of."""
+def _lines(spec: Spec, file: Path) -> tuple[tuple[str, ...], list[Line], bool]:
+    """The label columns, the lines of the table, and whether these say which split they are of."""
     columns, rows = _table(file)
-    path, label = (_column(spec, file, columns, what) for what in ("path", "label"))
-    split = _column(spec, file, columns, "split")
+    path, split = str(_column(spec, file, columns, "path")), _column(spec, file, columns, "split")
+    labels = _label_columns(spec, file, columns, rows, {path, split})
+    several = spec.options.get("task") == "multilabel" and len(labels) == 1
+    marked = len(labels) == 1 and any(mark in field for _, row in rows for field in row for mark in BARS)
+    hint = "; with task=multilabel that is a picture without labels" if marked else ""
     lines = []
     for number, row in rows:
         if len(row) != len(columns):
@@ -92,14 +124,44 @@ def _lines(spec: Spec, file: Path) -> tuple[list[Line], bool]:
                 f"{file}, line {number}: {len(row)} fields where the first line has {len(columns)}"
             )
         values = dict(zip(columns, (field.strip() for field in row), strict=True))
-        if not values[str(path)] or not values[str(label)]:
-            missing = path if not values[str(path)] else label
-            raise ValueError(f"{file}, line {number}: nothing in the column {missing!r}")
+        for name in (path, *([] if several else labels)):
+            if not values[name]:
+                raise ValueError(f"{file}, line {number}: nothing in the column {name!r}{hint}")
         part = _split_name(file, number, values[split]) if split else "train"
-        lines.append(Line(values[str(path)], values[str(label)], part, number))
+        lines.append(Line(values[path], tuple(values[name] for name in labels), part, number))
     if not lines:
         raise ValueError(f"{file} lists no images")
-    return lines, split is not None
+    return labels, lines, split is not None
+
+
+def _label_columns(
+    spec: Spec, file: Path, columns: list[str], rows: list[tuple[int, list[str]]], taken: set[str | None]
+) -> tuple[str, ...]:
+    """The columns that hold the labels: as named (several between commas), of a usual name, or all others
+    where these hold 0 and 1 alone.
+    """
+    asked = spec.options.get("label", "")
+    if "," in asked and asked not in columns:
+        names = tuple(name.strip() for name in asked.split(","))
+        missing = [name for name in names if name not in columns]
+        if missing or len(set(names)) != len(names):
+            what = f"no column {missing[0]!r}" if missing else f"label={asked} that names a column twice"
+            raise ValueError(f"{file} has {what}; it has: {', '.join(columns)}")
+        return names
+    others = [name for name in columns if name not in taken]
+    lower = {name.lower() for name in columns}
+    if asked or len(others) < 2 or any(name in lower for name in USUAL["label"]):
+        return (str(_column(spec, file, columns, "label")),)
+    places = [columns.index(name) for name in others]
+    cells = [row[place].strip() for _, row in rows if len(row) == len(columns) for place in places]
+    if cells and all(cell in ("0", "1") for cell in cells):
+        return tuple(others)
+    if cells and all(map(is_number, cells)):
+        raise ValueError(
+            f"{file} has no label column, but numbers in {', '.join(others)[:80]}; to predict them write "
+            f"label={','.join(others)[:80]}&task=regress into the spec, or name one with label=COLUMN"
+        )
+    return (str(_column(spec, file, columns, "label")),)
 
 
 def _table(file: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
@@ -147,19 +209,24 @@ def _split_name(file: Path, number: int, given: str) -> str:
     return SPLITS[given.lower()]
 
 
-def _check(lines: list[Line], file: Path, classes: dict[str, int]) -> None:
+def _check_repeated(lines: list[Line], file: Path) -> None:
     met: dict[str, Line] = {}
     for line in lines:
         first = met.setdefault(line.path, line)
         for what in ("label", "split"):
-            if getattr(first, what) != getattr(line, what):
+            ours, before = getattr(line, what), getattr(first, what)
+            if ours != before:
+                ours, before = (", ".join(x) if isinstance(x, tuple) else x for x in (ours, before))
                 raise ValueError(
-                    f"{file}, line {line.number}: {line.path} has {what} {getattr(line, what)!r}, but "
-                    f"{getattr(first, what)!r} in line {first.number}"
+                    f"{file}, line {line.number}: {line.path} has {what} {ours!r}, but "
+                    f"{before!r} in line {first.number}"
                 )
+
+
+def _check_classes(classes: tuple[str, ...], file: Path) -> None:
     if len(classes) == 1:
-        raise ValueError(f"{file} has one class only, {next(iter(classes))}; a classifier needs at least two")
-    if pairs := same_but_for_case(list(classes)):
+        raise ValueError(f"{file} has one class only, {classes[0]}; a classifier needs at least two")
+    if pairs := same_but_for_case(classes):
         raise ValueError(f"{file} writes a class in two ways: {some(pairs)}; write it in one")
 
 

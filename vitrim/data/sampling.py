@@ -13,6 +13,8 @@ def few_shots(data: DataSource, shots: int, seed: int) -> DataSource:
     Of one seed, the images of fewer shots are among those of more. The draw depends on the seed and on the
     names of the images below their common folder, so it is the same on every machine.
     """
+    if data.task != "classify":
+        raise ValueError(f"{data.spec} is a {data.task} task without classes; shots are images per class")
     train = data.split("train")
     groups = by_class(train)
     small = [f"{data.classes[label]} ({len(group)})" for label, group in groups.items() if len(group) < shots]

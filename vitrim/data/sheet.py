@@ -36,10 +36,12 @@ def draw_sheet(data: DataSource, file: Path) -> Path:
             cell.set_axis_off()
             if column < len(places):
                 _draw(cell, split, places[column])
-        title = f"{_short(data.classes[label])}\n{len(groups[label]):,} images"
+        called = _short(data.classes[label]) if data.task == "classify" else "all"
+        title = f"{called}\n{len(groups[label]):,} images"
         place = row[0].get_position(original=True)  # the whole cell, also where an image fills less
         figure.text(place.x0 - 0.01, (place.y0 + place.y1) / 2, title, ha="right", va="center", fontsize=8)
-    shown = "" if len(labels) == len(data.classes) else f", {len(labels)} of {len(data.classes)} classes"
+    whole = len(labels) == len(data.classes) or data.task != "classify"
+    shown = "" if whole else f", {len(labels)} of {len(data.classes)} classes"
     called = data.spec if len(data.spec) <= 70 else "..." + data.spec[-67:]
     figure.suptitle(f"{called}: {name}, {len(split):,} images{shown}", fontsize=10, y=0.995, va="top")
     _write(figure, file)

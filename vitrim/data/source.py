@@ -1,10 +1,12 @@
 """What a kind of data is asked for (Spec) and what it gives back (DataSource: named Splits)."""
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
+import torch
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
@@ -72,10 +74,12 @@ class Reader(Protocol):
     def __call__(self, name: str, at_least: int | None = None, /) -> Image.Image: ...
 
 
-class Split(Dataset[tuple[Image.Image, int]]):
-    """`split[i]` is (PIL RGB image, label). `names` says where each image came from: a path, or an index."""
+class Split(Dataset[tuple[Image.Image, Any]]):
+    """`split[i]` is (PIL RGB image, label). `names` says where each image came from: a path, or an index. A
+    label is a class number, or a tuple of numbers where the task is another one than to tell classes apart.
+    """
 
-    def __init__(self, read: Reader, names: Sequence[str], labels: Sequence[int]) -> None:
+    def __init__(self, read: Reader, names: Sequence[str], labels: Sequence[Any]) -> None:
         if len(names) != len(labels):
             raise ValueError(
                 f"a split needs one label per image but has {len(names)} images, {len(labels)} labels"
@@ -87,15 +91,17 @@ class Split(Dataset[tuple[Image.Image, int]]):
     def __len__(self) -> int:
         return len(self.names)
 
-    def __getitem__(self, index: int) -> tuple[Image.Image, int]:
+    def __getitem__(self, index: int) -> tuple[Image.Image, Any]:
         return self.read(self.names[index]), self.labels[index]
 
     def with_transform(self, transform: Callable[[Image.Image], Tensor]) -> "TransformedSplit":
         return TransformedSplit(self, transform)
 
 
-class TransformedSplit(Dataset[tuple[Tensor, int]]):
-    """A split whose images go through a transform: `[i]` is (tensor, label), ready for a DataLoader."""
+class TransformedSplit(Dataset[tuple[Tensor, Any]]):
+    """A split whose images go through a transform: `[i]` is (tensor, label), ready for a DataLoader. A label
+    of several numbers is a float32 tensor.
+    """
 
     def __init__(self, split: Split, transform: Callable[[Image.Image], Tensor]) -> None:
         self.split = split
@@ -105,9 +111,11 @@ class TransformedSplit(Dataset[tuple[Tensor, int]]):
     def __len__(self) -> int:
         return len(self.split)
 
-    def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        image = self.split.read(self.split.names[index], self.at_least)
-        return self.transform(image), self.split.labels[index]
+    def __getitem__(self, index: int) -> tuple[Tensor, Any]:
+        image, label = self.split.read(self.split.names[index], self.at_least), self.split.labels[index]
+        if isinstance(label, tuple):
+            label = torch.tensor(label, dtype=torch.float32)
+        return self.transform(image), label
 
 
 @dataclass(frozen=True)
@@ -119,6 +127,7 @@ class DataSource:
     splits: Mapping[str, Split]
     notes: tuple[str, ...] = ()  # what a reader of results should know: how it was split, odd sizes
     published: Mapping[str, int] = field(default_factory=dict)  # images per split, as the publication says
+    task: str = "classify"  # or multilabel, regress: then `classes` are the names of the labels or targets
 
     def split(self, name: str) -> Split:
         """`splits[name]`, or a sentence that lists the splits there are."""
@@ -149,11 +158,27 @@ def size_notes(splits: Mapping[str, Split], published: Mapping[str, int], of: st
 def describe(data: DataSource) -> str:
     """A few lines to print: classes, the size of each split, how many images its classes have, notes."""
     shown = data.classes if len(data.classes) <= 12 else (*data.classes[:10], "...", data.classes[-1])
-    lines = [f"{data.spec}: {len(data.classes)} classes ({', '.join(shown)})"]
+    lines = [f"{data.spec}: {len(data.classes)} {OUTPUTS[data.task]} ({', '.join(shown)})"]
     for name, split in data.splits.items():
-        counts = [0] * len(data.classes)
-        for label in split.labels:
-            counts[label] += 1
-        spread = f"{min(counts)}" if min(counts) == max(counts) else f"{min(counts)} to {max(counts)}"
-        lines.append(f"  {name:<8} {len(split):>7,} images, {spread} per class")
+        lines.append(f"  {name:<8} {len(split):>7,} images, {_spread(data, split)}")
     return "\n".join([*lines, *(f"  {note}" for note in data.notes)])
+
+
+OUTPUTS = {"classify": "classes", "multilabel": "labels", "regress": "targets"}
+
+
+def label_counts(data: DataSource, split: Split) -> list[int]:
+    """How many images of a split have each class or label; no meaning for targets that are numbers."""
+    if data.task == "classify":
+        found = Counter(split.labels)
+        return [found[label] for label in range(len(data.classes))]
+    return [sum(column) for column in zip(*split.labels, strict=True)]
+
+
+def _spread(data: DataSource, split: Split) -> str:
+    if data.task == "regress":
+        columns = zip(data.classes, zip(*split.labels, strict=True), strict=True)
+        return ", ".join(f"{name} from {min(column):g} to {max(column):g}" for name, column in columns)
+    counts = label_counts(data, split)
+    spread = f"{min(counts)}" if min(counts) == max(counts) else f"{min(counts)} to {max(counts)}"
+    return f"{spread} per {'class' if data.task == 'classify' else 'label'}"

@@ -15,6 +15,7 @@ from vitrim.data.huggingface import open_huggingface
 from vitrim.data.source import DataSource, Spec
 from vitrim.data.torchvision_sets import open_torchvision
 from vitrim.data.vtab import open_vtab
+from vitrim.network.target_scale import TASKS
 
 KINDS: dict[str, Callable[[Spec], DataSource]] = {
     "digits": open_digits,  # digits                8x8 handwritten digits, bundled with scikit-learn
@@ -48,6 +49,24 @@ def open_data(spec: str, root: str | Path | None = None, seed: int = 0, download
         )
     place = None if root is None else Path(root).expanduser()
     return with_depth_note(opener(replace(parsed, root=place, seed=seed, download=download)))
+
+
+def with_task(spec: str, task: str | None) -> str:
+    """The spec with the kind of task written into it; where its kind of data has one only, it must be it."""
+    if task is None:
+        return spec
+    choose("task", task, dict.fromkeys(TASKS))
+    parsed = parse_spec(spec)
+    if parsed.kind != "csv":
+        if task == "classify":
+            return spec
+        raise ValueError(
+            f"{spec} names one class a picture, so its task is classify, not {task}; several labels "
+            "a picture or numbers to predict come in a table, csv:FILE"
+        )
+    if parsed.options.get("task", task) != task:
+        raise ValueError(f"{spec} says task={parsed.options['task']} itself, but {task} was asked for")
+    return str(parsed.with_options(task=task))
 
 
 def parse_spec(text: str) -> Spec:

@@ -34,6 +34,8 @@ def split_whole(whole: Split, keys: Sequence[str], classes: Sequence[str], seed:
     `keys` name the images without saying where they lie, so that a copy elsewhere is split alike.
     """
     keys, groups = _told_apart(keys), by_class(whole)
+    if len(whole) < 3:
+        raise ValueError(f"splitting takes at least 3 images but there are {len(whole)}")
     small = [f"{classes[label]} ({len(group)})" for label, group in groups.items() if len(group) < 3]
     if small:
         raise ValueError(f"splitting takes at least 3 images per class, too few in: {some(small)}")
@@ -76,7 +78,9 @@ def hold_out(spec: Spec, splits: Mapping[str, Split], keys: Sequence[str] | None
 
 
 def by_class(split: Split) -> dict[int, list[int]]:
-    """The places of every class's images, in label order."""
+    """The places of every class's images, in label order; one group of all where labels are no classes."""
+    if split.labels and not isinstance(split.labels[0], int):
+        return {0: list(range(len(split)))}
     groups: dict[int, list[int]] = {label: [] for label in sorted(set(split.labels))}
     for place, label in enumerate(split.labels):
         groups[label].append(place)

@@ -1,12 +1,11 @@
 """What `vitrim data` prints: classes, images per split beside the published numbers, balance, image sizes."""
 
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from statistics import median
 from typing import TYPE_CHECKING
 
 from vitrim.data.checking import DARK, Decoded
-from vitrim.data.source import DataSource
+from vitrim.data.source import DataSource, label_counts
 from vitrim.data.splitting import some
 
 if TYPE_CHECKING:
@@ -63,8 +62,7 @@ def class_table(data: DataSource) -> "Table":
 
 
 def class_counts(data: DataSource, split: str) -> list[int]:
-    found = Counter(data.splits[split].labels)
-    return [found[label] for label in range(len(data.classes))]
+    return label_counts(data, data.splits[split])
 
 
 def size_lines(decoded: Decoded, every: bool) -> Iterator[str]:

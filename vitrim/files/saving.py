@@ -25,6 +25,7 @@ from vitrim.compose import assemble
 from vitrim.methods.notation import parse_method
 from vitrim.methods.quantising.packing import pack_tensors, unpack_tensors
 from vitrim.network.stage import StagedViT
+from vitrim.network.target_scale import TASKS, TargetScale
 from vitrim.writing import write_whole
 
 FORMAT = 1
@@ -75,6 +76,7 @@ def save(
         "num_classes": model.num_classes,
         "classes": names,
         "preprocess": model.preprocess.to_json(),
+        **({} if model.task == "classify" else {"task": task_record(model)}),
         "extra": extra or {},
     }
     tensors = pack_tensors(model, model.state_dict() if whole else saved_tensors(model))
@@ -117,6 +119,7 @@ def load(
         if included:
             digest(model.vit, changed_names(model), digests)  # known from here on, whatever the precision
     model.classes = None if about["classes"] is None else tuple(about["classes"])
+    model.task, model.scale = task_of(about, Path(path))
     model.preprocess = Preprocess.from_json(about["preprocess"])
     return model.to(device).eval()
 
@@ -143,6 +146,32 @@ def read(path: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
             f"(format {values['format']}, this one reads up to {FORMAT})"
         )
     return values, tensors
+
+
+def task_record(model: StagedViT) -> dict[str, Any]:
+    """What the outputs of a model mean that are no classes."""
+    return {"kind": model.task, "scale": None if model.scale is None else model.scale.to_json()}
+
+
+def task_of(about: dict[str, Any], path: Path) -> tuple[str, TargetScale | None]:
+    """The task a file names; one that names none tells classes apart."""
+    stored = about.get("task")
+    if stored is None:
+        return "classify", None
+    kind = stored.get("kind") if isinstance(stored, dict) else None
+    if kind not in TASKS:
+        raise ValueError(
+            f"{path.name!r} is for the task {str(kind)[:40]!r}, but this vitrim knows {', '.join(TASKS)} only"
+        )
+    scale = stored.get("scale")
+    if (kind == "regress") != isinstance(scale, dict):
+        raise ValueError(f"{path.name!r} is damaged: the scale of its targets does not fit its task {kind}")
+    if not isinstance(scale, dict):
+        return kind, None
+    try:
+        return kind, TargetScale.from_json(scale, about["num_classes"])
+    except ValueError as error:
+        raise ValueError(f"{path.name!r}: {error}") from None
 
 
 def saved_tensors(model: StagedViT) -> dict[str, Tensor]:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from vitrim.backbones.preprocess import Preprocess
 from vitrim.compose import assemble
-from vitrim.files.saving import changed_names, check_digest, fill_from_file, read, saved_tensors
+from vitrim.files.saving import changed_names, check_digest, fill_from_file, read, saved_tensors, task_of
 from vitrim.methods.notation import parse_method
 from vitrim.network.method import Method
 from vitrim.network.stage import StagedViT
@@ -33,6 +33,7 @@ def swap(model: StagedViT, file: str | Path) -> None:
     """
     about, tensors = read(file)
     methods = tuple(parse_method(text) for text in about["methods"])
+    task, scale = task_of(about, Path(file))
     if model.origin.kind == "merged":
         raise ValueError("a merged model has no part of its own to swap; load the file with vitrim.load")
     if methods == model.methods and about["num_classes"] == model.num_classes:
@@ -44,6 +45,7 @@ def swap(model: StagedViT, file: str | Path) -> None:
         except BaseException:
             before.restore()
             raise
+    model.task, model.scale = task, scale
     model.classes = None if about["classes"] is None else tuple(about["classes"])
     model.preprocess = Preprocess.from_json(about["preprocess"])
 

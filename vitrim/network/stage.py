@@ -35,6 +35,7 @@ from vitrim.network.parts import Reducer as Reducer
 from vitrim.network.parts import Scheduled as Scheduled
 from vitrim.network.parts import Selector as Selector
 from vitrim.network.placing import place
+from vitrim.network.target_scale import TargetScale
 from vitrim.tokens.attended import Attended
 from vitrim.tokens.restore import MODES
 from vitrim.tokens.state import TokenState
@@ -135,6 +136,9 @@ class StagedViT(nn.Module):
         methods: what was attached, in order; `repr` of each is what is saved.
         preprocess: image size, mean, standard deviation and interpolation the backbone expects.
         classes: names of the classes, None until trained or set.
+        task: what the outputs are: logits of classes ("classify") or of labels ("multilabel"), or scaled
+            numbers ("regress").
+        scale: of numbers to predict, how outputs become values; None otherwise.
         origin: where the backbone came from.
         by_products: reductions are matrix products, for engines that cannot scatter (export).
         awaits: a reducer whose blocks have yet to be chosen by data; until then the model refuses to run.
@@ -152,6 +156,8 @@ class StagedViT(nn.Module):
         self.methods: tuple[Method, ...] = ()
         self.preprocess = preprocess
         self.classes: tuple[str, ...] | None = None
+        self.task = "classify"
+        self.scale: TargetScale | None = None
         self.checkpointing = False
         self.by_products = False
         self.awaits: Method | None = None

@@ -5,6 +5,7 @@ changes.
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -17,7 +18,15 @@ from vitrim.data import DataSource
 from vitrim.data.transforms import eval_transform
 from vitrim.network.stage import StagedViT
 from vitrim.report.kept import Seen, as_pictures, spread, what_is_seen
+from vitrim.runs.kinds import KINDS
+from vitrim.settings.task_kinds import kind_of
 
+VALIDATION = {
+    "classify": "right on the validation images, %",
+    "multilabel": "mAP on the validation images, %",
+    "regress": "R2 on the validation images",
+}
+TRUTH_AND_GUESS = ("truth", "prediction")
 COLOURS = ("#1f6f8b", "#d1603d", "#5b8c3a", "#7a5195", "#8a6d3b", "#444444")
 
 
@@ -25,12 +34,18 @@ def curves(histories: Mapping[str, Sequence[Mapping[str, Any]]]) -> bytes:
     """Training loss and validation accuracy over the epochs, one line per run."""
     figure = Figure(figsize=(9, 3.2), layout="constrained")
     loss, accuracy = figure.subplots(1, 2)
+    shown: set[str] = set()
     for colour, (name, rows) in zip(COLOURS * len(histories), histories.items(), strict=False):
         epochs = [row["epoch"] for row in rows]
         loss.plot(epochs, [row["train_loss"] for row in rows], color=colour, label=name)
-        if rows and "val_top1" in rows[0]:
-            accuracy.plot(epochs, [100 * row["val_top1"] for row in rows], color=colour, label=name)
-    for axes, title in ((loss, "training loss"), (accuracy, "right on the validation images, %")):
+        kind = kind_of(rows[0], "val_") if rows else None
+        if kind is not None:
+            values = [row[f"val_{kind.figure}"] for row in rows]
+            values = [math.nan if value is None else value * (100 if kind.percent else 1) for value in values]
+            accuracy.plot(epochs, values, color=colour, label=name)
+            shown.add(VALIDATION[kind.name])
+    measured = "; ".join(sorted(shown)) or VALIDATION["classify"]
+    for axes, title in ((loss, "training loss"), (accuracy, measured)):
         axes.set_title(title, fontsize=10)
         axes.set_xlabel("epoch", fontsize=9)
         axes.spines[["top", "right"]].set_visible(False)
@@ -48,14 +63,30 @@ def kept_patches(model: StagedViT, source: DataSource, count: int = 6) -> bytes 
     seen = what_is_seen(model.cpu(), images)
     if not seen:
         return None
-    with torch.inference_mode():
-        guesses = [source.classes[index] for index in model(images).argmax(1).tolist()]
-    truths = [source.classes[split.labels[index]] for index in chosen]
+    truths, guesses = _said(model, source, images, [split.labels[index] for index in chosen])
     original = as_pictures(model, images)
     patches = model.patch_count
     columns = [(f"{patches} patches", original)]
     columns += [(f"after block {step.block}: {step.tokens}", step.pictures) for step in _some(seen)]
     return to_png(_grid(columns, truths, guesses))
+
+
+@torch.inference_mode()
+def _said(
+    model: StagedViT, source: DataSource, images: Tensor, targets: Sequence[Any]
+) -> tuple[list[str], list[str]]:
+    """Truths and guesses to stand above images."""
+    kind = KINDS[model.task]
+    answers = kind.answers(model, model(images)).tolist()
+    rows = [kind.row(source.classes, answer, target) for answer, target in zip(answers, targets, strict=True)]
+    if model.task == "regress":
+        first = source.classes[0]
+        truths, guesses = ([f"{row[f'{first} {what}']:.3g}" for row in rows] for what in TRUTH_AND_GUESS)
+        return truths, guesses
+    if model.task == "multilabel":
+        truths, guesses = ([", ".join(row[what]) or "none" for row in rows] for what in TRUTH_AND_GUESS)
+        return truths, guesses
+    return [row["truth"] for row in rows], [row["prediction"] for row in rows]
 
 
 def _some(seen: Sequence[Seen], most: int = 4) -> list[Seen]:

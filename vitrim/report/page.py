@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from vitrim.data import open_data
+from vitrim.report.by_class import by_class
 from vitrim.report.figures import curves, kept_patches
 from vitrim.report.selection_figures import section
 from vitrim.report.summary import HEADINGS, in_words, name_of, names_of, rows
@@ -29,6 +30,7 @@ th { color: #555; font-size: .85rem; vertical-align: bottom; }
 th:first-child, td:first-child { text-align: left; padding-left: 0; }
 tbody tr:first-child { background: #eef5f7; font-weight: 600; }
 tbody tr:first-child td { font-weight: inherit; }
+table.plain tbody tr:first-child { background: none; font-weight: normal; }
 img { max-width: 100%; height: auto; }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: .1rem 1rem; font-size: .9rem; }
 dt { color: #555; } dd { margin: 0; overflow-wrap: anywhere; }
@@ -87,7 +89,8 @@ def page(
         "plain backbone takes 1; median of rounds in turns. Full fine-tuning was not run: its costs are "
         "known.</p>"
     )
-    parts += ["<h2>Learning</h2>", _image(learning, "training loss and validation accuracy by epoch")]
+    parts += ["<h2>Learning</h2>", _image(learning, "training loss and validation results by epoch")]
+    parts += by_class(first)
     if kept is not None:
         parts += [
             "<h2>What the model looks at</h2>",

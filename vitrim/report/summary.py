@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from vitrim.settings.task_kinds import main_figure
+
 FLOAT32 = 4  # bytes
 
 
@@ -65,7 +67,7 @@ def _row(name: str, record: Mapping[str, Any]) -> Row:
     speed = speed_of(record)
     return Row(
         name,
-        f"{100 * record['results']['top1']:.2f} %{marked(record)}",
+        f"{main_figure(record['results'])}{marked(record)}",
         f"{found['trained_parameters']:,} ({share:.2g} %)",
         on_disk(record["model_bytes"]),
         f"{found['gmacs']:.3f}",
@@ -78,12 +80,14 @@ def in_words(records: Sequence[Mapping[str, Any]]) -> list[str]:
     ours, results = records[0], records[0]["results"]
     found, plain = ours["costs"], ours["costs"]["plain"]
     name, *other_names = names_of(records)
+    where = f"{results['images']:,} {results['split']} images"
     said = (
-        f"{name} gets {100 * results['top1']:.1f} % of {results['images']:,} {results['split']} images right"
-        f"{marked(ours)}"
+        f"{name} gets {100 * results['top1']:.1f} % of {where} right{marked(ours)}"
+        if "top1" in results
+        else f"{name} reaches {main_figure(results)} on {where}{marked(ours)}"
     )
     others = [
-        f"{other} {100 * record['results']['top1']:.1f} %{marked(record)}"
+        f"{other} {main_figure(record['results'], digits=1)}{marked(record)}"
         for other, record in zip(other_names, records[1:], strict=True)
     ]
     sentences = [said + (f"; {', '.join(others)} with the same frozen backbone." if others else ".")]

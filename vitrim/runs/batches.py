@@ -7,8 +7,9 @@ nothing.
 
 from __future__ import annotations
 
+import math
 import random
-from collections.abc import Iterator, Sized
+from collections.abc import Iterator, Sequence, Sized
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, cast
 
@@ -19,6 +20,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from vitrim.data import DataSource
 from vitrim.data.images import ImageError
+from vitrim.data.splitting import by_class
 from vitrim.data.tolerance import TolerantImages, too_many
 from vitrim.data.transforms import ImageTransform, eval_transform, train_transform
 from vitrim.measuring.machine import cpu_count
@@ -53,6 +55,29 @@ class EpochOrder(Sampler[int]):
         return iter(torch.randperm(self.count, generator=generator).tolist())
 
 
+class BalancedOrder(EpochOrder):
+    """Indices of every group equally often (but for one), by (seed, epoch). An index comes again as itself
+    plus a multiple of the number of images, so that it is changed at random anew.
+    """
+
+    def __init__(self, groups: Sequence[Sequence[int]], count: int, seed: int) -> None:
+        super().__init__(count, seed)
+        self.groups = [torch.tensor(group) for group in groups]
+
+    def __iter__(self) -> Iterator[int]:
+        generator = torch.Generator().manual_seed(mixed_seed(self.seed, self.epoch))
+        share, rest = divmod(self.count, len(self.groups))
+        favoured = set(torch.randperm(len(self.groups), generator=generator)[:rest].tolist())
+        found = []
+        for place, group in enumerate(self.groups):
+            wanted = share + (place in favoured)
+            for again in range(math.ceil(wanted / len(group))):
+                order = group[torch.randperm(len(group), generator=generator)]
+                found.append(order[: wanted - again * len(group)] + again * self.count)
+        indices = torch.cat(found)  # [count]
+        return iter(indices[torch.randperm(self.count, generator=generator)].tolist())
+
+
 class RepeatableImages(Dataset[tuple[Tensor, int]]):
     """Each image transformed under randomness of its own, drawn from (seed, epoch, index)."""
 
@@ -66,7 +91,7 @@ class RepeatableImages(Dataset[tuple[Tensor, int]]):
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
         with own_randomness(mixed_seed(self.seed, self.epoch, index)):
-            return self.images[index]
+            return self.images[index % len(self)]
 
 
 class TrainingBatches:
@@ -79,10 +104,12 @@ class TrainingBatches:
         seed: int,
         workers: int | None,
         drop_last: bool,
+        groups: Sequence[Sequence[int]] | None = None,
     ) -> None:
         self.tolerant = images if isinstance(images, TolerantImages) else None
         self.images = RepeatableImages(images, seed)
-        self.order = EpochOrder(len(self.images), seed)
+        count = len(self.images)
+        self.order = EpochOrder(count, seed) if groups is None else BalancedOrder(groups, count, seed)
         if drop_last and len(self.images) < batch_size:
             raise ValueError(
                 f"{len(self.images)} training images do not fill one batch of {batch_size}; lower batch_size "
@@ -140,7 +167,12 @@ def reading_processes(workers: int | None) -> int:
 def training_batches(model: StagedViT, source: DataSource, training: Training) -> TrainingBatches:
     """The training images of a data source, as a model and the settings want them."""
     images = tolerant_images(source, training, augmented(model, training))
-    return TrainingBatches(images, training.batch_size, training.seed, training.workers, training.drop_last)
+    groups = None
+    if training.sampler == "balanced":
+        groups = list(by_class(source.split(training.train_split)).values())
+    return TrainingBatches(
+        images, training.batch_size, training.seed, training.workers, training.drop_last, groups
+    )
 
 
 def scoring_batches(model: StagedViT, source: DataSource, training: Training, two_views: bool) -> Batches:

@@ -1,14 +1,15 @@
-"""Measure a model on the images of a split: accuracy, accuracy averaged over classes, loss."""
+"""Measure a model on the images of a split: the figures of its task, and the answer to every image."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
-from torch.nn import functional as F
+from torch import Tensor
 
 from vitrim.checks import check_one_of, check_positive
 from vitrim.data import DataSource
@@ -16,8 +17,12 @@ from vitrim.data.transforms import eval_transform
 from vitrim.measuring.devices import start_accelerator
 from vitrim.network.stage import StagedViT
 from vitrim.runs.batches import Batches, ordered_batches
+from vitrim.runs.kinds import KINDS, AnyMetrics
+from vitrim.runs.kinds import Metrics as Metrics
+from vitrim.runs.kinds.kind import output_names
 from vitrim.runs.measured_split import open_measured
 from vitrim.runs.opening import open_model
+from vitrim.settings.task_kinds import TASK_KINDS
 from vitrim.settings.training_choices import CHOICES
 
 if TYPE_CHECKING:
@@ -25,19 +30,32 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Metrics:
-    """Shares are between 0 and 1."""
+class Answers:
+    """What a model says to every image of a split, and how well it does."""
 
-    top1: float
-    """share of the images classified correctly"""
-    mean_per_class: float
-    """the same for each class that occurs, then averaged: rare classes count as much as common ones"""
-    loss: float
-    """mean cross-entropy, without label smoothing"""
-    images: int
+    task: str
+    names: tuple[str, ...]
+    """of the classes, labels or targets"""
+    paths: tuple[str, ...]
+    """of the images, in the order of the split; their numbers where they are no files"""
+    answers: Tensor
+    """[N, columns], as the kind of task keeps them"""
+    targets: tuple[Any, ...]
+    losses: Tensor
+    """[N]"""
+    metrics: AnyMetrics
 
-    def to_json(self) -> dict[str, float]:
-        return asdict(self)
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """Path, truth, answer and loss of every image, as values of JSON."""
+        kind = KINDS[self.task]
+        columns = (self.paths, self.answers.tolist(), self.targets, self.losses.tolist())
+        for path, answer, target, loss in zip(*columns, strict=True):
+            yield {"path": path, **kind.row(self.names, answer, target), "loss": loss}
+
+    def most_wrong(self, count: int) -> list[dict[str, Any]]:
+        """The images with the highest losses, of those that are wrong where a task has right and wrong."""
+        wrong = [row for row in self.rows() if not row.get("right", False)]
+        return sorted(wrong, key=lambda row: (-row["loss"], row["path"]))[:count]
 
 
 def evaluate(
@@ -51,67 +69,92 @@ def evaluate(
     workers: int | None = None,
     precision: str = "no",
     cpu: bool = False,
-) -> Metrics:
+) -> AnyMetrics:
     """Measure a model, a saved model file or a run folder on one split of `data` (a run's own data if not
     given): test if no split is named, or val where there is no test split, as training did.
     """
+    return answer(
+        model, data, split, root=root, download=download, batch_size=batch_size, workers=workers,
+        precision=precision, cpu=cpu,
+    ).metrics  # fmt: skip
+
+
+def answer(
+    model: StagedViT | str | Path,
+    data: DataSource | str | None = None,
+    split: str | None = None,
+    *,
+    root: str | Path | None = None,
+    download: bool = False,
+    batch_size: int = 64,
+    workers: int | None = None,
+    precision: str = "no",
+    cpu: bool = False,
+) -> Answers:
+    """The same with the answer to every image."""
     check_positive("evaluate", "batch_size", batch_size)
     check_one_of("evaluate", "precision", precision, CHOICES["precision"])
-    source, split = open_measured(model, data, split, root, download)
     staged = model if isinstance(model, StagedViT) else open_model(model)
+    source, split = open_measured(model, data, split, root, download, staged.task)
     check_same_classes(staged, source)
-    images = source.split(split).with_transform(eval_transform(staged.preprocess))
+    images = source.split(split)
     accelerator = start_accelerator(precision, cpu=cpu)
     staged.to(accelerator.device)
     shared = math.ceil(batch_size / accelerator.num_processes) * accelerator.num_processes
-    batches = accelerator.prepare(ordered_batches(images, shared, workers))
-    return measure(staged, batches, accelerator)
+    tensors = images.with_transform(eval_transform(staged.preprocess))
+    batches = accelerator.prepare(ordered_batches(tensors, shared, workers))
+    metrics, answers, losses = run_through(staged, batches, accelerator)
+    names = output_names(staged)
+    return Answers(staged.task, names, images.names, answers, images.labels, losses, metrics)
 
 
-def measure(model: StagedViT, batches: Batches, accelerator: Accelerator) -> Metrics:
+def measure(model: StagedViT, batches: Batches, accelerator: Accelerator) -> AnyMetrics:
     """Run all batches of a prepared loader, over all processes, and leave the model in the mode it was in."""
-    from torchmetrics.classification import MulticlassConfusionMatrix
+    return run_through(model, batches, accelerator)[0]
 
+
+def run_through(
+    model: StagedViT, batches: Batches, accelerator: Accelerator
+) -> tuple[AnyMetrics, Tensor, Tensor]:
+    """The figures, the answer to every image [N, columns] and its loss [N], in the order of the images."""
     if not len(batches):
         raise ValueError("there are no images to measure on")
-    confusion = MulticlassConfusionMatrix(model.num_classes, sync_on_compute=False).to(accelerator.device)
-    losses = []
+    kind = KINDS[model.task]
+    found: list[tuple[Tensor, Tensor, Tensor]] = []
     training = model.training
     model.eval()
     with torch.inference_mode():
-        for images, labels in batches:
+        for images, targets in batches:
             with accelerator.autocast():
-                logits = model(images)
-            loss = F.cross_entropy(logits.float(), labels, reduction="none")  # [B]
-            loss, guesses, labels = accelerator.gather_for_metrics((loss, logits.argmax(1), labels))
-            confusion.update(guesses, labels)
-            losses.append(loss)
+                outputs = model(images)
+            batch = kind.answers(model, outputs), targets, kind.losses(model, outputs, targets)
+            found.append(accelerator.gather_for_metrics(batch))
+        answers, targets, losses = (torch.cat(columns) for columns in zip(*found, strict=True))
+        metrics: AnyMetrics = kind.figures(model, answers, targets, losses)
     model.train(training)
-    return _from_confusion(confusion.compute(), torch.cat(losses))
-
-
-def _from_confusion(confusion: torch.Tensor, losses: torch.Tensor) -> Metrics:
-    right, total = confusion.diagonal(), confusion.sum(1)  # [C], rows are the true classes
-    present = total > 0
-    return Metrics(
-        top1=int(right.sum()) / int(total.sum()),
-        mean_per_class=(right[present].double() / total[present]).mean().item(),
-        loss=losses.double().mean().item(),
-        images=int(total.sum()),
-    )
+    return metrics, answers.cpu(), losses.cpu()
 
 
 def check_same_classes(model: StagedViT, source: DataSource, called: str = "the model") -> None:
     """Refuse data whose labels mean something else than the model's outputs."""
-    if model.num_classes != len(source.classes):
+    if model.task != source.task:
         raise ValueError(
-            f"{called} tells {model.num_classes} classes apart, but {source.spec} has "
+            f"{called} was trained for the task {model.task}, but {source.spec} is read as {source.task}; "
+            f"choose the data {called} was trained for"
+        )
+    what = TASK_KINDS[model.task].outputs
+    if model.num_classes != len(source.classes):
+        count = f"{model.num_classes} {what}"
+        tells = f"predicts {count}" if model.task == "regress" else f"tells {count} apart"
+        raise ValueError(
+            f"{called} {tells}, but {source.spec} has "
             f"{len(source.classes)}; choose the data {called} was trained for"
         )
     if model.classes is not None and tuple(model.classes) != tuple(source.classes):
         pairs = zip(model.classes, source.classes, strict=True)
         ours, theirs = next((ours, theirs) for ours, theirs in pairs if ours != theirs)
+        one = "class" if model.task == "classify" else what[:-1]
         raise ValueError(
-            f"{called} knows the class {ours!r} where {source.spec} has {theirs!r}; "
+            f"{called} knows the {one} {ours!r} where {source.spec} has {theirs!r}; "
             f"choose the data {called} was trained for"
         )

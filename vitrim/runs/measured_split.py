@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from vitrim.data import DataSource, open_data
+from vitrim.data import DataSource, open_data, with_task
 from vitrim.network.stage import StagedViT
 from vitrim.runs.folder import stored_plan
 from vitrim.runs.opening import data_of_run
@@ -19,6 +19,7 @@ def open_measured(
     split: str | None,
     root: str | Path | None = None,
     download: bool = False,
+    task: str = "classify",
 ) -> tuple[DataSource, str]:
     """The data to measure on, a run's own if none are given, and the split of them."""
     run = None
@@ -27,6 +28,8 @@ def open_measured(
             raise ValueError("a model in memory has no data of its own; give data, for example data='digits'")
         run = model
         data, root = data_of_run(model, root)
+    if isinstance(data, str) and task != "classify":
+        data = with_task(data, task)  # a model knows what it was trained for
     source = data if isinstance(data, DataSource) else open_data(data, root=root, download=download)
     return source, usual_split(source, run) if split is None else split
 

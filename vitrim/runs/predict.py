@@ -20,6 +20,8 @@ from vitrim.measuring.devices import pick_device
 from vitrim.measuring.machine import cpu_count
 from vitrim.network.stage import StagedViT
 from vitrim.runs.given_images import Found, GivenImages, each_image, read_found
+from vitrim.runs.kinds import KINDS
+from vitrim.runs.kinds.kind import output_names
 from vitrim.runs.opening import open_model
 
 FIRST_BATCH = 4  # small, so that the first results are there at once; then doubled up to batch_size
@@ -29,7 +31,9 @@ class Prediction(NamedTuple):
     path: str
     """of the image file; "image 3" for the fourth of images in memory"""
     name: str
+    """of the class, label or target"""
     probability: float
+    """or, of a target, the value predicted"""
 
 
 def predict(
@@ -40,7 +44,8 @@ def predict(
     batch_size: int = 64,
     device: str | None = None,
 ) -> list[Prediction]:
-    """The `top` most probable classes of every image, best first.
+    """The `top` most probable classes of every image, best first. Of several labels, all that are at least
+    half probable, and no fewer than `top`; of numbers, every target.
 
     Images are paths, folders (for all pictures below them), bytes of image files, PIL images, arrays
     [height, width, 3] or [height, width] and tensors [3, height, width] of uint8, or a list or generator of
@@ -118,11 +123,17 @@ def _best(
 ) -> list[list[Prediction]]:
     training = model.training
     try:
-        probabilities, classes = model.to(device).eval()(batch.to(device)).float().softmax(1).topk(top)
+        outputs = model.to(device).eval()(batch.to(device))
     finally:
         model.train(training)
-    # probabilities and classes: [B, top]
-    names = model.classes or tuple(str(index) for index in range(model.num_classes))
+    names = output_names(model)
+    if model.task != "classify":
+        answers = KINDS[model.task].answers(model, outputs).tolist()
+        return [
+            [Prediction(name, output, value) for output, value in KINDS[model.task].shown(names, answer, top)]
+            for name, answer in zip(called, answers, strict=True)
+        ]
+    probabilities, classes = outputs.float().softmax(1).topk(top)  # [B, top]
     return [
         [Prediction(name, names[index], share) for index, share in zip(indices, shares, strict=True)]
         for name, indices, shares in zip(called, classes.tolist(), probabilities.tolist(), strict=True)

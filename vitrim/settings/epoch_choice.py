@@ -6,36 +6,41 @@ best on the test images, as most papers print it: then every result carries the 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from vitrim.data import DataSource
+from vitrim.settings.task_kinds import score_of
 from vitrim.settings.training import Training
 from vitrim.settings.training_choices import Select
 
 SCORED_BY = {"val": "val", "best-on-test": "test"}
+NOTHING = (-math.inf, 0.0)  # below every score
 MARKS = {"best-on-test": "best on test"}
 
 
 @dataclass(frozen=True)
 class Picked:
     """What the epochs so far came to. Epochs count from 1; 0 before there is any. Of equally accurate epochs
-    the one with the lower loss is better.
+    the one with the lower loss is better; of other tasks than classes see `score_of`.
     """
 
     last: int = 0
     epoch: int = 0
-    score: tuple[float, float] = (-1.0, 0.0)
+    score: tuple[float, float] = NOTHING
     val_epoch: int = 0
-    val_score: tuple[float, float] = (-1.0, 0.0)
+    val_score: tuple[float, float] = NOTHING
 
     def after(self, row: Mapping[str, Any], select: Select) -> Picked:
         """The same with one more row of the history."""
         found = replace(self, last=row["epoch"])
-        if select != "last" and (score := _score(row, SCORED_BY[select])) > tuple(self.score):
+        score = None if select == "last" else score_of(row, SCORED_BY[select])
+        if score is not None and score > tuple(self.score):
             found = replace(found, epoch=row["epoch"], score=score)
-        if "val_top1" in row and (score := _score(row, "val")) > tuple(self.val_score):
+        score = score_of(row, "val")
+        if score is not None and score > tuple(self.val_score):
             found = replace(found, val_epoch=row["epoch"], val_score=score)
         return found
 
@@ -45,10 +50,6 @@ class Picked:
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
-
-
-def _score(row: Mapping[str, Any], split: str) -> tuple[float, float]:
-    return row[f"{split}_top1"], -row[f"{split}_loss"]
 
 
 def tested_split(source: DataSource, training: Training) -> str:

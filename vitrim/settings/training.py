@@ -19,12 +19,15 @@ from vitrim.settings.learning_rate import rate_at
 from vitrim.settings.training_checks import check_training
 from vitrim.settings.training_choices import (
     Augment,
+    ClassWeights,
     Decayed,
     Head,
     Interpolation,
     Normalise,
     Optimizer,
     Precision,
+    RegressionLoss,
+    Sampler,
     Schedule,
     Select,
     Updates,
@@ -85,6 +88,16 @@ class Training:
     """largest norm of the gradient, longer ones are scaled down; not given: no limit"""
     label_smoothing: float = 0.0
     """share of the target spread evenly over all classes, 0 to below 1"""
+    class_weights: ClassWeights = "none"
+    """none, or balanced: rare classes weigh as much in the loss as common ones, by their numbers of training
+    images; of several labels a picture, each label weighs as much where it is as where it is not
+    """
+    sampler: Sampler = "shuffled"
+    """shuffled: every training image once an epoch; balanced: every class equally often, images of rare
+    classes repeatedly under new random changes, and not all of the common ones
+    """
+    regression_loss: RegressionLoss = "mse"
+    """of numbers to predict: mse, or huber (linear beyond one standard deviation, against outliers)"""
     drop_path: float = 0.0
     """chance to skip a residual branch of the last block in training; the first block skips none"""
     teacher: str | None = None

@@ -98,6 +98,10 @@ def _check_curve(training: Training) -> None:
 
 
 def _check_together(training: Training) -> None:
+    if training.class_weights == "balanced" and training.sampler == "balanced":
+        raise ValueError(
+            "class_weights=balanced and sampler=balanced correct the same imbalance twice; choose one"
+        )
     mixes = training.mixup > 0 or training.cutmix > 0
     if mixes and training.batch_size % 2:
         raise ValueError(

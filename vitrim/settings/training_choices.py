@@ -12,6 +12,9 @@ Interpolation = Literal["checkpoint", "bicubic", "bilinear"]
 Head = Literal["linear", "batchnorm"]
 Precision = Literal["no", "bf16", "fp16"]
 Select = Literal["val", "last", "best-on-test"]
+ClassWeights = Literal["none", "balanced"]
+Sampler = Literal["shuffled", "balanced"]
+RegressionLoss = Literal["mse", "huber"]
 
 CHOICES: dict[str, tuple[str, ...]] = {
     "optimizer": get_args(Optimizer),
@@ -24,4 +27,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "head": get_args(Head),
     "precision": get_args(Precision),
     "select": get_args(Select),
+    "class_weights": get_args(ClassWeights),
+    "sampler": get_args(Sampler),
+    "regression_loss": get_args(RegressionLoss),
 }

@@ -20,8 +20,9 @@ from vitrim.measuring.devices import repeatable, start_accelerator
 from vitrim.network.method import Method
 from vitrim.network.stage import StagedViT
 from vitrim.runs.batches import mixed_seed
-from vitrim.runs.evaluate import Metrics, measure
+from vitrim.runs.evaluate import measure
 from vitrim.runs.folder import RunFolder, claim_folder, stored_plan
+from vitrim.runs.kinds import AnyMetrics
 from vitrim.settings.epoch_choice import Picked
 from vitrim.settings.run_plan import Asked, resume_plan, settle_plan
 from vitrim.settings.training import Training
@@ -34,6 +35,7 @@ from vitrim.training.optimising import make_optimizer
 from vitrim.training.prepared import Task, prepare_task
 from vitrim.training.progress import Progress, opening_lines
 from vitrim.training.record import check_same_data, cost_record, finish_record, result_record, start_record
+from vitrim.training.task_asked import asked_task
 from vitrim.training.tracking import check_trackers, start_tracking, track
 from vitrim.training.watching import measured, watched_batches
 
@@ -47,7 +49,7 @@ class Run:
 
     folder: Path
     model: StagedViT
-    metrics: Metrics
+    metrics: AnyMetrics
     record: Mapping[str, Any]
     """what run.json holds"""
 
@@ -67,6 +69,7 @@ def train(
     download: bool = False,
     protocol: str | None = None,
     per_task: bool | None = None,
+    task: str | None = None,
     trackers: Sequence[str] = (),
     resume: bool = False,
     cpu: bool = False,
@@ -88,6 +91,8 @@ def train(
             changes of it is recorded and printed.
         per_task: whether to take the protocol's values for the task of `data`, where it has some; yes if not
             given.
+        task: "classify", "multilabel" (several labels a picture) or "regress" (numbers to predict); not
+            given: what the data certainly is.
         trackers: names of Accelerate's trackers, such as "tensorboard", to tell every epoch to.
         resume: continue the run in `out`; whatever is not given is taken from there.
         cpu: stay on the CPU where there is a GPU.
@@ -99,6 +104,7 @@ def train(
 
     >>> train(data="folder:flowers", recipe="sparse-tuning", training={"epochs": 20}, out="runs/flowers")
     """
+    data = data if task is None else asked_task(data, task, out if resume else None)
     asked = Asked(
         model=model if isinstance(model, str | None) else f"{type(model).__name__} given as a module",
         data=data.spec if isinstance(data, DataSource) else data,
@@ -117,15 +123,19 @@ def train(
         begun = RunFolder(str(out))
         check_same_data(begun.record(), source, len(begun.history()))
     backbone = model if isinstance(model, nn.Module) else plan.model
-    task = prepare_task(plan, source, backbone, accelerator.num_processes)
+    prepared = prepare_task(plan, source, backbone, accelerator.num_processes)
     folder = claim_folder(out, plan, resume, accelerator)
-    record = folder.record() if resume else start_record(plan, source, task.model, task.select, task.teacher)
+    record = (
+        folder.record()
+        if resume
+        else start_record(plan, source, prepared.model, prepared.select, prepared.teacher)
+    )
     if accelerator.is_main_process and not resume:
         folder.write_record(record)
     start_tracking(trackers, accelerator, folder.path, record["settings"])
     try:
         with repeatable(plan.training.deterministic):
-            return train_epochs(task, folder, record, accelerator, quiet)
+            return train_epochs(prepared, folder, record, accelerator, quiet)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(f"stopped; vitrim train --resume --out {folder.path} goes on") from None
 
@@ -142,7 +152,9 @@ def train_epochs(
     if task.teacher is not None:
         task.teacher.model.to(accelerator.device)
     learner, optimizer, loader = accelerator.prepare(
-        WithLoss(model, training, task.teacher), make_optimizer(model, training), task.batches.loader
+        WithLoss(model, training, task.teacher, task.weights),
+        make_optimizer(model, training),
+        task.batches.loader,
     )
     mean = RunningMean(list(model.trained().values()), training.ema)
     learning = Learning(learner, loader, optimizer, task.mixing, mean, training, accelerator)

@@ -1,15 +1,14 @@
-"""What training minimises: cross-entropy, what methods add to it, and what a teacher adds."""
+"""What training minimises: the objective of the task, what methods add to it, and what a teacher adds."""
 
 from __future__ import annotations
 
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from vitrim.methods.tuners.dyt import DyT, complete_model_loss
 from vitrim.network.stage import StagedViT
 from vitrim.settings.training import Training
 from vitrim.tokens.state import TokenState
-from vitrim.training.mixup import mixes
+from vitrim.training.objectives import Objective
 from vitrim.training.teacher import Teacher
 
 
@@ -18,16 +17,23 @@ class WithLoss(nn.Module):
     the whole forward pass.
     """
 
-    def __init__(self, model: StagedViT, training: Training, teacher: Teacher | None = None) -> None:
+    def __init__(
+        self,
+        model: StagedViT,
+        training: Training,
+        teacher: Teacher | None = None,
+        weights: Tensor | None = None,
+    ) -> None:
         super().__init__()
         self.model = model
-        self.label_smoothing = 0.0 if mixes(training) else training.label_smoothing  # or smoothed twice
+        self.objective = Objective(model, training, weights)
+        self.label_smoothing = self.objective.label_smoothing
         self.teacher = teacher if teacher is not None and teacher.weight > 0 else None
         self.complete = next((method.complete for method in model.methods if isinstance(method, DyT)), 0.0)
 
     def forward(self, images: Tensor, labels: Tensor) -> Tensor:
         logits, penalty, state = self._student(images)
-        loss = F.cross_entropy(logits.float(), labels, label_smoothing=self.label_smoothing)
+        loss: Tensor = self.objective(logits, labels)
         if penalty is not None:
             loss = loss + penalty
         if self.complete > 0:

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from torch import nn
+from torch import Tensor, nn
 
 from vitrim.backbones.bridge import set_drop_path
 from vitrim.backbones.preprocess import as_asked
@@ -14,6 +14,7 @@ from vitrim.compose import compose
 from vitrim.data import DataSource
 from vitrim.data.transforms import eval_transform
 from vitrim.network.stage import StagedViT
+from vitrim.network.target_scale import TargetScale
 from vitrim.runs.batches import (
     Batches,
     TrainingBatches,
@@ -26,7 +27,9 @@ from vitrim.settings.run_plan import RunPlan
 from vitrim.settings.training import Training
 from vitrim.settings.training_choices import Select
 from vitrim.training.mixup import Mixup, make_mixup, mixes
+from vitrim.training.objectives import balancing_weights
 from vitrim.training.optimising import parameter_groups
+from vitrim.training.task_checks import check_task
 from vitrim.training.teacher import Teacher, introduce, open_teacher
 
 
@@ -46,6 +49,8 @@ class Task:
     """how the kept epoch is chosen"""
     mixing: Mixup | None = None
     teacher: Teacher | None = None
+    weights: Tensor | None = None
+    """what class imbalance makes of each class or label in the loss"""
 
 
 def prepare_task(plan: RunPlan, source: DataSource, backbone: str | nn.Module, processes: int = 1) -> Task:
@@ -56,6 +61,7 @@ def prepare_task(plan: RunPlan, source: DataSource, backbone: str | nn.Module, p
     select, test_split = settled_select(source, training), tested_split(source, training)
     teacher = open_teacher(training)  # before the seed is set: it must not change what is drawn
     model = fresh_model(plan, source, backbone)
+    check_task(model, training)
     teacher = None if teacher is None else introduce(teacher, model, source)
     tested = source.split(test_split).with_transform(eval_transform(model.preprocess))
     return Task(
@@ -69,6 +75,9 @@ def prepare_task(plan: RunPlan, source: DataSource, backbone: str | nn.Module, p
         select=select,
         mixing=make_mixup(training, len(source.classes)),
         teacher=teacher,
+        weights=None
+        if training.class_weights == "none"
+        else balancing_weights(source.task, source.split(training.train_split), len(source.classes)),
     )
 
 
@@ -88,7 +97,9 @@ def fresh_model(plan: RunPlan, source: DataSource, backbone: str | nn.Module) ->
         image_size=plan.image_size,
         weights=plan.weights,
     )
-    model.classes = source.classes
+    model.classes, model.task = source.classes, source.task
+    if source.task == "regress":
+        model.scale = TargetScale.of(source.classes, source.split(training.train_split).labels)
     model.preprocess = as_asked(
         model.preprocess, training.normalise, training.interpolation, training.test_crop
     )

@@ -9,6 +9,7 @@ from typing import Any
 
 from vitrim.data.tolerance import replaced
 from vitrim.settings.deviations import in_words
+from vitrim.settings.task_kinds import TASK_KINDS, kind_of, main_figure
 
 ORIGINS = {
     "random": "random (nothing was learned before; pretrained or weights would change that)",
@@ -55,10 +56,10 @@ class Progress:
     def epoch_done(self, row: Mapping[str, Any]) -> None:
         """Print a row of the history."""
         parts = [f"epoch {row['epoch']:>3}/{self.epochs}", f"loss {row['train_loss']:.4f}"]
-        if "val_top1" in row:
-            parts.append(f"validation {100 * row['val_top1']:.2f} %")
-        if "test_top1" in row:
-            parts.append(f"test {100 * row['test_top1']:.2f} % (watched: best on test)")
+        if kind_of(row, "val_") is not None:
+            parts.append(f"validation {main_figure(row, before='val_')}")
+        if kind_of(row, "test_") is not None:
+            parts.append(f"test {main_figure(row, before='test_')} (watched: best on test)")
         parts += [f"lr {row['lr']:.2e}", f"{row['seconds']:.1f} s"]
         if "bad_images" in row:
             parts.append(replaced(row["bad_images"]))
@@ -79,9 +80,12 @@ def opening_lines(record: Mapping[str, Any], folder: Path, done: int) -> str:
     settings, found, images = record["settings"], record["costs"], record["data"]["images"]
     sizes = ", ".join(f"{count:,} {name}" for name, count in images.items() if name != "trainval")
     origin = record["backbone"]["kind"]
+    kind = TASK_KINDS[record["data"].get("task", "classify")]
     lines = [
         f"backbone  {settings['model']}, weights: {ORIGINS.get(origin, origin)}",
-        f"data      {record['data']['spec']}: {len(record['data']['classes'])} classes, images: {sizes}",
+        f"data      {record['data']['spec']}: {len(record['data']['classes'])} {kind.outputs}, "
+        f"images: {sizes}",
+        *task_line(record["data"]),
         *(f"          {note}" for note in record["data"].get("notes", ())),
         f"methods   {', '.join(settings['methods']) or 'none: only the classifier trains'}",
         f"trains    {found['trained_parameters']:,} of {found['total_parameters']:,} parameters; "
@@ -91,6 +95,15 @@ def opening_lines(record: Mapping[str, Any], folder: Path, done: int) -> str:
         f"writes    {folder}" + (f", resumed after epoch {done}" if done else ""),
     ]
     return "\n".join(lines)
+
+
+def task_line(data: Mapping[str, Any]) -> list[str]:
+    """The kind of task, where it is another one than telling classes apart, and how it was found out."""
+    task = data.get("task", "classify")
+    if task == "classify":
+        return []
+    guessed = next((f": {note}" for note in data["notes"] if f"(task={task})" in note), "")
+    return [f"task      {task}{guessed}"]
 
 
 def protocol_lines(protocol: Mapping[str, Any] | None, per_task: bool) -> list[str]:

@@ -15,12 +15,15 @@ from vitrim.data import DataSource
 from vitrim.measuring.costs import costs
 from vitrim.measuring.machine import machine, versions
 from vitrim.network.stage import StagedViT
-from vitrim.runs.evaluate import Metrics
+from vitrim.runs.kinds import AnyMetrics, Metrics
 from vitrim.settings.deviations import protocol_record
 from vitrim.settings.epoch_choice import MARKS
 from vitrim.settings.run_plan import RunPlan
+from vitrim.settings.task_kinds import kind_of
 from vitrim.settings.training_choices import Select
 from vitrim.training.teacher import Teacher
+
+FEW = 20  # classes up to which the confusion matrix is part of the record
 
 
 def start_record(
@@ -36,6 +39,7 @@ def start_record(
         "select": select,
         "data": {
             "spec": source.spec,
+            "task": source.task,
             "classes": list(source.classes),
             "images": {name: len(split) for name, split in source.splits.items()},
             "notes": list(source.notes),
@@ -55,6 +59,11 @@ def check_same_data(record: Mapping[str, Any], source: DataSource, epochs: int) 
     """
     began, images = record["data"], {name: len(split) for name, split in source.splits.items()}
     advice = "put the data back as it was to resume, or start a new run in another folder"
+    task = began.get("task", "classify")
+    if source.task != task:
+        raise ValueError(
+            f"{source.spec} is now read as {source.task}, but this run began with {task}; {advice}"
+        )
     if list(source.classes) != began["classes"]:
         odd = sorted(set(source.classes) ^ set(began["classes"])) or list(source.classes)
         raise ValueError(
@@ -101,7 +110,7 @@ def finish_record(
     }
 
 
-def result_record(split: str, epoch: int, select: Select, metrics: Metrics) -> dict[str, Any]:
+def result_record(split: str, epoch: int, select: Select, metrics: AnyMetrics) -> dict[str, Any]:
     """The figures of the kept weights, with the split they were measured on, the epoch they come from and how
     that was chosen; `mark` goes beside the figures wherever they are shown.
     """
@@ -111,7 +120,17 @@ def result_record(split: str, epoch: int, select: Select, metrics: Metrics) -> d
         "select": select,
         "mark": MARKS.get(select),
         **metrics.to_json(),
+        **parts_record(metrics),
     }
+
+
+def parts_record(metrics: AnyMetrics) -> dict[str, Any]:
+    """The figures of every class, label or target, and for few classes which was taken for which."""
+    kind = kind_of(metrics.to_json())
+    found: dict[str, Any] = {} if kind is None else {kind.parts: list(metrics.parts)}
+    if isinstance(metrics, Metrics) and len(metrics.confusion) <= FEW:
+        found["confusion"] = [list(row) for row in metrics.confusion]
+    return found
 
 
 def now() -> str:

@@ -20,9 +20,9 @@ def watched_batches(task: Task, accelerator: Accelerator) -> dict[str, Batches]:
     return watched | ({"test": accelerator.prepare(task.test)} if task.select == "best-on-test" else {})
 
 
-def measured(trained: Trained, watched: Mapping[str, Batches]) -> dict[str, float]:
+def measured(trained: Trained, watched: Mapping[str, Batches]) -> dict[str, float | None]:
     """The figures of the weights as they would be saved now."""
-    row: dict[str, float] = {}
+    row: dict[str, float | None] = {}
     with trained.mean.in_place():
         for split, batches in watched.items():
             found = measure(trained.model, batches, trained.accelerator).to_json()

@@ -53,16 +53,20 @@ def options(parser: ArgumentParser) -> None:
 def run(chosen: Namespace) -> None:
     from rich.console import Console
 
-    from vitrim.data import open_data
+    from vitrim.data import describe, open_data
     from vitrim.data.checking import findings
     from vitrim.data.summary import class_table, look_notes, size_lines, split_table
 
     data = open_data(chosen.spec, root=chosen.root, seed=chosen.seed, download=chosen.download)
     out = Console(soft_wrap=True, highlight=False, markup=False)
-    out.print(f"{data.spec}: {len(data.classes)} classes\n")
-    for table in (split_table(data), class_table(data)):
-        out.print(table)
-        out.print()
+    if data.task == "regress":
+        out.print(describe(data), end="\n\n")
+    else:
+        what = "classes" if data.task == "classify" else "labels"
+        out.print(f"{data.spec}: {len(data.classes)} {what}\n")
+        for table in (split_table(data), class_table(data)):
+            out.print(table)
+            out.print()
     decoded = _decode(data, chosen.check)
     for line in size_lines(decoded, chosen.check):
         out.print(line)

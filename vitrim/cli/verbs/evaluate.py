@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+import json
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from vitrim.cli.verbs.shared import data_options
 
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser, Namespace
 
+    from vitrim.runs.evaluate import Answers
+
 DESCRIPTION = """
 Measure a trained model on a split of a data set: the share of images classified correctly, the same averaged
-over classes, and the loss.
+over classes, and the loss; then every class by itself, and the images it is most wrong about. Of several
+labels a picture: mean average precision and F1; of numbers: mean absolute error and R2.
 """
 
 EXAMPLES = """
 vitrim evaluate runs/flowers
-vitrim evaluate runs/flowers --split val
+vitrim evaluate runs/flowers --split val --predictions answers.csv --confusion confusion.csv
 vitrim evaluate runs/flowers/model.safetensors --data folder:other-flowers
 """
+
+FEW = 20  # classes up to which every one gets a line
 
 
 def options(parser: ArgumentParser) -> None:
@@ -37,17 +43,52 @@ def options(parser: ArgumentParser) -> None:
     parser.add_argument("--precision", type=str, default="no", metavar="{no,bf16,fp16}", help="number format")
     parser.add_argument("--cpu", action="store_true", help="stay on the CPU where there is a GPU")
     data_options(parser)
+    _output_options(parser)
+
+
+def _output_options(parser: ArgumentParser) -> None:
+    group = parser.add_argument_group("what is shown and written")
+    group.add_argument(
+        "--predictions",
+        type=str | None,
+        metavar="FILE",
+        help="write path, truth, prediction, confidence and loss of every image to FILE.csv or FILE.json",
+    )
+    group.add_argument(
+        "--per_class", type=str | None, metavar="FILE.csv", help="write the figures of every class"
+    )
+    group.add_argument(
+        "--confusion", type=str | None, metavar="FILE.csv", help="write which class was taken for which"
+    )
+    group.add_argument(
+        "--worst",
+        type=int,
+        default=5,
+        metavar="N",
+        help="how many of the most wrong images to show (usually 5)",
+    )
+    group.add_argument("--json", action="store_true", help="print all figures as JSON instead")
 
 
 def run(chosen: Namespace) -> None:
     from accelerate import PartialState
 
-    from vitrim.runs.evaluate import evaluate
+    from vitrim.runs import answer_files as files
+    from vitrim.runs.evaluate import answer
     from vitrim.runs.measured_split import open_measured
+    from vitrim.runs.opening import open_model
 
-    data, split = open_measured(chosen.run, chosen.data, chosen.split, chosen.root, chosen.download)
-    found = evaluate(
-        chosen.run,
+    if chosen.worst < 0:
+        raise ValueError(f"worst must be at least 0, got {chosen.worst}")
+    predictions = chosen.predictions and files.check_ending(chosen.predictions, ".csv", ".json")
+    per_class = chosen.per_class and files.check_ending(chosen.per_class, ".csv")
+    confusion = chosen.confusion and files.check_ending(chosen.confusion, ".csv")
+    model = open_model(chosen.run)
+    data, split = open_measured(
+        chosen.run, chosen.data, chosen.split, chosen.root, chosen.download, model.task
+    )
+    found = answer(
+        model,
         data,
         split,
         batch_size=chosen.batch_size,
@@ -57,8 +98,76 @@ def run(chosen: Namespace) -> None:
     )
     if not PartialState().is_main_process:
         return
-    unnamed = f" ({data.spec} has no test split)" if chosen.split is None and split != "test" else ""
+    if predictions:
+        files.write_answers(found, predictions)
+    if per_class:
+        files.write_parts(found, per_class)
+    if confusion:
+        files.write_confusion(found, confusion)
+    if chosen.json:
+        sys.stdout.write(json.dumps(as_json(found, split, chosen.worst), indent=1) + "\n")
+    else:
+        unnamed = f" ({data.spec} has no test split)" if chosen.split is None and split != "test" else ""
+        show(found, f"{split}{unnamed}", chosen.worst)
+
+
+def as_json(found: Answers, split: str, worst: int) -> dict[str, Any]:
+    """All that is known, as values of JSON."""
+    from vitrim.settings.task_kinds import TASK_KINDS
+
+    shown: dict[str, Any] = {"split": split, "task": found.task, **found.metrics.to_json()}
+    shown[TASK_KINDS[found.task].parts] = list(found.metrics.parts)
+    if found.task == "classify":
+        shown["confusion"] = [list(row) for row in getattr(found.metrics, "confusion", ())]
+    return shown | {"most_wrong": found.most_wrong(worst)}
+
+
+def show(found: Answers, split: str, worst: int) -> None:
+    """The figures in a line, then the classes and the images."""
+    from rich.console import Console
+
+    from vitrim.settings.task_kinds import result_words
+
+    metrics = found.metrics
     sys.stdout.write(
-        f"{split}{unnamed}: {100 * found.top1:.2f} % right, {100 * found.mean_per_class:.2f} % averaged over "
-        f"classes, loss {found.loss:.4f} ({found.images:,} images)\n"
+        f"{split}: {result_words(metrics.to_json())}, loss {metrics.loss:.4f} ({metrics.images:,} images)\n"
     )
+    out = Console(soft_wrap=True, highlight=False, markup=False)
+    out.print()
+    out.print(_part_table(found))
+    rows = found.most_wrong(worst)
+    if rows:
+        out.print(f"\nmost wrong (of {metrics.images:,} images, by loss):")
+    for row in rows:
+        out.print(f"  {row['path']}  {_wrong_words(row)}")
+
+
+def _part_table(found: Answers) -> Any:
+    """Every class, or those with the worst figures where there are many."""
+    from rich.table import Table
+
+    from vitrim.settings.task_kinds import part_cell, part_heading, worst_first
+
+    parts: list[Any] = list(found.metrics.parts)
+    title = None
+    if len(parts) > FEW:
+        title = f"the {FEW} worst of {len(parts)}; --per_class FILE.csv has all"
+        parts = worst_first(parts)[:FEW]
+    table = Table(box=None, pad_edge=False, header_style="bold", title=title, title_justify="left")
+    for name in parts[0]:
+        table.add_column(part_heading(name), justify="left" if name == "name" else "right")
+    for part in parts:
+        table.add_row(*(part_cell(name, value) for name, value in part.items()))
+    return table
+
+
+def _wrong_words(row: dict[str, Any]) -> str:
+    if "confidence" in row:
+        return f"is {row['truth']}, taken for {row['prediction']} ({100 * row['confidence']:.1f} %)"
+    if "confidences" in row:
+        truth, given = (", ".join(row[name]) or "nothing" for name in ("truth", "prediction"))
+        return f"is {truth}, taken for {given}"
+    values = [
+        f"{name} {value:.4g}" for name, value in row.items() if isinstance(value, float) and name != "loss"
+    ]
+    return ", ".join(values)

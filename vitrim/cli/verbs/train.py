@@ -38,6 +38,13 @@ vitrim train --resume --out runs/flowers
 def options(parser: ArgumentParser) -> None:
     composition_options(parser)
     data_options(parser)
+    parser.add_argument(
+        "--task",
+        type=str | None,
+        metavar="{classify,multilabel,regress}",
+        help="what the labels of a table are: one class a picture, several labels, or numbers to predict; "
+        "not given: what they certainly are",
+    )
     run = parser.add_argument_group("the run")
     run.add_argument(
         "--out", type=str | None, metavar="FOLDER", help="run folder to make; not given: a new one in runs/"
@@ -62,6 +69,7 @@ def options(parser: ArgumentParser) -> None:
 def run(chosen: Namespace) -> None:
     from accelerate import PartialState
 
+    from vitrim.settings.task_kinds import result_words
     from vitrim.training.loop import train
 
     finished = train(
@@ -78,6 +86,7 @@ def run(chosen: Namespace) -> None:
         download=chosen.download,
         protocol=chosen.protocol,
         per_task=chosen.per_task,
+        task=chosen.task,
         trackers=given_list(chosen.track),
         resume=chosen.resume,
         cpu=chosen.cpu,
@@ -87,8 +96,7 @@ def run(chosen: Namespace) -> None:
         return
     results = finished.record["results"]
     sys.stdout.write(
-        f"{results['split']}: {100 * results['top1']:.2f} % right, {100 * results['mean_per_class']:.2f} % "
-        f"averaged over classes ({results['images']:,} images, weights of epoch {results['epoch']}"
-        f"{', ' + results['mark'] if results['mark'] else ''})\n"
+        f"{results['split']}: {result_words(results)} ({results['images']:,} images, "
+        f"weights of epoch {results['epoch']}{', ' + results['mark'] if results['mark'] else ''})\n"
         f"model: {finished.folder / 'model.safetensors'}, {finished.record['model_bytes'] / 1e6:.2f} MB\n"
     )

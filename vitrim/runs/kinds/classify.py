@@ -1,0 +1,86 @@
+"""One class a picture: cross-entropy, accuracy, and every class's share found, precision and F1."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from vitrim.network.stage import StagedViT
+from vitrim.runs.kinds.kind import output_names, ratio
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """Shares are between 0 and 1."""
+
+    top1: float
+    """share of the images classified correctly"""
+    mean_per_class: float
+    """the same for each class that occurs, then averaged: rare classes count as much as common ones"""
+    loss: float
+    """mean cross-entropy, without label smoothing"""
+    images: int
+    parts: tuple[dict[str, Any], ...] = field(default=(), compare=False, repr=False)
+    """for each class: name, images, accuracy (the share of its images found: recall), precision, F1"""
+    confusion: tuple[tuple[int, ...], ...] = field(default=(), compare=False, repr=False)
+    """images by true class (rows) and by the class given (columns)"""
+
+    def to_json(self) -> dict[str, float]:
+        return {
+            "top1": self.top1,
+            "mean_per_class": self.mean_per_class,
+            "loss": self.loss,
+            "images": self.images,
+        }
+
+
+class Classify:
+    """An answer is the class given and its probability."""
+
+    def losses(self, model: StagedViT, outputs: Tensor, targets: Tensor) -> Tensor:
+        return F.cross_entropy(outputs.float(), targets, reduction="none")  # [B]
+
+    def answers(self, model: StagedViT, outputs: Tensor) -> Tensor:
+        guesses = outputs.argmax(1)  # [B]
+        sure = outputs.float().softmax(1).gather(1, guesses[:, None])  # [B, 1]
+        return torch.cat([guesses[:, None].float(), sure], 1)  # [B, 2]
+
+    def figures(self, model: StagedViT, answers: Tensor, targets: Tensor, losses: Tensor) -> Metrics:
+        from torchmetrics.functional.classification import multiclass_confusion_matrix
+
+        confusion = multiclass_confusion_matrix(answers[:, 0].long(), targets, model.num_classes)
+        right, total = confusion.diagonal(), confusion.sum(1)  # [C], rows are the true classes
+        present = total > 0
+        return Metrics(
+            top1=int(right.sum()) / int(total.sum()),
+            mean_per_class=(right[present].double() / total[present]).mean().item(),
+            loss=losses.double().mean().item(),
+            images=int(total.sum()),
+            parts=_parts(output_names(model), confusion),
+            confusion=tuple(map(tuple, confusion.tolist())),
+        )
+
+    def shown(self, names: tuple[str, ...], answer: list[float], top: int) -> list[tuple[str, float]]:
+        return [(names[int(answer[0])], answer[1])]
+
+    def row(self, names: tuple[str, ...], answer: list[float], target: Any) -> dict[str, Any]:
+        given, truth = names[int(answer[0])], names[int(target)]
+        return {"truth": truth, "prediction": given, "confidence": answer[1], "right": given == truth}
+
+
+def _parts(names: tuple[str, ...], confusion: Tensor) -> tuple[dict[str, Any], ...]:
+    columns = confusion.diagonal().tolist(), confusion.sum(1).tolist(), confusion.sum(0).tolist()
+    return tuple(
+        {
+            "name": name,
+            "images": images,
+            "accuracy": ratio(right, images),
+            "precision": ratio(right, given),
+            "f1": ratio(2 * right, images + given),
+        }
+        for name, right, images, given in zip(names, *columns, strict=True)
+    )
