@@ -38,6 +38,8 @@ VERBS = {
     "list": "the recipes, protocols, methods, models, kinds of data and training settings there are",
 }
 
+WITHOUT_METHODS = ("demo", "data", "table", "reproduce")  # neither compose what the user says, nor load
+
 OVERVIEW = """\
 vitrim adapts Vision Transformers with few parameters to train and few tokens to run.
 
@@ -93,7 +95,21 @@ def run_command(arguments: list[str]) -> None:
         raise ValueError(f"no verb {verb!r}; {did_you_mean(verb, VERBS)}")
     else:
         module = import_module(f"vitrim.cli.verbs.{verb}")
-        module.run(read_options(verb, arguments[1:]))
+        chosen = read_options(verb, arguments[1:])
+        load_plugins(chosen)
+        module.run(chosen)
+
+
+def load_plugins(chosen: Namespace) -> None:
+    """Import the methods of one's own that the command, or the process that started it, names."""
+    given = chosen.get("plugin")
+    asked = [given] if isinstance(given, str) else list(given or ())
+    environment = os.environ.get("VITRIM_PLUGINS")
+    if asked or environment:
+        from vitrim.methods.plugins import asked_by_environment, load_plugin
+
+        for name in dict.fromkeys([*asked_by_environment(), *asked]):
+            load_plugin(name)
 
 
 def read_options(verb: str, arguments: Sequence[str]) -> Namespace:
@@ -125,6 +141,8 @@ def make_parser(verb: str) -> ArgumentParser:
     """The options of one verb."""
     from jsonargparse import ArgumentParser
 
+    from vitrim.cli.verbs.shared import one_text
+
     module = import_module(f"vitrim.cli.verbs.{verb}")
     parser = ArgumentParser(
         prog=f"vitrim {verb}",
@@ -135,6 +153,14 @@ def make_parser(verb: str) -> ArgumentParser:
         allow_abbrev=False,
     )
     parser.add_argument("--config", action="config", metavar="FILE", help="read options from a YAML file")
+    if verb not in WITHOUT_METHODS:
+        parser.add_argument(
+            "--plugin",
+            action="append",
+            type=one_text,
+            metavar="FILE_OR_MODULE",
+            help="Python file or module with methods of your own (vitrim.register); may be repeated",
+        )
     module.options(parser)
     return parser
 

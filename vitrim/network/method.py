@@ -18,9 +18,11 @@ class Method:
 
     Attributes:
         folds: whether `merge` leaves nothing of it, because all it adds folds into plain layers.
+        reduces: whether it makes the sequence of tokens shorter, and so is a reducer; the others are tuners.
     """
 
     folds: ClassVar[bool] = False
+    reduces: ClassVar[bool] = False
 
     def attach(self, model: "StagedViT") -> None:
         """Plug this method into a model whose own weights are frozen; whatever is added with `requires_grad`

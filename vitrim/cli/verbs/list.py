@@ -53,13 +53,17 @@ def protocols() -> Iterator[str]:
 
 
 def methods() -> Iterator[str]:
-    from vitrim.methods.notation import METHODS, REDUCERS
+    from vitrim.methods.plugins import load_all_installed
+    from vitrim.methods.tables import METHODS, REDUCERS
 
+    broken = load_all_installed()
     for name, method in METHODS.items():
         first = (method.__doc__ or "").strip().splitlines()[0]
         kind = "fewer tokens" if name in REDUCERS else "few parameters"
         yield f"{name} ({kind}): {first}"
         yield f"    {method()!r}"
+    for name, reason in broken.items():
+        yield f"{name}: {reason}"
 
 
 def models() -> Iterator[str]:

@@ -2,7 +2,7 @@
 (FPET)."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -63,6 +63,8 @@ class Bipartite(Method):
         dropout: on the refinement's hidden activations, while training.
         normalise_keys: False matches by plain products, as the paper's eq. 11 is printed.
     """
+
+    reduces: ClassVar[bool] = True
 
     at: tuple[int, ...] = (6,)
     learned: bool = True

@@ -4,7 +4,7 @@ dropped afterwards.
 
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -51,6 +51,8 @@ class DynamicViT(Method):
         at: indices of the blocks before which tokens are dropped, counted from 0.
         ratio_weight: weight of the ratio loss (the release: 2, for DeiT-B 5).
     """
+
+    reduces: ClassVar[bool] = True
 
     keep: float | tuple[float, ...] = 0.7
     at: tuple[int, ...] = (3, 6, 9)

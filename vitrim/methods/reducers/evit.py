@@ -62,6 +62,7 @@ class EViT(Method):
         seed: of the rule "random".
     """
 
+    reduces: ClassVar[bool] = True
     fits_late: ClassVar[bool] = True  # where to stand may depend on which weights train
 
     keep: float = 0.7

@@ -1,7 +1,7 @@
 """LTMP: learned thresholds decide how many tokens each image may merge and prune, block by block."""
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -67,6 +67,8 @@ class LTMP(Method):
         tau: temperature of the decisions in training (the release: 0.1 in code, 0.5 in its training command).
         budget_weight: factor of the budget's loss.
     """
+
+    reduces: ClassVar[bool] = True
 
     kind: str = "both"
     budget: float = 0.75

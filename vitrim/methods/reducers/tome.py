@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 
@@ -45,6 +45,8 @@ class ToMe(Method):
             models.
         keep: instead of r, the share of patches each block keeps, at least one half and below 1.
     """
+
+    reduces: ClassVar[bool] = True
 
     r: int | list[int] | tuple[float, float] | None = 8
     proportional: bool = True
