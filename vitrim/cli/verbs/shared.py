@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any, get_type_hints
 
@@ -147,3 +149,18 @@ def training_changes(chosen: Namespace) -> dict[str, Any]:
     values = {field.name: chosen[field.name] for field in fields(Training)}
     cleared = chosen.get("cleared") or ()
     return {name: value for name, value in values.items() if value is not None or name in cleared}
+
+
+@contextmanager
+def steps(words: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar on stderr while something takes long, told by calls of (done, of); silent where stderr is no
+    terminal.
+    """
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task(words, total=None)
+        yield lambda done, of: progress.update(task, completed=done, total=of)

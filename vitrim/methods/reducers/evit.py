@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -92,6 +92,12 @@ class EViT(Method):
         if self.warmup is not None:
             check_warmup(self.warmup)
             store_setting(self, "warmup", tuple(self.warmup))
+
+    @classmethod
+    def example(cls, model: "StagedViT") -> Self:
+        """Ranked by what the backbone has."""
+        others = "received" if model.vit.attn_pool is None else "pool"
+        return replace(super().example(model), score=others if model.vit.cls_token is None else "class")
 
     def attach(self, model: "StagedViT") -> None:
         other = "'received'" if model.vit.attn_pool is None else "'pool' or 'received'"

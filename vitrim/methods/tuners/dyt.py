@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -53,6 +53,8 @@ class DyT(Method):
         experts: adapters in each block.
         mix: "weights" mixes the experts' weights, "outputs" what each of them gives.
     """
+
+    starts_unchanged: ClassVar[bool] = False  # half of the MLPs are skipped
 
     width: int = 8
     rate: float = 0.5
