@@ -8,7 +8,19 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vitrim import Adapter, Bipartite, DenseAdapter, EViT, compose, costs, parse_method, propose, save
+from vitrim import (
+    REDUCERS,
+    TUNERS,
+    Adapter,
+    Bipartite,
+    DenseAdapter,
+    EViT,
+    compose,
+    costs,
+    parse_method,
+    propose,
+    save,
+)
 from vitrim.cli.main import main
 from vitrim.measuring.costs import paper_macs
 from vitrim.planner.budget import Budget, parse_budget
@@ -95,6 +107,27 @@ def test_proposals_take_what_the_budget_allows() -> None:
         step = ladder.index(reducer)
         if step:
             assert costs(compose(SMALL, tuner, ladder[step - 1])).macs_paper > limit
+
+
+def test_every_method_can_be_planned_with() -> None:
+    assert set(tuner_ladders(BARE)) == set(TUNERS) and set(reducer_ladders(BARE)) == set(REDUCERS)
+    assert all((*tuner_ladders(BARE).values(), *reducer_ladders(BARE).values()))
+    found = propose(SMALL, "0.2MB", classes=2, reducers=["LTMP"], tuners=["BitFit", "VPT"]).found
+    assert {type(method).__name__ for each in found for method in each.methods} == {"LTMP", "BitFit", "VPT"}
+    refused = propose(SMALL, 0.9, reducers=["LTMP", "Pool"], tuners=["LoRA"]).left_out
+    assert "depends on the image" in refused["LTMP"]
+
+
+def test_gains_by_two_kinds_of_mean_are_not_set_in_one_order() -> None:
+    ticks: list[tuple[int, int]] = []
+    chosen = {"tuners": ["LoRA", "Adapter", "DenseAdapter", "VPT"], "reducers": ["EViT", "Bipartite"]}
+    found = propose(SMALL, 1.0, tick=lambda done, of: ticks.append((done, of)), **chosen).found
+    kinds = [proposal.published.kind if proposal.published else "" for proposal in found]
+    assert kinds == sorted(kinds, key=list(dict.fromkeys(kinds)).index) and len(set(kinds)) == 3
+    for kind in set(kinds) - {""}:
+        gains = [each.published.gain for each in found if each.published and each.published.kind == kind]
+        assert gains == sorted(gains, reverse=True)
+    assert ticks == [(done, 12) for done in range(12)]
 
 
 def test_a_generous_time_needs_no_reduction() -> None:

@@ -90,7 +90,7 @@ class LTMP(Method):
 
     @classmethod
     def example(cls, model: "StagedViT") -> Self:
-        """Two blocks: where every block starts to prune and merge at once, later thresholds decide nothing."""
+        """Two blocks: where all start to prune and merge at once, later thresholds decide nothing."""
         return cls(at=spread((4, 10), model.depth))
 
     def attach(self, model: "StagedViT") -> None:
