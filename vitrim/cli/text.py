@@ -41,7 +41,7 @@ def examples(text: str, width: int) -> str:
 
 def command(line: str, width: int) -> str:
     """One command, broken before options where it is too long."""
-    code, mark, comment = line.partition("  #")
+    code = line.partition("  #")[0]
     if len(code.rstrip()) <= width:
         return line if len(line) <= width else code.rstrip()
     parts = _with_values(shlex.split(code))

@@ -9,8 +9,6 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from vitrim.data.transforms import ImageTransform
-
 
 @dataclass(frozen=True)
 class Spec:
@@ -98,6 +96,10 @@ class TransformedSplit(Dataset[tuple[Tensor, int]]):
     """A split whose images go through a transform: `[i]` is (tensor, label), ready for a DataLoader."""
 
     def __init__(self, split: Split, transform: Callable[[Image.Image], Tensor]) -> None:
+        from vitrim.data.transforms import (
+            ImageTransform,  # imports timm, which reading lists must not wait for
+        )
+
         self.split = split
         self.transform = transform
         self.at_least = transform.at_least if isinstance(transform, ImageTransform) else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from vitrim.cli.verbs.shared import data_options
+from vitrim.cli.verbs.shared import data_options, refuse_mistyped
 
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser, Namespace
@@ -35,6 +35,7 @@ def options(parser: ArgumentParser) -> None:
 
 
 def run(chosen: Namespace) -> None:
+    refuse_mistyped(chosen.data)
     from accelerate import PartialState
 
     from vitrim.runs.evaluate import evaluate

@@ -85,9 +85,9 @@ def methods() -> Iterator[str]:
 
 
 def models() -> Iterator[str]:
-    from vitrim.backbones.opening import BUNDLED
+    from vitrim.settings.run_plan import DEFAULT_MODEL
 
-    yield f"{BUNDLED}: bundled, 96 pixels, pretrained on images drawn by formula"
+    yield f"{DEFAULT_MODEL}: bundled, 96 pixels, pretrained on images drawn by formula"
     yield "any Vision Transformer of timm by its name (vit, deit, dinov2, dinov3, eva02, clip, siglip ...),"
     yield "    with --pretrained or --weights FILE"
     yield "a checkpoint file named after its model, such as vit_small_patch16_224.safetensors"

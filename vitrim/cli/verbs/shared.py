@@ -53,6 +53,18 @@ def composition_options(parser: ArgumentParser) -> None:
     )
 
 
+def refuse_mistyped(data: str | None = None, recipe: str | None = None) -> None:
+    """Names that nothing has are refused before torch and timm are waited for."""
+    from vitrim.data.kinds import check_kind
+
+    if data is not None:
+        check_kind(data)
+    if recipe is not None:
+        from vitrim.settings.recipes import find_recipe
+
+        find_recipe(recipe)
+
+
 def given_list(values: list[str] | str | None) -> list[str]:
     """The values of an option that may be repeated; in a configuration file one may stand without a list."""
     return [values] if isinstance(values, str) else list(values or ())

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, ClassVar, Self
 import torch
 from torch import Tensor, nn
 
-from vitrim.backbones.heads import pool_attention
 from vitrim.checks import block_indices, check_one_of, check_positive, check_share, is_number
 from vitrim.methods.selection.placement import PLACEMENTS, choose_blocks
 from vitrim.network.method import Method, option, store_setting
@@ -190,6 +189,8 @@ class KeepAttended(Reducer):
 
     def scores(self, state: TokenState, attended: Attended) -> Tensor:
         """How much attention each patch gets, from whom the settings say. [B, N]"""
+        from vitrim.backbones.heads import pool_attention
+
         if self.settings.score == "class":
             return attended.from_class_token()
         return (

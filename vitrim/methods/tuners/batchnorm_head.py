@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
-from vitrim.backbones.heads import normalise_before_head
 from vitrim.network.method import Method
 
 if TYPE_CHECKING:
@@ -23,6 +22,8 @@ class BatchNormHead(Method):
     def attach(self, model: "StagedViT") -> None:
         width = model.vit.num_features
         weight = model.vit.patch_embed.proj.weight
+        from vitrim.backbones.heads import normalise_before_head
+
         normalise_before_head(
             model.vit, nn.BatchNorm1d(width, eps=1e-6, affine=False, device=weight.device, dtype=weight.dtype)
         )

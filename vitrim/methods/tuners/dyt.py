@@ -1,5 +1,7 @@
 """DyT: patches learn to skip the MLP, and an adapter serves them all."""
 
+from __future__ import annotations
+
 import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
@@ -9,8 +11,6 @@ from torch import Tensor, nn
 from torch._subclasses import FakeTensor
 from torch.nn import functional as F
 
-from vitrim.backbones.bridge import after_mlp
-from vitrim.backbones.support import TimmModule
 from vitrim.checks import check_number, check_one_of, check_positive, check_probability, check_share
 from vitrim.methods.tuners.adapter import Adapter, Beside, Bottleneck
 from vitrim.methods.tuners.experts import Experts
@@ -18,6 +18,7 @@ from vitrim.network.method import Method, option
 from vitrim.tokens.state import TokenState, at_least_float32
 
 if TYPE_CHECKING:
+    from vitrim.backbones.support import TimmModule
     from vitrim.network.stage import StagedViT
 
 
@@ -81,7 +82,7 @@ class DyT(Method):
         check_positive("DyT", "experts", self.experts)
         check_one_of("DyT", "mix", self.mix, ("weights", "outputs"))
 
-    def attach(self, model: "StagedViT") -> None:
+    def attach(self, model: StagedViT) -> None:
         adapter = Adapter(self.width, self.scale, dropout=self.dropout)
         for index, (stage, block) in enumerate(zip(model.stages, model.vit.blocks, strict=True)):
             if stage.dispatch is not None:
@@ -95,7 +96,7 @@ class DyT(Method):
 
 
 def complete_model_loss(
-    model: "StagedViT", images: Tensor, labels: Tensor, logits: Tensor, label_smoothing: float = 0.0
+    model: StagedViT, images: Tensor, labels: Tensor, logits: Tensor, label_smoothing: float = 0.0
 ) -> Tensor:
     """What DyT adds to the loss of the dispatching model's `logits`: a second forward pass that skips
     nothing.
@@ -160,6 +161,8 @@ def noisy_decision(logits: Tensor, temperature: float) -> Tensor:
 
 
 def _mlp(block: TimmModule, tokens: Tensor) -> Tensor:
+    from vitrim.backbones.bridge import after_mlp
+
     return after_mlp(block, block.mlp(block.norm2(tokens)))
 
 
