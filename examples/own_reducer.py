@@ -1,12 +1,18 @@
 """A seventh reducer in one file: keep the patches whose tokens have the largest norm.
 
-Run it with `python examples/own_reducer.py`. Inside vitrim it would be this file in
-`vitrim/methods/reducers/` and one row in the table there; outside, the row is the last line before `main`.
-Everything else then works with it: text notation, composition with any tuner, saving and loading, costs,
-pictures of what was kept.
+Run it with `python examples/own_reducer.py`, and plug it into the command line:
+
+    vitrim train --plugin examples/own_reducer.py --method "KeepLargest(keep=0.5)" --out runs/own
+    vitrim predict --plugin examples/own_reducer.py runs/own PICTURE.jpg
+    vitrim plan --plugin examples/own_reducer.py --model vit_small_patch16_224 --budget 0.6
+
+Inside vitrim it would be this file in `vitrim/methods/reducers/` and one row in the table there; outside, the
+row is the decorator. Everything else then works with it: text notation, composition with any tuner, saving
+and loading, costs, lists, the planner, pictures of what was kept.
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 
@@ -19,11 +25,18 @@ from vitrim.tokens.attended import Attended
 from vitrim.tokens.state import Grouping, TokenState, regroup
 
 
+@vitrim.register
 @dataclass(frozen=True, repr=False)
 class KeepLargest(Method):
     """Keep the share `keep` of the patch tokens with the largest L2 norm in the blocks `at`; drop the
     others.
+
+    Attributes:
+        keep: share of the patch tokens each of the blocks keeps, above 0 and at most 1.
+        at: indices of the blocks that reduce, counted from 0.
     """
+
+    reduces: ClassVar[bool] = True  # in lists and plans it stands among the reducers
 
     keep: float = 0.5
     at: tuple[int, ...] = (6,)
@@ -54,9 +67,6 @@ class LargestNorm(Reducer):
         slots = torch.full_like(state.position, -1)  # [B, N], -1: dropped
         places = torch.arange(lead.shape[1], device=lead.device).expand_as(lead)
         return regroup(state, Grouping(slots.scatter(1, lead, places), lead))
-
-
-vitrim.METHODS["KeepLargest"] = KeepLargest
 
 
 def main() -> None:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:  # imported when first used: see vitrim/lazy.py
     from vitrim.methods.notation import REDUCERS as REDUCERS
     from vitrim.methods.notation import TUNERS as TUNERS
     from vitrim.methods.notation import parse_method as parse_method
+    from vitrim.methods.plugins import load_plugin as load_plugin
+    from vitrim.methods.plugins import register as register
     from vitrim.methods.reducers import LTMP as LTMP
     from vitrim.methods.reducers import Bipartite as Bipartite
     from vitrim.methods.reducers import DynamicViT as DynamicViT

@@ -51,8 +51,10 @@ def test_every_verb_explains_itself(verb: str, capsys: Captured) -> None:
 
 @pytest.mark.parametrize("argument", ["--help", "--version"])
 def test_help_and_version_do_not_wait_for_torch(argument: str) -> None:
-    script = f"import sys; from vitrim.cli import main; main([{argument!r}]); print('torch' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    script = "import sys, vitrim.cli.main as cli; cli.main(sys.argv[1:]); print('torch' in sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", script, argument], capture_output=True, text=True, check=True
+    )
     assert done.stdout.splitlines()[-1] == "False"
 
 

@@ -1,9 +1,9 @@
 """What every token reducer owes every supported backbone, whatever the precision. New reducers join by their
-table row.
+table row; what else has to be known of them is found from `Method.example` and their parts.
 """
 
 import copy
-from typing import Any
+from functools import cache
 
 import pytest
 import torch
@@ -13,21 +13,34 @@ from toys import FAMILIES, images, toy
 from vitrim import REDUCERS, LoRA, compose, costs
 from vitrim.network.method import Method
 from vitrim.network.placing import placed
-from vitrim.network.stage import Selector, StagedViT
+from vitrim.network.stage import Reducer, Selector, StagedViT
 
-# What a reducer needs beside its defaults: settings by reducer, by family, and where both matter
-SETTINGS: dict[str, dict[str, Any]] = {"ToMe": {"r": 4}, "LTMP": {"at": (1, 4, 10)}}
-WITHOUT_CLASS_TOKEN = {"siglip": "pool", "average-registers": "received", "relpos-rpn": "received"}
 FEW = ("vit", "dinov3", "siglip")  # where a check takes seconds
-STATIC = [name for name in REDUCERS if name != "LTMP"]  # shapes do not depend on the image
 PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
-def method_for(name: str, family: str, **changes: Any) -> Method:
-    settings = SETTINGS.get(name, {}) | changes
-    if name == "EViT" and family in WITHOUT_CLASS_TOKEN:
-        settings["score"] = WITHOUT_CLASS_TOKEN[family]
-    return REDUCERS[name](**settings)
+@cache
+def bare(family: str, depth: int = 12) -> StagedViT:
+    return compose(toy(family, depth=depth))
+
+
+def method_for(name: str, family: str, depth: int = 12) -> Method:
+    return REDUCERS[name].example(bare(family, depth))
+
+
+def parts_of(name: str) -> list[Selector | Reducer]:
+    return [part for _, part in placed(compose(toy("vit"), method_for(name, "vit")))]
+
+
+# Shapes depend on the image, or do not; weights train, or do not
+STATIC = [name for name in REDUCERS if all(getattr(part, "static", True) for part in parts_of(name))]
+LEARNING = [name for name in REDUCERS if any(list(part.parameters()) for part in parts_of(name))]
+
+
+@pytest.mark.parametrize("name", REDUCERS)
+def test_it_stands_in_the_table_it_belongs_to(name: str) -> None:
+    assert REDUCERS[name].reduces, f"write reduces: ClassVar[bool] = True in {name}"
+    assert parts_of(name), f"{name} puts no reducer on any block of a backbone of 12: see Method.example"
 
 
 def declared(model: StagedViT) -> list[int]:
@@ -107,8 +120,8 @@ def test_a_batch_is_its_images(name: str, family: str) -> None:
 
 def shallow(name: str, family: str) -> StagedViT:
     """Two blocks, the first of which reduces: what a compiler needs to see."""
-    changes = {"r": [4]} if name == "ToMe" else {"at": (0,)}
-    return compose(toy(family, depth=2, dtype=torch.float32), method_for(name, family, **changes))
+    model = compose(toy(family, depth=2, dtype=torch.float32), method_for(name, family, depth=2))
+    return model
 
 
 @pytest.mark.parametrize("name", STATIC)
@@ -130,7 +143,7 @@ def test_exports_with_any_batch(name: str, family: str) -> None:
         torch.testing.assert_close(exported(five), model(five), rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", [name for name in REDUCERS if name in ("DynamicViT", "Bipartite", "LTMP")])
+@pytest.mark.parametrize("name", LEARNING)
 def test_training_what_learns_compiles_whole(name: str) -> None:
     model = shallow(name, "vit").train()
     batch, gradients = images(model), []
@@ -153,7 +166,7 @@ def test_costs_need_no_values(name: str) -> None:
     counted = costs(model)
     assert list(counted.tokens) == [1 + count for count in declared(model)]
     plain = costs(compose(toy("vit")))
-    assert (counted.macs_paper < plain.macs_paper) == (name != "LTMP")
+    assert (counted.macs_paper < plain.macs_paper) == (name in STATIC)
 
 
 @pytest.mark.parametrize("name", REDUCERS)

@@ -1,4 +1,7 @@
-"""What every tuner promises, alone and with every reducer: plain, rotary, register, class-less backbones."""
+"""What every tuner promises, alone and with every reducer: plain, rotary, register, class-less backbones. New
+tuners join by their table row; what else has to be known of them is found from `Method.example` and its
+class variables.
+"""
 
 import copy
 import json
@@ -15,36 +18,15 @@ from toys import images, toy
 from vitrim import METHODS, REDUCERS, TUNERS, compose, fit, load, merge, save
 from vitrim.files.saving import saved_tensors
 from vitrim.network.method import Method
+from vitrim.network.placing import placed
 from vitrim.network.stage import StagedViT
+from vitrim.training.fitting import needs_fit
 
-# Settings that fit the toys, where the defaults do not: 4 blocks, 24 channels, 64 patches
-SETTINGS = {
-    "EViT": {"keep": 0.6, "at": (1, 2)},
-    "DynamicViT": {"at": (1, 2)},
-    "Pool": {"at": (1,)},
-    "ToMe": {"r": 5},
-    "Bipartite": {"at": (1,), "hidden": 6, "dropout": 0.0},
-    "LoRA": {"rank": 2},
-    "FacT": {"rank": 3},
-    "RepAdapter": {"width": 4},
-    "Adapter": {"width": 3},
-    "DenseAdapter": {"width": 4},
-    "Convpass": {"width": 3, "reduced": "paint"},
-    "DyT": {"width": 3},
-    "VPT": {"prompts": 3},
-}
-CLASSLESS = {"EViT": {"score": "received"}}
 FAMILIES = ("vit", "dinov3", "dinov2-registers", "siglip")
-STARTS_ELSEWHERE = {"SSF", "VPT", "DyT"}  # near the backbone, beside it, and with half of the MLPs
 PAIRS = [(tuner, reducer) for tuner in TUNERS for reducer in (None, *REDUCERS)]
 PLACES = [(tuner, family) for tuner in TUNERS for family in FAMILIES[1:]]
 FOLDING = [(tuner, reducer) for tuner, reducer in PAIRS if TUNERS[tuner].folds]
 CLASSES = 5
-
-
-def method(name: str, family: str = "vit") -> Method:
-    classless = CLASSLESS.get(name, {}) if family == "siglip" else {}
-    return METHODS[name](**{**SETTINGS.get(name, {}), **classless})
 
 
 @cache
@@ -52,12 +34,18 @@ def backbone(family: str) -> nn.Module:
     return toy(family, depth=4)
 
 
+@cache
+def method(name: str, family: str = "vit") -> Method:
+    """What fits the toy: 4 blocks, 24 channels, 64 patches."""
+    return METHODS[name].example(compose(copy.deepcopy(backbone(family))))
+
+
 def build(tuner: str | None, reducer: str | None, family: str = "vit") -> StagedViT:
     """The composition on a copy of the same backbone, with the reducer's random start the same each time."""
     methods = [method(name, family) for name in (reducer, tuner) if name is not None]
     torch.manual_seed(0)
     model = compose(copy.deepcopy(backbone(family)), *methods)
-    if tuner == "FisherDelta":
+    if needs_fit(model):
         fit(model, [(images(model, batch=6), torch.arange(6) % CLASSES)])
     return model.eval()
 
@@ -85,9 +73,22 @@ def logits_of(model: StagedViT) -> Tensor:
     return model(images(model))
 
 
-@pytest.mark.parametrize(("tuner", "reducer"), [p for p in PAIRS if p[0] not in STARTS_ELSEWHERE])
+@pytest.mark.parametrize(("tuner", "reducer"), [p for p in PAIRS if TUNERS[p[0]].starts_unchanged])
 def test_training_starts_from_the_untuned_model(tuner, reducer):
     assert_close(logits_of(build(tuner, reducer)), logits_of(build(None, reducer)), 1e-12)
+
+
+@pytest.mark.parametrize("tuner", TUNERS)
+def test_it_says_of_itself_what_it_is(tuner):
+    kind, model, bare = TUNERS[tuner], stirred(build(tuner, None)), build(None, None)
+    assert not kind.reduces and not list(placed(model)), f"{tuner} is a reducer: it belongs into REDUCERS"
+    added = set(merge(model).state_dict()) - set(bare.state_dict())
+    stays = [name for name in added if not name.endswith(".bias") and not name.startswith("shared.")]
+    assert kind.folds == (not stays), f"{tuner}: merge leaves {stays or 'nothing'}; set folds to {not stays}"
+    start = build(tuner, None)
+    torch.manual_seed(0)
+    same = torch.allclose(logits_of(start), logits_of(bare), rtol=0, atol=1e-10)
+    assert kind.starts_unchanged == same, f"{tuner}: set starts_unchanged to {same}"
 
 
 @pytest.mark.parametrize(("tuner", "reducer"), PAIRS)
@@ -154,7 +155,7 @@ def test_a_saved_file_holds_what_trains_and_gives_the_same_model_back(tuner, red
 @pytest.mark.parametrize(("tuner", "family"), PLACES)
 def test_every_promise_on_other_backbones(tuner, family):
     model = build(tuner, None, family)
-    if tuner not in STARTS_ELSEWHERE:
+    if TUNERS[tuner].starts_unchanged:
         assert_close(logits_of(model), backbone(family)(images(model)).detach(), 1e-12)
     model = stirred(build(tuner, "ToMe", family))
     with torch.no_grad():

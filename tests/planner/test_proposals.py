@@ -8,7 +8,19 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vitrim import Adapter, Bipartite, DenseAdapter, EViT, compose, costs, parse_method, propose, save
+from vitrim import (
+    REDUCERS,
+    TUNERS,
+    Adapter,
+    Bipartite,
+    DenseAdapter,
+    EViT,
+    compose,
+    costs,
+    parse_method,
+    propose,
+    save,
+)
 from vitrim.cli.main import main
 from vitrim.measuring.costs import paper_macs
 from vitrim.planner.budget import Budget, parse_budget
@@ -16,7 +28,8 @@ from vitrim.planner.counted import Counted
 from vitrim.planner.ladders import first_within, reducer_ladders, short, tuner_ladders
 from vitrim.planner.published import printed_rows, published_for
 
-SMALL, DEPTH, PATCHES = "test_vit", 6, 100  # of timm
+SMALL = "test_vit"  # of timm: 6 blocks, 100 patches
+BARE = compose(SMALL)
 FEW = {"tuners": ("LoRA", "Adapter"), "reducers": ("EViT", "Pool")}
 
 
@@ -57,9 +70,9 @@ def test_first_step_within_is_the_first(ladder: list[int], least: int) -> None:
     assert first_within(ladder, lambda step: step >= least) == expected
 
 
-@pytest.mark.parametrize("name", reducer_ladders(DEPTH, PATCHES))
+@pytest.mark.parametrize("name", [name for name, ladder in reducer_ladders(BARE).items() if len(ladder) > 1])
 def test_ladders_remove_more_at_every_step(name: str) -> None:
-    ladder = reducer_ladders(DEPTH, PATCHES)[name]
+    ladder = reducer_ladders(BARE)[name]
     with torch.device("meta"):
         counted = [paper_macs(compose(SMALL, step)) for step in ladder[:: max(1, len(ladder) // 4)]]
     assert counted == sorted(counted, reverse=True)
@@ -67,7 +80,7 @@ def test_ladders_remove_more_at_every_step(name: str) -> None:
 
 
 def test_short_texts_mean_the_same() -> None:
-    for ladder in (*reducer_ladders(DEPTH, PATCHES).values(), *tuner_ladders().values()):
+    for ladder in (*reducer_ladders(BARE).values(), *tuner_ladders(BARE).values()):
         assert all(parse_method(short(method)) == method for method in ladder)
 
 
@@ -90,10 +103,31 @@ def test_proposals_take_what_the_budget_allows() -> None:
     limit = 0.7 * costs(compose(SMALL)).macs_paper
     for proposal in propose(SMALL, 0.7, classes=7, **FEW).found:
         tuner, reducer = proposal.methods
-        ladder = reducer_ladders(DEPTH, PATCHES)[type(reducer).__name__]
+        ladder = reducer_ladders(BARE)[type(reducer).__name__]
         step = ladder.index(reducer)
         if step:
             assert costs(compose(SMALL, tuner, ladder[step - 1])).macs_paper > limit
+
+
+def test_every_method_can_be_planned_with() -> None:
+    assert set(tuner_ladders(BARE)) == set(TUNERS) and set(reducer_ladders(BARE)) == set(REDUCERS)
+    assert all((*tuner_ladders(BARE).values(), *reducer_ladders(BARE).values()))
+    found = propose(SMALL, "0.2MB", classes=2, reducers=["LTMP"], tuners=["BitFit", "VPT"]).found
+    assert {type(method).__name__ for each in found for method in each.methods} == {"LTMP", "BitFit", "VPT"}
+    refused = propose(SMALL, 0.9, reducers=["LTMP", "Pool"], tuners=["LoRA"]).left_out
+    assert "depends on the image" in refused["LTMP"]
+
+
+def test_gains_by_two_kinds_of_mean_are_not_set_in_one_order() -> None:
+    ticks: list[tuple[int, int]] = []
+    chosen = {"tuners": ["LoRA", "Adapter", "DenseAdapter", "VPT"], "reducers": ["EViT", "Bipartite"]}
+    found = propose(SMALL, 1.0, tick=lambda done, of: ticks.append((done, of)), **chosen).found
+    kinds = [proposal.published.kind if proposal.published else "" for proposal in found]
+    assert kinds == sorted(kinds, key=list(dict.fromkeys(kinds)).index) and len(set(kinds)) == 3
+    for kind in set(kinds) - {""}:
+        gains = [each.published.gain for each in found if each.published and each.published.kind == kind]
+        assert gains == sorted(gains, reverse=True)
+    assert ticks == [(done, 12) for done in range(12)]
 
 
 def test_a_generous_time_needs_no_reduction() -> None:

@@ -15,7 +15,7 @@ from vitrim.cli.main import main
 from vitrim.data.vtab_tasks import TASKS
 from vitrim.sweep.found import find_runs
 from vitrim.sweep.grouped import GROUPS, Table, group_means, in_order, make_table
-from vitrim.sweep.show import headings, markdown, parts, to_csv
+from vitrim.sweep.show import headings, markdown, names_width, parts, print_table, to_csv
 
 DEVIATIONS = [{"setting": "epochs", "protocol": 100, "yours": 4}]
 
@@ -222,5 +222,24 @@ def test_a_wide_table_is_printed_in_parts_that_hold_every_column_once(width: int
     titles = ["x" * size for size in sizes]
     found = parts(titles, [titles], width)
     assert [index for columns in found for index in columns] == list(range(1, len(sizes)))
+    names = names_width([titles], width)
+    assert names <= sizes[0] and (names == sizes[0] or names >= 16)
     for columns in found:
-        assert len(columns) == 1 or sizes[0] + sum(sizes[index] + 2 for index in columns) <= width
+        assert len(columns) == 1 or names + sum(sizes[index] + 2 for index in columns) <= width
+
+
+@pytest.mark.parametrize("width", [60, 80])
+def test_long_names_leave_room_for_the_figures(
+    width: int, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    name = "LoRA(rank=2, scale=1.0, roles=('query', 'value'), dropout=0.2), EViT(keep=0.7, at=(1, 2))"
+    data = "folder:/home/somebody/pictures/of-many-flowers-and-their-gardens?seed=0"
+    for seed, top1 in enumerate((0.5, 0.7)):
+        write_run(tmp_path / str(seed), name, data, seed, top1)
+    print_table(table_of(tmp_path))
+    shown = capsys.readouterr().out
+    assert "60.00 ± 14.14" in shown and "…" not in shown
+    assert max(map(len, shown.splitlines())) <= width
+    left = "".join(line[: int(0.45 * width)] for line in shown.splitlines())
+    assert "".join(name.split()) in "".join(left.split())

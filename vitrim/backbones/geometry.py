@@ -5,16 +5,27 @@ Most models project patches of pixels (`PatchEmbed`), hybrids and ViTamin run a 
 of any size.
 """
 
-from timm.models.naflexvit import NaFlexVit
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from vitrim.backbones.support import TimmModule
+if TYPE_CHECKING:
+    from vitrim.backbones.support import TimmModule  # timm is imported where it is used
+
+
+def takes_patches(vit: TimmModule) -> bool:
+    """Whether this is timm's NaFlexViT."""
+    from timm.models.naflexvit import NaFlexVit
+
+    return isinstance(vit, NaFlexVit)
 
 
 def patch_part(vit: TimmModule) -> TimmModule:
     """The module that turns pixels into patch tokens."""
-    return vit.embeds if isinstance(vit, NaFlexVit) else vit.patch_embed
+    return vit.embeds if takes_patches(vit) else vit.patch_embed
 
 
 def patch_layer(vit: TimmModule) -> nn.Conv2d | nn.Linear | None:
@@ -31,7 +42,7 @@ def input_channels(vit: TimmModule) -> int:
 
 def image_size(vit: TimmModule) -> tuple[int, int]:
     """(height, width) in pixels that the backbone was built for."""
-    if not isinstance(vit, NaFlexVit):
+    if not takes_patches(vit):
         height, width = vit.patch_embed.img_size
     elif vit.embeds.default_img_size is not None:
         height, width = vit.embeds.default_img_size
@@ -45,7 +56,7 @@ def image_size(vit: TimmModule) -> tuple[int, int]:
 
 def set_image_size(vit: TimmModule, size: tuple[int, int]) -> None:
     """Build the backbone for images of another size; timm resizes what depends on it."""
-    if isinstance(vit, NaFlexVit):
+    if takes_patches(vit):
         vit.embeds.default_img_size = size  # it resizes its position table for every batch
     elif hasattr(vit, "set_input_size"):
         vit.set_input_size(img_size=size)
@@ -70,7 +81,7 @@ def grid_of(vit: TimmModule, size: tuple[int, int]) -> tuple[int, int]:
 
 def grid_size(vit: TimmModule) -> tuple[int, int]:
     """Rows and columns of patches for the size the backbone was built for."""
-    if isinstance(vit, NaFlexVit):
+    if takes_patches(vit):
         return grid_of(vit, image_size(vit))
     rows, columns = vit.patch_embed.grid_size
     return int(rows), int(columns)
@@ -78,12 +89,12 @@ def grid_size(vit: TimmModule) -> tuple[int, int]:
 
 def takes_any_size(vit: TimmModule) -> bool:
     """Whether one backbone runs images of several sizes."""
-    return isinstance(vit, NaFlexVit) or bool(getattr(vit, "dynamic_img_size", False))
+    return takes_patches(vit) or bool(getattr(vit, "dynamic_img_size", False))
 
 
 def has_class_token(vit: TimmModule) -> bool:
     """Whether the first token is a class token."""
-    return bool(vit.has_class_token) if isinstance(vit, NaFlexVit) else vit.cls_token is not None
+    return bool(vit.has_class_token) if takes_patches(vit) else vit.cls_token is not None
 
 
 def keep_statistics(vit: TimmModule) -> None:

@@ -4,13 +4,19 @@ calls them.
 The same LoRA then works on a fused `qkv` and on EVA-02's `q_proj`, `k_proj`, `v_proj`.
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from torch import nn
 
 from vitrim.backbones.geometry import patch_layer, patch_part
-from vitrim.backbones.support import TimmModule
+
+if TYPE_CHECKING:
+    from vitrim.backbones.support import TimmModule  # timm is imported where it is used
+
 
 LINEAR_ROLES = ("query", "key", "value", "attention_out", "mlp_in", "mlp_out")
 ROLES = (*LINEAR_ROLES, "norm", "patch")

@@ -17,6 +17,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from vitrim.checks import did_you_mean
+from vitrim.cli.text import examples, paragraphs, terminal_width
 
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser, Namespace
@@ -37,23 +38,27 @@ VERBS = {
     "data": "look a data set over: classes, splits, sizes, broken images, a contact sheet",
     "inspect": "say what a weights file, a saved model, a run or an adapter is",
     "reproduce": "the three papers' tables, recomputed beside what they print",
-    "list": "the recipes, protocols, methods, models, kinds of data and training settings there are",
+    "list": "what there is: recipes, protocols, methods (and all about one), models, data, words",
 }
 
-OVERVIEW = """\
+WITHOUT_METHODS = ("demo", "data", "table", "reproduce")  # neither compose what the user says, nor load
+
+OPENING = """
 vitrim adapts Vision Transformers with few parameters to train and few tokens to run.
 
-usage: vitrim VERB [options]          vitrim VERB --help explains a verb
+usage: vitrim VERB [options]; vitrim VERB --help explains a verb
+"""
 
-{verbs}
-
-first steps:
+FIRST_STEPS = """\
   vitrim demo
-  vitrim train --data folder:PATH --out runs/mine      PATH holds one folder of pictures per class
+  vitrim train --data folder:PATH --out runs/mine
   vitrim predict runs/mine PICTURE.jpg
+"""
 
-Options have the names of the Python arguments. --config FILE.yaml reads them from a file, --print_config
-shows them.
+CLOSING = """
+PATH holds one folder of pictures per class. Options have the names of the Python arguments. --config
+FILE.yaml reads them from a file, --print_config shows them. Words such as "folded" or "as papers count" are
+explained by vitrim list words.
 """
 
 
@@ -85,8 +90,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def run_command(arguments: list[str]) -> None:
     verb = arguments[0] if arguments else "--help"
     if verb in ("-h", "--help", "help"):
-        verbs = "\n".join(f"  {name:<9} {line}" for name, line in VERBS.items())
-        sys.stdout.write(OVERVIEW.format(verbs=verbs))
+        sys.stdout.write(overview())
     elif verb == "--version":
         from vitrim import __version__
 
@@ -95,7 +99,33 @@ def run_command(arguments: list[str]) -> None:
         raise ValueError(f"no verb {verb!r}; {did_you_mean(verb, VERBS)}")
     else:
         module = import_module(f"vitrim.cli.verbs.{verb}")
-        module.run(read_options(verb, arguments[1:]))
+        chosen = read_options(verb, arguments[1:])
+        load_plugins(chosen)
+        module.run(chosen)
+
+
+def overview() -> str:
+    """What the command says of itself."""
+    width = terminal_width()
+    further = " " * 12
+    verbs = [
+        textwrap.fill(line, width, initial_indent=f"  {name:<9} ", subsequent_indent=further)
+        for name, line in VERBS.items()
+    ]
+    opening, closing = (paragraphs(text, width) for text in (OPENING, CLOSING))
+    return f"{opening}\n\n" + "\n".join(verbs) + f"\n\nfirst steps:\n{FIRST_STEPS}\n{closing}\n"
+
+
+def load_plugins(chosen: Namespace) -> None:
+    """Import the methods of one's own that the command, or the process that started it, names."""
+    given = chosen.get("plugin")
+    asked = [given] if isinstance(given, str) else list(given or ())
+    environment = os.environ.get("VITRIM_PLUGINS")
+    if asked or environment:
+        from vitrim.methods.plugins import asked_by_environment, load_plugin
+
+        for name in dict.fromkeys([*asked_by_environment(), *asked]):
+            load_plugin(name)
 
 
 def read_options(verb: str, arguments: Sequence[str]) -> Namespace:
@@ -128,27 +158,39 @@ def make_parser(verb: str) -> ArgumentParser:
     from jsonargparse import ArgumentParser
 
     from vitrim.cli.bounded_yaml import bound_yaml
+    from vitrim.cli.verbs.shared import one_text
 
     bound_yaml()
     module = import_module(f"vitrim.cli.verbs.{verb}")
     parser = ArgumentParser(
         prog=f"vitrim {verb}",
-        description=textwrap.dedent(module.DESCRIPTION).strip(),
-        epilog="examples:\n" + textwrap.indent(textwrap.dedent(module.EXAMPLES).strip(), "  "),
+        description=paragraphs(module.DESCRIPTION, terminal_width()),
+        epilog="examples:\n" + textwrap.indent(examples(module.EXAMPLES, terminal_width() - 2), "  "),
         formatter_class=Help,
         exit_on_error=False,
         allow_abbrev=False,
     )
     parser.add_argument("--config", action="config", metavar="FILE", help="read options from a YAML file")
+    if verb not in WITHOUT_METHODS:
+        parser.add_argument(
+            "--plugin",
+            action="append",
+            type=one_text,
+            metavar="FILE_OR_MODULE",
+            help="Python file or module with methods of your own (vitrim.register); may be repeated",
+        )
     module.options(parser)
     return parser
 
 
 class Help(argparse.RawDescriptionHelpFormatter):
-    """Help as it is written, wide enough to read."""
+    """Help that fits the terminal, and says what an option takes."""
 
     def __init__(self, prog: str, **settings: int) -> None:
-        super().__init__(prog, **{"max_help_position": 30, "width": 110, **settings})
+        super().__init__(prog, **{"max_help_position": 30, "width": terminal_width(), **settings})
+
+    def _get_default_metavar_for_optional(self, action: argparse.Action) -> str:
+        return "NAME"  # where a verb does not say: never the option's own name once more
 
 
 def with_underscores(arguments: Sequence[str]) -> list[str]:

@@ -11,8 +11,6 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from vitrim.data.transforms import ImageTransform
-
 
 @dataclass(frozen=True)
 class Spec:
@@ -104,6 +102,10 @@ class TransformedSplit(Dataset[tuple[Tensor, Any]]):
     """
 
     def __init__(self, split: Split, transform: Callable[[Image.Image], Tensor]) -> None:
+        from vitrim.data.transforms import (
+            ImageTransform,  # imports timm, which reading lists must not wait for
+        )
+
         self.split = split
         self.transform = transform
         self.at_least = transform.at_least if isinstance(transform, ImageTransform) else None

@@ -12,6 +12,7 @@ from vitrim.data.fewshot import open_fewshot
 from vitrim.data.fgvc import open_fgvc
 from vitrim.data.folder import open_folder
 from vitrim.data.huggingface import open_huggingface
+from vitrim.data.kinds import check_kind
 from vitrim.data.source import DataSource, Spec
 from vitrim.data.torchvision_sets import open_torchvision
 from vitrim.data.vtab import open_vtab
@@ -39,8 +40,7 @@ def open_data(spec: str, root: str | Path | None = None, seed: int = 0, download
     from anywhere unless `download` is set, and then only for kinds that can.
     """
     parsed = parse_spec(spec)
-    if parsed.kind not in KINDS and Path(spec).expanduser().is_dir():
-        raise ValueError(f"{spec!r} is a folder; write folder:{spec} to use it as data")
+    check_kind(spec)
     opener = choose("kind of data", parsed.kind, KINDS)
     if download and parsed.kind not in FETCHED:
         raise ValueError(

@@ -23,6 +23,7 @@ from vitrim.backbones.support import TimmModule
 from vitrim.backbones.tuned_linear import frozen
 from vitrim.compose import assemble
 from vitrim.methods.notation import parse_method
+from vitrim.methods.plugins import check_known, plugins_of
 from vitrim.methods.quantising.packing import pack_tensors, unpack_tensors
 from vitrim.network.stage import StagedViT
 from vitrim.network.target_scale import TASKS, TargetScale
@@ -68,6 +69,7 @@ def save(
     about = {
         "format": FORMAT,
         "methods": [repr(method) for method in model.methods],
+        "plugins": plugins_of(model.methods),
         "backbone": {
             **model.origin.to_json(),
             "digest": digest(model.vit, changed_names(model), model.digests),
@@ -145,6 +147,7 @@ def read(path: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
             f"{str(path)!r} was written by a newer vitrim "
             f"(format {values['format']}, this one reads up to {FORMAT})"
         )
+    check_known(values["methods"], values.get("plugins"), repr(str(path)))
     return values, tensors
 
 

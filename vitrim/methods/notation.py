@@ -5,12 +5,11 @@ from dataclasses import fields
 from typing import Any
 
 from vitrim.checks import did_you_mean
-from vitrim.methods.reducers import REDUCERS as REDUCERS
-from vitrim.methods.tuners import TUNERS as TUNERS
-from vitrim.methods.tuners.batchnorm_head import BatchNormHead
+from vitrim.methods.plugins import load_installed
+from vitrim.methods.tables import METHODS as METHODS
+from vitrim.methods.tables import REDUCERS as REDUCERS
+from vitrim.methods.tables import TUNERS as TUNERS
 from vitrim.network.method import Method
-
-METHODS: dict[str, type[Method]] = {**REDUCERS, **TUNERS, "BatchNormHead": BatchNormHead}
 
 
 def parse_method(text: str) -> Method:
@@ -27,10 +26,17 @@ def parse_method(text: str) -> Method:
     call = expression if isinstance(expression, ast.Call) else ast.Call(expression, [], [])
     if not isinstance(call.func, ast.Name):
         raise ValueError(f"cannot read method {text!r}; write it like EViT(keep=0.7, at=(3, 6, 9))")
-    if call.func.id not in METHODS:
-        raise ValueError(f"no method {call.func.id!r}; {did_you_mean(call.func.id, METHODS)}")
-    kind = METHODS[call.func.id]
+    kind = method_class(call.func.id)
     return kind(**_arguments(call, kind, text))
+
+
+def method_class(name: str) -> type[Method]:
+    """The class of a method: vitrim's own, a registered one, or one that an installed package offers."""
+    if name not in METHODS and not load_installed(name):
+        offer = did_you_mean(name, METHODS)
+        own = "a method of your own comes with --plugin FILE_OR_MODULE (vitrim.load_plugin in Python)"
+        raise ValueError(f"no method {name!r}; {offer}" + ("" if offer.startswith("did") else f"; {own}"))
+    return METHODS[name]
 
 
 def _arguments(call: ast.Call, kind: type[Method], text: str) -> dict[str, Any]:

@@ -5,8 +5,9 @@ the log line and the entry in a saved file. Settings that most users leave alone
 are shown only when they were changed.
 """
 
-from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING, Any, ClassVar
+from collections.abc import Iterable
+from dataclasses import dataclass, field, fields, replace
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 if TYPE_CHECKING:
     from vitrim.network.stage import StagedViT
@@ -18,20 +19,44 @@ class Method:
 
     Attributes:
         folds: whether `merge` leaves nothing of it, because all it adds folds into plain layers.
+        reduces: whether it makes the sequence of tokens shorter, and so is a reducer; the others are tuners.
+        starts_unchanged: whether a model with it computes what it did without, until something has trained.
     """
 
     folds: ClassVar[bool] = False
+    reduces: ClassVar[bool] = False
+    starts_unchanged: ClassVar[bool] = True
 
     def attach(self, model: "StagedViT") -> None:
         """Plug this method into a model whose own weights are frozen; whatever is added with `requires_grad`
         trains."""
         raise NotImplementedError
 
+    @classmethod
+    def example(cls, model: "StagedViT") -> Self:
+        """An instance that fits a bare backbone, small or large: what the planner and the contract suites
+        try. This one has the defaults, with `at` spread over the blocks there are; a method that needs more
+        (other settings without a class token, fewer tokens to merge) says so in its own.
+        """
+        method = cls()
+        at = getattr(method, "at", None)
+        changes: dict[str, Any] = {"at": spread(at, model.depth)} if isinstance(at, tuple) else {}
+        return replace(method, **changes)
+
     def __repr__(self) -> str:
         shown = (
             f for f in fields(self) if not f.metadata.get("option") or getattr(self, f.name) != f.default
         )
         return f"{type(self).__name__}({', '.join(f'{f.name}={getattr(self, f.name)!r}' for f in shown)})"
+
+
+def spread(at: Iterable[int], depth: int) -> tuple[int, ...]:
+    """Block indices meant for 12 blocks at the same share of another depth, never in the last block.
+
+    >>> spread((3, 6, 9), 24)
+    (6, 12, 18)
+    """
+    return tuple(sorted({min(index * depth // 12, max(depth - 2, 0)) for index in at}))
 
 
 def option(default: Any) -> Any:

@@ -6,7 +6,7 @@ import copy
 import itertools
 import math
 import multiprocessing
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import cache
@@ -73,6 +73,7 @@ class Counted:
 
 
 Job = tuple[str, str]  # backbone, methods
+Tick = Callable[[int, int], None]  # told how many are done, of how many
 _counted: dict[Job, Counted] = {}
 
 
@@ -84,15 +85,23 @@ def counted(backbone: str, methods: str, folded: bool = False) -> Counted:
     return _counted[job]
 
 
-def count_ahead(jobs: Iterable[Job], processes: int) -> None:
+def count_ahead(jobs: Iterable[Job], processes: int, tick: Tick = lambda done, of: None) -> None:
     """Count many compositions, by several processes where that is worth their start."""
     missing = [job for job in dict.fromkeys(jobs) if job not in _counted]
     workers = min(processes, len(missing) // LEAST_JOBS)
+    tick(0, len(missing))
     if workers < 2:
+        _keep(missing, map(count, missing), tick)
         return
     context = multiprocessing.get_context("spawn")  # torch does not survive a fork
     with ProcessPoolExecutor(workers, mp_context=context) as pool:
-        _counted.update(zip(missing, pool.map(count, missing, chunksize=4), strict=True))
+        _keep(missing, pool.map(count, missing, chunksize=4), tick)
+
+
+def _keep(jobs: Sequence[Job], found: Iterable[Counted], tick: Tick) -> None:
+    for done, (job, counts) in enumerate(zip(jobs, found, strict=True), start=1):
+        _counted[job] = counts
+        tick(done, len(jobs))
 
 
 @cache

@@ -8,7 +8,7 @@ from decimal import Decimal
 
 from vitrim.checks import did_you_mean
 from vitrim.papers.fpet import FPET
-from vitrim.papers.reading import Job, Reading, count_ahead
+from vitrim.papers.reading import Job, Reading, Tick, count_ahead
 from vitrim.papers.reasons import ONLY_OF_DIFFERENCES, REASONS
 from vitrim.papers.sparse_tuning import SPARSE_TUNING
 from vitrim.papers.tables import COLUMNS, Paper, Row, Table
@@ -39,9 +39,11 @@ class Cell:
     reason: str
 
 
-def reproduce(paper: str = "all", table: str | None = None, processes: int = 1) -> list[Cell]:
+def reproduce(
+    paper: str = "all", table: str | None = None, processes: int = 1, tick: Tick = lambda done, of: None
+) -> list[Cell]:
     """The cells of a paper's tables, or of one table, or of all papers ("all"), computed anew by so many
-    processes.
+    processes; `tick` is told how many compositions are counted, of how many.
 
     >>> [cell.verdict for cell in reproduce("fpet", "A2")]
     ['agrees', 'agrees', 'agrees']
@@ -50,7 +52,9 @@ def reproduce(paper: str = "all", table: str | None = None, processes: int = 1) 
         ValueError: for a paper or table there is none of.
     """
     chosen = [(one, found) for one in find_papers(paper) for found in find_tables(one, table)]
-    count_ahead((job for _, found in chosen for row in found.rows for job in jobs(found, row)), processes)
+    count_ahead(
+        (job for _, found in chosen for row in found.rows for job in jobs(found, row)), processes, tick
+    )
     return [cell for one, found in chosen for cell in cells(one, found)]
 
 

@@ -1,61 +1,85 @@
 """What can be proposed: for each reducer a ladder of settings from gentle to strong, for each tuner one from
 large to small.
 
-A ladder is ordered, so the first step that is cheap enough is found by bisection.
+Ladders are made from the tables, registered methods included. What is turned is found in a method's settings:
+`r`, `keep` or one block `at` of a reducer; `width`, `rank` or `prompts` of a tuner; a method with none of
+them has its example alone. A ladder is ordered, so the first step that is cheap enough is found by bisection.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import fields
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import fields, replace
+from typing import Any
 
-from vitrim.checks import did_you_mean
-from vitrim.methods.reducers import Bipartite, DynamicViT, EViT, Pool, ToMe
-from vitrim.methods.tuners import SSF, Adapter, DenseAdapter, LoRA, RepAdapter
+from vitrim.checks import did_you_mean, is_number
+from vitrim.methods.tables import REDUCERS, TUNERS
+from vitrim.methods.tuners import Adapter, FisherDelta
 from vitrim.network.method import Method
+from vitrim.network.stage import StagedViT
 
 KEEPS = [round(1 - 0.02 * step, 2) for step in range(1, 46)]  # .98 to .10
 USUAL = 8  # the width or rank of the papers' VTAB-1K rows
 WIDTHS = (64, 32, 16, USUAL, 4, 2, 1)
+SIZES = ("width", "rank", "prompts")
 
 
-def reducer_ladders(depth: int, patches: int) -> dict[str, list[Method]]:
-    """Settings of each reducer for a backbone of so many blocks and patches, each removing more than the one
-    before.
-    """
-    quarters = tuple(sorted({depth // 4, depth // 2, 3 * depth // 4}))
-    late_to_early = range(depth - 2, 0, -1)  # a head that reads one token gains nothing in the last
-    return {
-        "EViT": [EViT(keep=keep, at=quarters) for keep in KEEPS],
-        "DynamicViT": [DynamicViT(keep=keep, at=quarters) for keep in KEEPS],
-        "ToMe": [ToMe(r=count) for count in range(1, max(2, patches // 2))],
-        "Bipartite": [Bipartite(at=(block,)) for block in late_to_early],
-        "Pool": [Pool(at=(block,)) for block in late_to_early],
-    }
+def reducer_ladders(bare: StagedViT) -> dict[str, list[Method]]:
+    """Settings of each reducer that fit the backbone, each removing more than the one before."""
+    return {name: list(_reductions(kind.example(bare), bare)) for name, kind in REDUCERS.items()}
 
 
-def tuner_ladders() -> dict[str, list[Method]]:
+def tuner_ladders(bare: StagedViT) -> dict[str, list[Method]]:
     """Settings of each tuner, each smaller on disk than the one before."""
-    return {
-        "LoRA": [LoRA(rank=width) for width in WIDTHS],
-        "Adapter": [*(Adapter(width=width) for width in WIDTHS), *_one_bit()],
-        "DenseAdapter": [DenseAdapter(width=width) for width in WIDTHS],
-        "RepAdapter": [RepAdapter(width=width) for width in WIDTHS if width % 2 == 0],  # two groups
-        "SSF": [SSF()],
-    }
+    ladders = {name: list(_sizes(kind.example(bare))) for name, kind in TUNERS.items()}
+    ladders["Adapter"] += [Adapter(width=width, bias=False, bits=1) for width in (32, USUAL)]
+    # With a share of the top scores, how much trains is known only once the images have chosen
+    ladders["FisherDelta"] = [FisherDelta(top=None, connections=count) for count in (20, 15, 8, 4, 2, 1)]
+    return ladders
 
 
-def _one_bit() -> Iterator[Method]:
-    yield from (Adapter(width=width, bias=False, bits=1) for width in (32, USUAL))
+def _reductions(example: Method, bare: StagedViT) -> Iterator[Method]:
+    settings = {field.name: getattr(example, field.name) for field in fields(example)}
+    at = settings.get("at")
+    if isinstance(settings.get("r"), int):
+        yield from _varied(example, "r", range(1, max(2, bare.patch_count // 2)))
+    elif is_number(settings.get("keep")):
+        yield from _varied(example, "keep", KEEPS)
+    elif isinstance(at, tuple) and len(at) == 1:  # a head that reads one token gains nothing in the last
+        yield from _varied(example, "at", ((block,) for block in range(bare.depth - 2, 0, -1)))
+    else:
+        yield example
 
 
-def usual(ladder: list[Method]) -> Method:
-    """The step of the papers' usual size, or the only one."""
-    sizes = [getattr(method, "width", getattr(method, "rank", USUAL)) for method in ladder]
-    return ladder[sizes.index(USUAL)]
+def _sizes(example: Method) -> Iterator[Method]:
+    name = _size_name(example)
+    if name is None:
+        yield example
+        return
+    yield from _varied(example, name, sorted({*WIDTHS, getattr(example, name)}, reverse=True))
+
+
+def _varied(example: Method, name: str, values: Iterable[Any]) -> Iterator[Method]:
+    """The example with other values of one setting, without those it refuses (an odd width in two groups)."""
+    for value in values:
+        try:
+            yield replace(example, **{name: value})
+        except ValueError:
+            continue
+
+
+def _size_name(method: Method) -> str | None:
+    names = {field.name for field in fields(method)}
+    return next((name for name in SIZES if name in names and isinstance(getattr(method, name), int)), None)
+
+
+def usual(ladder: Sequence[Method]) -> Method:
+    """The step of the papers' usual size, or the smallest."""
+    sizes = [getattr(method, _size_name(method) or "", None) for method in ladder]
+    return ladder[sizes.index(USUAL)] if USUAL in sizes else ladder[-1]
 
 
 def short(method: Method) -> str:
     """Its text with what was chosen and what is unlike the default; `parse_method` reads it."""
-    chosen = ("keep", "at", "r", "rank", "width")
+    chosen = ("keep", "at", "r", *SIZES)
     shown = [
         f"{field.name}={getattr(method, field.name)!r}"
         for field in fields(method)

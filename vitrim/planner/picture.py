@@ -13,13 +13,9 @@ from vitrim.planner.published import printed_rows, share_in_papers
 from vitrim.report.figures import COLOURS, to_png
 
 MARKS = "osD^vP*"
-COLOUR_OF = dict(
-    zip(
-        ("no reduction", "EViT", "DynamicViT", "ToMe", "Bipartite", "Pool"),
-        COLOURS,
-        strict=True,
-    )
-)
+KNOWN = ("no reduction", "EViT", "DynamicViT", "ToMe", "Bipartite", "Pool")
+COLOUR_OF = dict(zip(KNOWN, COLOURS, strict=True))
+OTHERS = "#444444"  # one colour for methods of one's own
 
 
 def picture(proposals: Proposals) -> bytes:
@@ -41,7 +37,7 @@ def _draw_proposals(axes: Axes, proposals: Proposals) -> None:
     timed = proposals.plain_milliseconds is not None
     for proposal in proposals.found:
         cost = proposal.milliseconds if timed else proposal.share
-        mark, colour = marks[type(proposal.methods[0]).__name__], COLOUR_OF[_reducer(proposal)]
+        mark, colour = marks[type(proposal.methods[0]).__name__], COLOUR_OF.get(_reducer(proposal), OTHERS)
         axes.plot([cost or 0.0], [proposal.trained], mark, color=colour, markersize=7, alpha=0.75)
     limit = proposals.budget.milliseconds if timed else proposals.budget.share
     if limit is not None:
@@ -50,7 +46,7 @@ def _draw_proposals(axes: Axes, proposals: Proposals) -> None:
     axes.set_xlabel("milliseconds for an image" if timed else "share of the plain operations", fontsize=9)
     axes.set_title("proposals: parameters that train", fontsize=9)
     reducers = dict.fromkeys(map(_reducer, proposals.found))
-    handles = [_handle("s", COLOUR_OF[name], name) for name in reducers]
+    handles = [_handle("s", COLOUR_OF.get(name, OTHERS), name) for name in reducers]
     handles += [_handle(mark, "#888888", name) for name, mark in marks.items()]
     axes.legend(handles=handles, frameon=False, fontsize=7, ncols=2, loc="best")
 
@@ -61,7 +57,7 @@ def _draw_printed(axes: Axes, share: float | None) -> None:
     for place, row in enumerate(rows):
         cost = shares[row]
         reducer = type(row.methods[1]).__name__ if len(row.methods) > 1 else "no reduction"
-        axes.plot([cost], [place], "o", color=COLOUR_OF.get(reducer, "#444444"), markersize=6)
+        axes.plot([cost], [place], "o", color=COLOUR_OF.get(reducer, OTHERS), markersize=6)
         axes.text(cost - 0.015, place, f"{row.gain:+.1f}", fontsize=7, ha="right", va="center")
     axes.set_yticks(range(len(rows)), [row.recipe for row in rows], fontsize=7)
     if share is not None:

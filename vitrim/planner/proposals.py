@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from vitrim.network.method import Method
+from vitrim.network.placing import placed
 from vitrim.planner.budget import Budget, parse_budget
 from vitrim.planner.counted import Counted
 from vitrim.planner.ladders import first_within, only, reducer_ladders, tuner_ladders, usual
@@ -52,7 +53,8 @@ class Proposals:
     Attributes:
         model: its name.
         budget: what was asked.
-        found: best first: those with a published gain by that, then those that keep most operations.
+        found: those with a published gain by one kind of mean, best first, then those by the other, as the
+            two are not on one scale, then those without, which keep most operations first.
         left_out: what cannot meet the budget or run on the backbone, with the reason, by name.
         plain_gmacs: the plain backbone in the same convention.
         plain_milliseconds: measured, or None.
@@ -74,6 +76,7 @@ def propose(
     tuners: Sequence[str] | None = None,
     reducers: Sequence[str] | None = None,
     stopwatch: Stopwatch | None = None,
+    tick: Callable[[int, int], None] | None = None,
 ) -> Proposals:
     """Compositions on `model` that meet every budget, each as large and as gentle as the budgets allow.
 
@@ -85,6 +88,7 @@ def propose(
         image_size: pixels, if not what the backbone was made for.
         tuners, reducers: only these, by class name; all if not given.
         stopwatch: measures every proposal; one is made where the budget is in milliseconds.
+        tick: told how many pairs of methods are done, of how many.
 
     Raises:
         ValueError: for a budget that is not understood, or that nothing meets.
@@ -97,8 +101,9 @@ def propose(
     counted = Counted(model, classes, image_size)
     search = _Search(budget, counted, stopwatch)
     search.go(
-        only(tuner_ladders(), tuners, "tuner"),
-        only(reducer_ladders(counted.depth, counted.patches), reducers, "reducer"),
+        only(tuner_ladders(counted.bare), tuners, "tuner"),
+        only(reducer_ladders(counted.bare), reducers, "reducer"),
+        tick or (lambda done, of: None),
     )
     if not search.found:
         raise ValueError(f"nothing on {model} stays within {budget}: {search.nearest()}")
@@ -107,11 +112,14 @@ def propose(
 
 
 def best_first(proposals: Sequence[Proposal]) -> tuple[Proposal, ...]:
-    """Those with a published gain by that, then the others by the operations they keep."""
+    """Those with a published gain by that, each kind of mean by itself, then the others by the operations
+    they keep.
+    """
 
-    def rank(proposal: Proposal) -> tuple[float, float, int]:
-        gain = proposal.published.gain if proposal.published else -math.inf
-        return -gain, -proposal.share, proposal.trained
+    def rank(proposal: Proposal) -> tuple[bool, str, float, float, int]:
+        printed = proposal.published
+        kind, gain = (printed.kind, printed.gain) if printed else ("", 0.0)
+        return printed is None, kind, -gain, -proposal.share, proposal.trained
 
     return tuple(sorted(proposals, key=rank))
 
@@ -125,17 +133,37 @@ class _Search:
         self.left_out: dict[str, str] = {}
         self.plain_gmacs = counted.macs(()) / 1e9
 
-    def go(self, tuners: Mapping[str, list[Method]], reducers: Mapping[str, list[Method]]) -> None:
-        for tuner, sizes in tuners.items():
-            steps = sizes if self.budget.megabytes is not None else [usual(sizes)]
-            for reducer, ladder in {"no reduction": [], **reducers}.items():
-                try:
-                    why = self._look(steps, ladder)
-                except ValueError as refusal:  # of compose: the backbone cannot have it
-                    self.left_out[reducer if ladder else tuner] = str(refusal)
-                else:
-                    if why:
-                        self.left_out[f"{tuner} + {reducer}"] = why
+    def go(
+        self,
+        tuners: Mapping[str, list[Method]],
+        reducers: Mapping[str, list[Method]],
+        tick: Callable[[int, int], None],
+    ) -> None:
+        able = {name: sizes for name, sizes in tuners.items() if self._able(name, sizes)}
+        ladders = {name: ladder for name, ladder in reducers.items() if self._able(name, ladder)}
+        pairs = [(one, other) for one in able for other in ("no reduction", *ladders)]
+        for done, (tuner, reducer) in enumerate(pairs):
+            tick(done, len(pairs))
+            steps = able[tuner] if self.budget.megabytes is not None else [usual(able[tuner])]
+            try:
+                why = self._look(steps, ladders.get(reducer, []))
+            except ValueError as refusal:  # of compose: the two do not go together
+                why = str(refusal)
+            if why:
+                self.left_out[f"{tuner} + {reducer}"] = why
+
+    def _able(self, name: str, ladder: Sequence[Method]) -> bool:
+        """Whether the backbone can have a method, and a budget can be promised of it."""
+        try:
+            model = self.counted.composed(tuple(ladder[-1:]))
+        except ValueError as refusal:
+            self.left_out[name] = str(refusal)
+            return False
+        asked = self.budget.share is not None or self.budget.milliseconds is not None
+        if asked and not all(getattr(part, "static", True) for _, part in placed(model)):
+            self.left_out[name] = "how many tokens leave depends on the image, so no budget can be promised"
+            return False
+        return bool(ladder)
 
     def _look(self, sizes: Sequence[Method], ladder: Sequence[Method]) -> str:
         """Keep the largest tuner with the gentlest reducer within the budget; or say why there is none."""

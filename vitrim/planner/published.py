@@ -25,12 +25,14 @@ class Printed:
         recipe: the composition, as a recipe's name or a changed form of one.
         methods: what it consists of.
         gain: points above full fine-tuning, by the same kind of mean.
+        kind: which mean; gains by different kinds are on different scales.
         source: where it is printed, and the mean as printed.
     """
 
     recipe: str
     methods: tuple[Method, ...]
     gain: float
+    kind: str
     source: str
 
 
@@ -44,7 +46,8 @@ def printed_rows() -> tuple[Printed, ...]:
             continue
         reference = full.group_mean if mean.kind == GROUPS else full.mean19
         gain = float(mean.printed) - (reference or 0.0)
-        rows[mean.recipe] = Printed(mean.recipe, find_recipe(mean.recipe).methods, gain, _source(mean))
+        methods = find_recipe(mean.recipe).methods
+        rows[mean.recipe] = Printed(mean.recipe, methods, gain, mean.kind, _source(mean))
     return tuple(rows.values())
 
 

@@ -1,7 +1,7 @@
 """How large the file of one task becomes, from shapes alone."""
 
-import torch
-from safetensors.torch import save as to_bytes
+import json
+import math
 
 from vitrim.files.saving import saved_tensors
 from vitrim.methods.quantising.packing import packed_lengths
@@ -12,11 +12,9 @@ ABOUT_BYTES = 1500  # what a file says of methods, backbone and preprocessing; c
 
 def file_megabytes(model: StagedViT) -> float:
     """Megabytes of `vitrim.save(model, ...)`, within a few hundred bytes; weights need not be there."""
-    rows = packed_lengths(model)
-    stand_ins = {
-        name: torch.zeros(rows[name], dtype=torch.uint8)
-        if name in rows
-        else torch.zeros(value.shape, dtype=value.dtype)
-        for name, value in saved_tensors(model).items()
-    }
-    return (len(to_bytes(stand_ins)) + ABOUT_BYTES) / 1e6
+    rows, end, header = packed_lengths(model), 0, {}
+    for name, value in saved_tensors(model).items():
+        shape = [rows[name]] if name in rows else list(value.shape)
+        start, end = end, end + math.prod(shape) * (1 if name in rows else value.element_size())
+        header[name] = {"dtype": "F32", "shape": shape, "data_offsets": [start, end]}
+    return (8 + len(json.dumps(header, separators=(",", ":"))) + end + ABOUT_BYTES) / 1e6

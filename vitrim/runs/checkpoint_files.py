@@ -9,18 +9,20 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from vitrim.writing import write_whole
 
 
 def write_state(path: Path, state: Mapping[str, Any]) -> None:
+    import torch  # where it is used: a table of runs reads none of their checkpoints
+
     buffer = io.BytesIO()  # into memory first: torch reports a full disk as an internal error
     torch.save(dict(state), buffer)
     write_whole(path, buffer.getvalue())
 
 
 def read_state(path: Path) -> dict[str, Any]:
+    import torch
+
     try:
         content = io.BytesIO(path.read_bytes())
         state: dict[str, Any] = torch.load(content, map_location="cpu", weights_only=True)

@@ -164,12 +164,16 @@ def stored_plan(out: str | Path | None) -> RunPlan:
         raise ValueError("which run to resume? give its folder as out")
     folder = RunFolder.open(out)
     try:
-        return RunPlan.from_json(folder.settings())
+        plan = RunPlan.from_json(folder.settings())
     except (KeyError, TypeError) as error:
         raise ValueError(
             f"{folder.record_file} is damaged or of another version of vitrim: it lacks {error}; start "
             "a new run in another folder"
         ) from None
+    from vitrim.methods.plugins import check_known
+
+    check_known(plan.methods, folder.record().get("plugins"), f"the run in {out}")
+    return plan
 
 
 def default_folder(plan: RunPlan) -> Path:

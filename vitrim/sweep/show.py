@@ -142,38 +142,50 @@ def print_table(table: Table) -> None:
     console = Console(highlight=False, markup=False)  # names may have brackets
     titles, lines = headings(table), body(table)
     for columns in parts(titles, lines, console.width):
-        console.print(rich_table(titles, lines, columns))
+        console.print(rich_table(titles, lines, columns, console.width))
     for line in remarks(table):
-        console.print(line, style="dim", soft_wrap=True)
+        console.print(line, style="dim")
+
+
+NAMES_SHARE, TITLE = 0.45, 24  # of the width that names may take; characters before a long word breaks
 
 
 def parts(titles: Sequence[str], lines: Sequence[Sequence[str]], width: int) -> list[list[int]]:
     """Columns, from the second on, in runs that fit beside the first one."""
     widths = [column_width(title, [line[index] for line in lines]) for index, title in enumerate(titles)]
     found: list[list[int]] = [[]]
-    used = widths[0]
+    names = used = names_width(lines, width)
     for index in range(1, len(titles)):
         if found[-1] and used + widths[index] + 2 > width:
             found.append([])
-            used = widths[0]
+            used = names
         found[-1].append(index)
         used += widths[index] + 2
     return found
 
 
+def names_width(lines: Sequence[Sequence[str]], width: int) -> int:
+    """Of the first column: long names go over several lines."""
+    return min(max(len(line[0]) for line in lines), max(16, int(NAMES_SHARE * width)))
+
+
 def column_width(title: str, cells: Sequence[str]) -> int:
-    """Titles may break between words, cells may not."""
-    return max(len(text) for text in [*title.split(), *cells, ""])
+    """Titles may break between words, and in very long ones; cells may not."""
+    return max(*(min(len(word), TITLE) for word in ["", *title.split()]), *map(len, cells), 0)
 
 
-def rich_table(titles: Sequence[str], lines: Sequence[Sequence[str]], columns: Sequence[int]) -> RichTable:
+def rich_table(
+    titles: Sequence[str], lines: Sequence[Sequence[str]], columns: Sequence[int], width: int
+) -> RichTable:
     from rich.table import Table as RichTable
 
     shown = RichTable(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    for index in [0, *columns]:
-        width = column_width(titles[index], [line[index] for line in lines])
-        title = "\n".join(wrap(titles[index], width))
-        shown.add_column(title, justify="right" if index else "left", no_wrap=True, vertical="bottom")
+    names = names_width(lines, width)
+    shown.add_column("", width=names)
+    for index in columns:
+        title = "\n".join(wrap(titles[index], column_width(titles[index], [line[index] for line in lines])))
+        shown.add_column(title, justify="right", no_wrap=True)
     for line in lines:
-        shown.add_row(*(line[index] for index in [0, *columns]))
+        name = "\n".join(wrap(line[0], names, break_on_hyphens=False))
+        shown.add_row(name, *(line[index] for index in columns))
     return shown

@@ -14,6 +14,7 @@ from vitrim.compose import compose, merge
 from vitrim.data import DataSource
 from vitrim.measuring.costs import costs
 from vitrim.measuring.machine import machine, versions
+from vitrim.methods.plugins import plugins_of
 from vitrim.network.stage import StagedViT
 from vitrim.runs.kinds import AnyMetrics, Metrics
 from vitrim.settings.deviations import protocol_record
@@ -35,6 +36,7 @@ def start_record(
         "started": now(),
         "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
         "settings": plan.to_json(),
+        "plugins": plugins_of(model.methods),
         "protocol": protocol_record(plan),
         "select": select,
         "data": {

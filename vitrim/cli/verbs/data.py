@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vitrim.cli.verbs.shared import place_options
+from vitrim.cli.verbs.shared import place_options, refuse_mistyped
 
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser, Namespace
@@ -51,6 +51,7 @@ def options(parser: ArgumentParser) -> None:
 
 
 def run(chosen: Namespace) -> None:
+    refuse_mistyped(chosen.spec)
     from rich.console import Console
 
     from vitrim.data import describe, open_data

@@ -6,7 +6,7 @@ import json
 import sys
 from typing import TYPE_CHECKING, Any
 
-from vitrim.cli.verbs.shared import data_options
+from vitrim.cli.verbs.shared import data_options, refuse_mistyped
 
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser, Namespace
@@ -71,6 +71,7 @@ def _output_options(parser: ArgumentParser) -> None:
 
 
 def run(chosen: Namespace) -> None:
+    refuse_mistyped(chosen.data)
     from accelerate import PartialState
 
     from vitrim.runs import answer_files as files

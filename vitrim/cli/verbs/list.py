@@ -7,28 +7,45 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from vitrim.checks import did_you_mean
+from vitrim.cli.text import terminal_width, wrapped
 
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser, Namespace
 
-DESCRIPTION = "Show what there is to choose from."
+DESCRIPTION = "Show what there is to choose from; with the name of a method, all about it."
 
 EXAMPLES = """
 vitrim list
 vitrim list methods
+vitrim list methods EViT
 """
 
 
 def options(parser: ArgumentParser) -> None:
     parser.add_argument("what", nargs="?", type=str | None, metavar="WHAT", help="one of " + ", ".join(LISTS))
+    parser.add_argument("name", nargs="?", type=str | None, metavar="NAME", help="after methods: one of them")
 
 
 def run(chosen: Namespace) -> None:
+    width = terminal_width()
     if chosen.what is not None and chosen.what not in LISTS:
         raise ValueError(f"no list of {chosen.what!r}; {did_you_mean(chosen.what, LISTS)}")
+    if chosen.name is not None:
+        sys.stdout.write(one(chosen.what, chosen.name, width))
+        return
     for name in [chosen.what] if chosen.what else LISTS:
-        lines = "\n".join(f"  {line}" for line in LISTS[name]())
+        lines = "\n".join(wrapped(f"  {line}", width) for line in LISTS[name]())
         sys.stdout.write(f"{name}\n{lines}\n\n")
+
+
+def one(what: str | None, name: str, width: int) -> str:
+    """All about one method."""
+    if what != "methods":
+        raise ValueError(f"{what} are not explained one by one, got {name!r}; vitrim list {what} shows all")
+    from vitrim.cli.explain import explained
+    from vitrim.methods.notation import method_class
+
+    return explained(method_class(name.partition("(")[0]), width)
 
 
 def recipes() -> Iterator[str]:
@@ -53,19 +70,24 @@ def protocols() -> Iterator[str]:
 
 
 def methods() -> Iterator[str]:
-    from vitrim.methods.notation import METHODS, REDUCERS
+    from vitrim.cli.explain import first_paragraph
+    from vitrim.methods.plugins import load_all_installed
+    from vitrim.methods.tables import METHODS
 
+    broken = load_all_installed()
     for name, method in METHODS.items():
-        first = (method.__doc__ or "").strip().splitlines()[0]
-        kind = "fewer tokens" if name in REDUCERS else "few parameters"
-        yield f"{name} ({kind}): {first}"
+        kind = "fewer tokens" if method.reduces else "few parameters"
+        yield f"{name} ({kind}): {first_paragraph(method)}"
         yield f"    {method()!r}"
+    for name, reason in broken.items():
+        yield f"{name}: {reason}"
+    yield "vitrim list methods NAME explains one, with all of its settings"
 
 
 def models() -> Iterator[str]:
-    from vitrim.backbones.opening import BUNDLED
+    from vitrim.settings.run_plan import DEFAULT_MODEL
 
-    yield f"{BUNDLED}: bundled, 96 pixels, pretrained on images drawn by formula"
+    yield f"{DEFAULT_MODEL}: bundled, 96 pixels, pretrained on images drawn by formula"
     yield "any Vision Transformer of timm by its name (vit, deit, dinov2, dinov3, eva02, clip, siglip ...),"
     yield "    with --pretrained or --weights FILE"
     yield "a checkpoint file named after its model, such as vit_small_patch16_224.safetensors"
@@ -88,6 +110,12 @@ def settings() -> Iterator[str]:
         yield f"{field.name} = {field.default}: {texts[field.name]}"
 
 
+def words() -> Iterator[str]:
+    from vitrim.cli.words import WORDS
+
+    return (f"{word}: {meaning}" for word, meaning in WORDS.items())
+
+
 LISTS: dict[str, Callable[[], Iterator[str]]] = {
     "recipes": recipes,
     "protocols": protocols,
@@ -95,4 +123,5 @@ LISTS: dict[str, Callable[[], Iterator[str]]] = {
     "models": models,
     "data": data,
     "settings": settings,
+    "words": words,
 }

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from vitrim.cli.verbs.shared import steps
+
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from jsonargparse import ArgumentParser, Namespace
-    from rich.table import Table
+    from rich.console import Console
 
     from vitrim.planner.proposals import Proposal, Proposals
 
@@ -22,8 +26,6 @@ vitrim plan --model vit_base_patch16_224 --budget 0.6
 vitrim plan --model vit_small_patch16_224 --budget 60% --budget 0.3MB --plot plan.png
 vitrim plan --model vit_small_patch16_224 --budget 12ms --batch_size 8
 """
-
-LEAST_WIDTH = 112  # a method whose text is broken cannot be copied
 
 
 def options(parser: ArgumentParser) -> None:
@@ -90,8 +92,8 @@ def run(chosen: Namespace) -> None:
     check_positive("plan", "classes", chosen.classes)
     budgets = _listed(chosen.budget) or []
     timed = chosen.measure or parse_budget(budgets).milliseconds is not None
-    console = Console(soft_wrap=True, highlight=False, width=max(Console().width, LEAST_WIDTH))
-    with Console(stderr=True).status("counting compositions"):
+    console = Console(soft_wrap=True, highlight=False, markup=False)
+    with steps("counting compositions") as tick:
         stopwatch = None
         if timed:
             stopwatch = Stopwatch(chosen.model, chosen.image_size, chosen.batch_size, device=chosen.device)
@@ -103,9 +105,13 @@ def run(chosen: Namespace) -> None:
             tuners=_listed(chosen.tuner),
             reducers=_listed(chosen.reducer),
             stopwatch=stopwatch,
+            tick=tick,
         )
     console.print(f"{chosen.model}, {proposals.budget}; plain: {_plain(proposals)}\n")
-    console.print(_table(proposals, chosen.top))
+    for title, shown in _groups(proposals, chosen.top):
+        console.print(title)
+        _print(console, shown, proposals.plain_milliseconds is not None)
+        console.print()
     for line in _notes(proposals, chosen.top):
         console.print(line)
     if chosen.plot is not None:
@@ -131,18 +137,28 @@ def _plain(proposals: Proposals) -> str:
     return words
 
 
-def _table(proposals: Proposals, top: int) -> Table:
-    from rich.table import Table
-
-    timed = proposals.plain_milliseconds is not None
-    table = Table(box=None, pad_edge=False)
-    for name in ("GMACs", "share", *(["ms"] if timed else []), "trained", "MB", "gain"):
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("tuner", overflow="fold")
-    table.add_column("reducer", overflow="fold")
+def _groups(proposals: Proposals, top: int) -> list[tuple[str, list[Proposal]]]:
+    """The first rows under titles: gains by one kind of mean are not set among those by the other."""
+    found: dict[str, list[Proposal]] = {}
     for proposal in proposals.found[:top]:
-        table.add_row(*_row(proposal, timed))
-    return table
+        kind = proposal.published.kind if proposal.published else ""
+        title = f"papers print a gain, by the {kind}:" if kind else "no gain is printed, gentlest first:"
+        found.setdefault(title, []).append(proposal)
+    return list(found.items())
+
+
+def _print(console: Console, shown: Sequence[Proposal], timed: bool) -> None:
+    """A table; where the terminal is too narrow for methods beside figures, they stand below them."""
+    titles = ("GMACs", "share", *(["ms"] if timed else []), "trained", "MB", "gain", "methods")
+    rows = [_row(proposal, timed) for proposal in shown]
+    widths = [max(map(len, column)) for column in zip(titles, *rows, strict=True)]
+    below = sum(widths) + 2 * len(widths) > console.width
+    for row in (titles, *rows):
+        figures = "  ".join(f"{cell:>{width}}" for cell, width in zip(row[:-1], widths, strict=False))
+        if below and row is not titles:
+            console.print(f"{figures}\n    {row[-1]}")
+        else:
+            console.print(f"{figures}  {row[-1]}")
 
 
 def _row(proposal: Proposal, timed: bool) -> list[str]:
@@ -158,8 +174,7 @@ def _row(proposal: Proposal, timed: bool) -> list[str]:
     ]
     if timed:
         cells.insert(2, f"{proposal.milliseconds:.3g}")
-    tuner, *reducers = map(short, proposal.methods)
-    return [*cells, tuner, *(reducers or ["-"])]
+    return [*cells, " + ".join(map(short, proposal.methods))]
 
 
 def _notes(proposals: Proposals, top: int) -> list[str]:
@@ -175,9 +190,10 @@ def _notes(proposals: Proposals, top: int) -> list[str]:
     ]
     sources = {proposal.published.source for proposal in proposals.found if proposal.published}
     lines += [f"  {source}" for source in sorted(sources)] or ["  none of the three papers prints these"]
-    kinds = {source.rpartition(", ")[2] for source in sources}
+    kinds = {proposal.published.kind for proposal in proposals.found if proposal.published}
     if len(kinds) > 1:
-        lines.append(f"gains by {' and by '.join(sorted(kinds))} are on different scales: compare within one")
+        names = " and by the ".join(sorted(kinds))
+        lines.append(f"gains by the {names} are on two scales: compare within one")
     if proposals.left_out:
         lines += ["", "left out:"] + [f"  {name}: {why}" for name, why in proposals.left_out.items()]
     return lines

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from vitrim.cli.verbs.shared import steps
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -46,7 +48,9 @@ def options(parser: ArgumentParser) -> None:
     )  # fmt: skip
     measured.add_argument("--batch_size", type=int, default=8, metavar="N", help="images (usually 8)")
     measured.add_argument("--rounds", type=int, default=5, metavar="N", help="turns of each row (usually 5)")
-    measured.add_argument("--device", type=str | None, help="cpu or cuda; not given: the GPU if there is one")
+    measured.add_argument(
+        "--device", type=str | None, metavar="NAME", help="cpu or cuda; not given: the GPU if there is one"
+    )
 
 
 def run(chosen: Namespace) -> None:
@@ -68,7 +72,8 @@ def run(chosen: Namespace) -> None:
     if chosen.paper == "all" and chosen.measure:
         raise ValueError("--measure takes the rows of one table; name a paper and a table")
     found = None if chosen.runs is None else accuracies(chosen.runs)
-    cells = reproduce(chosen.paper, chosen.table, processes=cpu_count())
+    with steps("counting compositions") as tick:
+        cells = reproduce(chosen.paper, chosen.table, processes=cpu_count(), tick=tick)
     console = Console()
     say(console, cells, details=chosen.paper != "all")
     ours = "" if found is None else as_markdown(found)

@@ -9,6 +9,7 @@ from vitrim.cli.verbs.shared import (
     data_options,
     given_methods,
     protocol_options,
+    refuse_mistyped,
     training_changes,
     training_options,
 )
@@ -67,6 +68,7 @@ def _over_text(value: str | list[str]) -> str | list[str]:
 
 
 def run(chosen: Namespace) -> None:
+    refuse_mistyped(chosen.data, chosen.recipe)
     from vitrim.settings.run_plan import DEFAULT_DATA
     from vitrim.sweep.search import say, search
     from vitrim.sweep.varied import parse_over

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any, get_type_hints
 
@@ -49,6 +51,18 @@ def composition_options(parser: ArgumentParser) -> None:
         help='a method instead of a recipe, such as "EViT(keep=0.7, at=(3, 6, 9))" or LoRA; may be repeated; '
         "vitrim list methods shows them",
     )
+
+
+def refuse_mistyped(data: str | None = None, recipe: str | None = None) -> None:
+    """Names that nothing has are refused before torch and timm are waited for."""
+    from vitrim.data.kinds import check_kind
+
+    if data is not None:
+        check_kind(data)
+    if recipe is not None:
+        from vitrim.settings.recipes import find_recipe
+
+        find_recipe(recipe)
 
 
 def given_list(values: list[str] | str | None) -> list[str]:
@@ -121,7 +135,7 @@ def training_options(parser: ArgumentParser) -> None:
             f"--{field.name}",
             type=types[field.name] | None,
             default=None,
-            metavar=metavar or field.name.rsplit("_", 1)[-1].upper(),
+            metavar=metavar or ("N" if "int" in str(types[field.name]) else "NUMBER"),
             help=texts[field.name].replace("%", "%%") + usual(field.default),
         )
 
@@ -131,8 +145,25 @@ METAVARS = {
     "gradient_checkpointing": "true|false",
     "deterministic": "true|false",
     "rates": "{PART: FACTOR}",
-    "batch_size": "N",
-    "epochs": "N",
+    "lr": "RATE",
+    "min_lr": "RATE",
+    "warmup_lr": "RATE",
+    "layer_decay": "FACTOR",
+    "weight_decay": "FACTOR",
+    "momentum": "FACTOR",
+    "ema": "FACTOR",
+    "clip_grad": "NORM",
+    "label_smoothing": "SHARE",
+    "test_crop": "SHARE",
+    "drop_path": "RATE",
+    "distil": "WEIGHT",
+    "policy": "TEXT",
+    "colour_jitter": "STRENGTH",
+    "erasing": "CHANCE",
+    "mixup": "ALPHA",
+    "cutmix": "ALPHA",
+    "train_split": "SPLIT",
+    "test_split": "SPLIT",
     "teacher": "RUN",
 }
 
@@ -147,3 +178,18 @@ def training_changes(chosen: Namespace) -> dict[str, Any]:
     values = {field.name: chosen[field.name] for field in fields(Training)}
     cleared = chosen.get("cleared") or ()
     return {name: value for name, value in values.items() if value is not None or name in cleared}
+
+
+@contextmanager
+def steps(words: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar on stderr while something takes long, told by calls of (done, of); silent where stderr is no
+    terminal.
+    """
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task(words, total=None)
+        yield lambda done, of: progress.update(task, completed=done, total=of)

@@ -24,7 +24,9 @@ first.yaml, for example:
   recipes:
     - linear
     - sparse-tuning
-    - {name: my own, methods: ["LoRA(rank=4)", "EViT(keep=0.5)"], training: {lr: 2e-3}}
+    - name: my own
+      methods: ["LoRA(rank=4)", "EViT(keep=0.5)"]
+      training: {lr: 2e-3}
   seeds: [0, 1, 2]
   training: {epochs: 20}
 """

@@ -12,6 +12,7 @@ from vitrim.cli.verbs.shared import (
     given_methods,
     one_text,
     protocol_options,
+    refuse_mistyped,
     training_changes,
     training_options,
 )
@@ -67,6 +68,7 @@ def options(parser: ArgumentParser) -> None:
 
 
 def run(chosen: Namespace) -> None:
+    refuse_mistyped(chosen.data, chosen.recipe)
     from accelerate import PartialState
 
     from vitrim.settings.task_kinds import result_words

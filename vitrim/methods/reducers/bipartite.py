@@ -2,13 +2,11 @@
 (FPET)."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from vitrim.backbones.bridge import head_width
-from vitrim.backbones.heads import rows_read_by_head
 from vitrim.checks import block_indices, check_one_of, check_positive, check_probability
 from vitrim.methods.quantising.linear import BITS, QuantisedLinear, start_quiet
 from vitrim.methods.reducers.matching import (
@@ -64,6 +62,8 @@ class Bipartite(Method):
         normalise_keys: False matches by plain products, as the paper's eq. 11 is printed.
     """
 
+    reduces: ClassVar[bool] = True
+
     at: tuple[int, ...] = (6,)
     learned: bool = True
     hidden: int = 32
@@ -82,6 +82,9 @@ class Bipartite(Method):
         check_probability("Bipartite", "dropout", self.dropout)
 
     def attach(self, model: "StagedViT") -> None:
+        from vitrim.backbones.bridge import head_width
+        from vitrim.backbones.heads import rows_read_by_head
+
         if self.split == "checkerboard":
             standing = [part.settings.split for _, part in placed(model) if isinstance(part, MatchHalves)]
             if self.split in standing or len(self.at) > 1:

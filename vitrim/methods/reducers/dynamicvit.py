@@ -4,7 +4,7 @@ dropped afterwards.
 
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -39,11 +39,11 @@ class DynamicViT(Method):
     share - rho_k)^2. In inference the int(N0 rho_k) best stay, in descending order; nothing is fused. For the
     same kept tokens both forms agree.
 
-    A predictor has 961,730 parameters at D = 768. Its LayerNorm has epsilon 1e-5 and the masked softmax 1e-6,
-    in float32 or better (the release: float32 always). N0 is the current image's grid and the number of
-    stages the model's, where the release assumes 196 and divides by the length of its loss's own default
-    list. The release trains the whole backbone and distils it from the untouched one; here predictors, tuners
-    and head train; `Training(teacher=...)` adds `distillation_loss`.
+    A predictor has 961,730 parameters at D = 768, three of them 2,885,190. Its LayerNorm has epsilon 1e-5
+    and the masked softmax 1e-6, in float32 or better (the release: float32 always). N0 is the current
+    image's grid and the number of stages the model's, where the release assumes 196 and divides by the
+    length of its loss's own default list. The release trains the whole backbone and distils it from the
+    untouched one; here predictors, tuners and head train; `Training(teacher=...)` adds `distillation_loss`.
 
     Attributes:
         keep: share of the tokens each stage leaves of the stage before, above 0 and at most 1; or
@@ -51,6 +51,8 @@ class DynamicViT(Method):
         at: indices of the blocks before which tokens are dropped, counted from 0.
         ratio_weight: weight of the ratio loss (the release: 2, for DeiT-B 5).
     """
+
+    reduces: ClassVar[bool] = True
 
     keep: float | tuple[float, ...] = 0.7
     at: tuple[int, ...] = (3, 6, 9)

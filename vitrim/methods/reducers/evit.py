@@ -3,13 +3,11 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
 
-from vitrim.backbones.geometry import has_class_token
-from vitrim.backbones.heads import has_attention_pool, pool_attention
 from vitrim.checks import block_indices, check_one_of, check_positive, check_share, is_number
 from vitrim.methods.selection.placement import PLACEMENTS, choose_blocks
 from vitrim.network.method import Method, option, store_setting
@@ -63,6 +61,7 @@ class EViT(Method):
         seed: of the rule "random".
     """
 
+    reduces: ClassVar[bool] = True
     fits_late: ClassVar[bool] = True  # where to stand may depend on which weights train
 
     keep: float = 0.7
@@ -93,7 +92,19 @@ class EViT(Method):
             check_warmup(self.warmup)
             store_setting(self, "warmup", tuple(self.warmup))
 
+    @classmethod
+    def example(cls, model: "StagedViT") -> Self:
+        """Ranked by what the backbone has."""
+        from vitrim.backbones.geometry import has_class_token
+        from vitrim.backbones.heads import has_attention_pool
+
+        others = "pool" if has_attention_pool(model.vit) else "received"
+        return replace(super().example(model), score="class" if has_class_token(model.vit) else others)
+
     def attach(self, model: "StagedViT") -> None:
+        from vitrim.backbones.geometry import has_class_token
+        from vitrim.backbones.heads import has_attention_pool
+
         pools = has_attention_pool(model.vit)
         other = "'received'" if not pools else "'pool' or 'received'"
         if self.score == "class" and not has_class_token(model.vit):
@@ -185,6 +196,8 @@ class KeepAttended(Reducer):
 
     def scores(self, state: TokenState, attended: Attended) -> Tensor:
         """How much attention each patch gets, from whom the settings say. [B, N]"""
+        from vitrim.backbones.heads import pool_attention
+
         if self.settings.score == "class":
             return attended.from_class_token()
         return (

@@ -1,7 +1,7 @@
 """LTMP: learned thresholds decide how many tokens each image may merge and prune, block by block."""
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +17,7 @@ from vitrim.methods.reducers.ltmp_steps import (
 )
 from vitrim.methods.reducers.masked import MaskedMixing, straight_through
 from vitrim.methods.reducers.matching import unit
-from vitrim.network.method import Method, option, store_setting
+from vitrim.network.method import Method, option, spread, store_setting
 from vitrim.network.parts import Reducer
 from vitrim.network.placing import mix_from, weigh_by_size_after
 from vitrim.tokens.attended import Attended
@@ -57,6 +57,8 @@ class LTMP(Method):
     queries too and splits A from B over all slots, inference over survivors, so logits differ a little
     between the two. At least one patch always stays, where the release may lose all.
 
+    Two thresholds in every block train, 24 parameters with 12 blocks; "merge" and "prune" have one each.
+
     With a class-token head, what the last block removes cannot change the logits: its thresholds learn from
     the budget alone, which the release accepts and so do we. `at` can leave that block out.
 
@@ -67,6 +69,8 @@ class LTMP(Method):
         tau: temperature of the decisions in training (the release: 0.1 in code, 0.5 in its training command).
         budget_weight: factor of the budget's loss.
     """
+
+    reduces: ClassVar[bool] = True
 
     kind: str = "both"
     budget: float = 0.75
@@ -83,6 +87,11 @@ class LTMP(Method):
         if self.tau <= 0:
             raise ValueError(f"LTMP: tau must be above 0, got {self.tau!r}")
         check_number("LTMP", "budget_weight", self.budget_weight)
+
+    @classmethod
+    def example(cls, model: "StagedViT") -> Self:
+        """Two blocks: where all start to prune and merge at once, later thresholds decide nothing."""
+        return cls(at=spread((4, 10), model.depth))
 
     def attach(self, model: "StagedViT") -> None:
         at = tuple(range(model.depth)) if self.at is None else model.check_blocks(self.at, self)

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import prod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import Tensor
@@ -42,6 +42,8 @@ class Pool(Method):
         window: rows and columns of a window; one number f stands for (f, f).
         proportional: whether later blocks weigh tokens by size.
     """
+
+    reduces: ClassVar[bool] = True
 
     at: tuple[int, ...] = (6,)
     kind: str = "avg"

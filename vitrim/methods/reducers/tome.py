@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar, Self
 
 import torch
 
@@ -46,6 +46,8 @@ class ToMe(Method):
         keep: instead of r, the share of patches each block keeps, at least one half and below 1.
     """
 
+    reduces: ClassVar[bool] = True
+
     r: int | list[int] | tuple[float, float] | None = 8
     proportional: bool = True
     keep: float | None = option(None)
@@ -71,6 +73,11 @@ class ToMe(Method):
 
     def __hash__(self) -> int:
         return hash(repr(self))
+
+    @classmethod
+    def example(cls, model: "StagedViT") -> Self:
+        """Half of the patches merge on their way through all blocks: 8 a block on ViT-B/16."""
+        return cls(r=max(1, model.patch_count // (2 * model.depth)))
 
     def attach(self, model: "StagedViT") -> None:
         if self.keep is not None:

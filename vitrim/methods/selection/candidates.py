@@ -2,13 +2,15 @@
 for.
 """
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from vitrim.backbones.sites import Site
-from vitrim.backbones.support import TimmModule
 
 if TYPE_CHECKING:
+    from vitrim.backbones.support import TimmModule
     from vitrim.network.stage import StagedViT
 
 
@@ -28,7 +30,7 @@ class Candidate:
         return self.site.layer
 
 
-def candidates(model: "StagedViT", patch: bool = False) -> list[Candidate]:
+def candidates(model: StagedViT, patch: bool = False) -> list[Candidate]:
     """All of them, from the image to the head; a fused qkv is one layer."""
     names = {id(module): f"{name}.weight" for name, module in model.vit.named_modules()}
     found: dict[str, Candidate] = {}

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from vitrim.checks import check_number, check_one_of, check_positive, check_probability
 from vitrim.methods.quantising.linear import BITS, QuantisedLinear, start_quiet
 from vitrim.network.method import Method, option, store_setting
-from vitrim.network.stage import Branch
+from vitrim.network.parts import Branch
 from vitrim.tokens.state import TokenState
 
 if TYPE_CHECKING:

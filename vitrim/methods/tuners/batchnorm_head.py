@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
-from vitrim.backbones.heads import normalise_before_head
 from vitrim.network.method import Method
 
 if TYPE_CHECKING:
@@ -22,6 +21,8 @@ class BatchNormHead(Method):
 
     def attach(self, model: "StagedViT") -> None:
         width = model.vit.num_features
+        from vitrim.backbones.heads import normalise_before_head
+
         weight = next(model.vit.parameters())
         normalise_before_head(
             model.vit, nn.BatchNorm1d(width, eps=1e-6, affine=False, device=weight.device, dtype=weight.dtype)

@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Self, cast
 
 import torch
 from torch import Tensor, nn
@@ -69,6 +69,11 @@ class Convpass(Method):
         check_probability("Convpass", "dropout", self.dropout)
         check_one_of("Convpass", "start", self.start, ("identity", "xavier"))
         check_one_of("Convpass", "reduced", self.reduced, ("refuse", "paint"))
+
+    @classmethod
+    def example(cls, model: "StagedViT") -> Self:
+        """In the form that goes with any reducer."""
+        return cls(reduced="paint")
 
     def attach(self, model: "StagedViT") -> None:
         for index in range(model.depth) if self.at is None else model.check_blocks(self.at, self):

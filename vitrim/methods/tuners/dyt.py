@@ -1,16 +1,16 @@
 """DyT: patches learn to skip the MLP, and an adapter serves them all."""
 
+from __future__ import annotations
+
 import math
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch._subclasses import FakeTensor
 from torch.nn import functional as F
 
-from vitrim.backbones.bridge import after_mlp, before_mlp
-from vitrim.backbones.support import TimmModule
 from vitrim.checks import check_number, check_one_of, check_positive, check_probability, check_share
 from vitrim.methods.tuners.adapter import Adapter, Beside, Bottleneck
 from vitrim.methods.tuners.experts import Experts
@@ -18,6 +18,7 @@ from vitrim.network.method import Method, option
 from vitrim.tokens.state import TokenState, at_least_float32
 
 if TYPE_CHECKING:
+    from vitrim.backbones.support import TimmModule
     from vitrim.network.stage import StagedViT
 
 
@@ -54,6 +55,8 @@ class DyT(Method):
         mix: "weights" mixes the experts' weights, "outputs" what each of them gives.
     """
 
+    starts_unchanged: ClassVar[bool] = False  # half of the MLPs are skipped
+
     width: int = 8
     rate: float = 0.5
     scale: float = option(1.0)
@@ -79,7 +82,7 @@ class DyT(Method):
         check_positive("DyT", "experts", self.experts)
         check_one_of("DyT", "mix", self.mix, ("weights", "outputs"))
 
-    def attach(self, model: "StagedViT") -> None:
+    def attach(self, model: StagedViT) -> None:
         adapter = Adapter(self.width, self.scale, dropout=self.dropout)
         for index, (stage, block) in enumerate(zip(model.stages, model.vit.blocks, strict=True)):
             if stage.dispatch is not None:
@@ -93,7 +96,7 @@ class DyT(Method):
 
 
 def complete_model_loss(
-    model: "StagedViT", images: Tensor, labels: Tensor, logits: Tensor, label_smoothing: float = 0.0
+    model: StagedViT, images: Tensor, labels: Tensor, logits: Tensor, label_smoothing: float = 0.0
 ) -> Tensor:
     """What DyT adds to the loss of the dispatching model's `logits`: a second forward pass that skips
     nothing.
@@ -158,6 +161,8 @@ def noisy_decision(logits: Tensor, temperature: float) -> Tensor:
 
 
 def _mlp(block: TimmModule, tokens: Tensor) -> Tensor:
+    from vitrim.backbones.bridge import after_mlp, before_mlp
+
     return after_mlp(block, block.mlp(before_mlp(block, tokens)))
 
 

@@ -36,6 +36,7 @@ class SSF(Method):
             and value go together on backbones that compute them in one layer.
     """
 
+    starts_unchanged: ClassVar[bool] = False  # near the backbone: scales start around 1
     folds: ClassVar[bool] = True
 
     roles: tuple[str, ...] = option(ROLES)

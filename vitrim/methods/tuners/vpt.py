@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -39,6 +39,8 @@ class VPT(Method):
         deep: fresh prompts for every block, or only before the first.
         dropout: on the prompts, while training (the release: 0.1 deep, 0 shallow).
     """
+
+    starts_unchanged: ClassVar[bool] = False  # prompts are read from the first step on
 
     prompts: int = 8
     deep: bool = True

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from vitrim.checks import did_you_mean
-from vitrim.methods.notation import METHODS
+from vitrim.methods.notation import method_class
 from vitrim.network.method import Method
 from vitrim.settings.protocols import find_protocol
 from vitrim.settings.training import Training
@@ -87,8 +87,7 @@ def parse_changes(text: str) -> tuple[dict[str, object], tuple[str, ...]]:
 def _read(text: str) -> tuple[str, dict[str, object]]:
     """Name and given settings of a method's text."""
     name = text.partition("(")[0].strip()
-    if name not in METHODS:
-        raise ValueError(f"no method {name!r}; {did_you_mean(name, METHODS)}")
+    method_class(name)
     named, positional = parse_changes(text[len(name) :].strip() or "()")
     if positional:
         raise ValueError(f"name the settings that change in {text!r}, such as {name}(setting=value)")

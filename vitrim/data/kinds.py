@@ -1,0 +1,17 @@
+"""The kinds of data by name, known without importing what opens them: a mistyped one is refused at once."""
+
+from pathlib import Path
+
+from vitrim.data.choices import choose
+
+KIND_NAMES = ("digits", "folder", "csv", "vtab", "fgvc", "fewshot", "torchvision", "hf")
+
+
+def check_kind(spec: str) -> None:
+    """Refuse a spec of no known kind, saying what there is, or how to write a folder."""
+    kind = spec.strip().partition("?")[0].partition(":")[0]
+    if kind in KIND_NAMES or not kind:
+        return  # an empty kind is refused where the spec is read
+    if Path(spec).expanduser().is_dir():
+        raise ValueError(f"{spec!r} is a folder; write folder:{spec} to use it as data")
+    choose("kind of data", kind, dict.fromkeys(KIND_NAMES))
