@@ -18,9 +18,11 @@ class Method:
 
     Attributes:
         folds: whether `merge` leaves nothing of it, because all it adds folds into plain layers.
+        trains_own: whether it trains weights that the backbone came with, which a high rate would undo.
     """
 
     folds: ClassVar[bool] = False
+    trains_own: ClassVar[bool] = False
 
     def attach(self, model: "StagedViT") -> None:
         """Plug this method into a model whose own weights are frozen; whatever is added with `requires_grad`

@@ -17,7 +17,7 @@ from vitrim.backbones.bridge import (
     embed,
     project_attention,
 )
-from vitrim.backbones.heads import classify, rows_read_by_head
+from vitrim.backbones.heads import classify, features, rows_read_by_head
 from vitrim.backbones.opening import Digests, Origin
 from vitrim.backbones.preprocess import Preprocess
 from vitrim.backbones.sites import Site, sites
@@ -167,6 +167,10 @@ class StagedViT(nn.Module):
         reduction did is kept for `vitrim.restore`."""
         state = self._advance(images, None, history=history)
         return classify(self.vit, state), state
+
+    def read_by_head(self, images: Tensor) -> Tensor:
+        """What the classifier reads, before its dropout or normalisation. [B, D]"""
+        return features(self.vit, self._advance(images, rows_read_by_head(self.vit)))
 
     def _advance(
         self, images: Tensor, rows: int | None, complete: bool = False, history: bool = False

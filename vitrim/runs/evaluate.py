@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 import torch
 from torch.nn import functional as F
 
-from vitrim.runs.batches import Batches, ordered_batches
 from vitrim.checks import check_one_of, check_positive
 from vitrim.data import DataSource, open_data
 from vitrim.data.transforms import eval_transform
 from vitrim.measuring.devices import start_accelerator
 from vitrim.network.stage import StagedViT
+from vitrim.runs.batches import Batches, ordered_batches
 from vitrim.runs.opening import data_of_run, open_model
 from vitrim.settings.training_choices import CHOICES
 

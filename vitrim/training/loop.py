@@ -23,12 +23,15 @@ from vitrim.runs.batches import mixed_seed
 from vitrim.runs.evaluate import Metrics, measure
 from vitrim.runs.folder import RunFolder, claim_folder, stored_plan
 from vitrim.settings.epoch_choice import Picked
+from vitrim.settings.left_open import choose_left_open
 from vitrim.settings.run_plan import Asked, resume_plan, settle_plan
 from vitrim.settings.training import Training
 from vitrim.training.averaging import RunningMean
 from vitrim.training.checkpoint import Trained, fill_weights, keep_epoch, restore_checkpoint
 from vitrim.training.epoch import Learning, train_epoch
 from vitrim.training.fitting import adopt, fit_for_training, needs_fit
+from vitrim.training.frozen_features import freeze_features, head_alone_trains, what_learns
+from vitrim.training.frozen_features import in_words as frozen_in_words
 from vitrim.training.losses import WithLoss
 from vitrim.training.optimising import make_optimizer
 from vitrim.training.prepared import Task, prepare_task
@@ -81,6 +84,8 @@ def train(
         methods: the methods themselves, as objects or text; an empty list trains the classifier alone.
         out: the run folder to make; a fresh one under runs/ if not given.
         training: a `Training`, or only the settings that differ from the recipe, such as {"epochs": 10}.
+            Where neither they nor a protocol say so, the number of images decides `epochs`, and the number
+            of steps `lr`; "auto" asks for that beside a protocol too.
         pretrained, weights, image_size: as for `compose`.
         root: folder of the files of data kinds such as vtab.
         download: whether data that is not there may be fetched, by kinds that can.
@@ -113,13 +118,16 @@ def train(
         source = (
             data if isinstance(data, DataSource) else open_data(plan.data, root=plan.root, download=download)
         )
+    chosen: dict[str, str] = {}
     if resume:
         begun = RunFolder(str(out))
         check_same_data(begun.record(), source, len(begun.history()))
+    else:
+        plan, chosen = choose_left_open(plan, len(source.split(plan.training.train_split)))
     backbone = model if isinstance(model, nn.Module) else plan.model
     task = prepare_task(plan, source, backbone, accelerator.num_processes)
     folder = claim_folder(out, plan, resume, accelerator)
-    record = folder.record() if resume else start_record(plan, source, task.model, task.select, task.teacher)
+    record = folder.record() if resume else start_record(plan, source, task, chosen)
     if accelerator.is_main_process and not resume:
         folder.write_record(record)
     start_tracking(trackers, accelerator, folder.path, record["settings"])
@@ -141,17 +149,22 @@ def train_epochs(
         record = choose_by_data(task, folder, record, accelerator)
     if task.teacher is not None:
         task.teacher.model.to(accelerator.device)
+    frozen = freeze_features(task, accelerator)
+    seen, batches = what_learns(task, frozen)
     learner, optimizer, loader = accelerator.prepare(
-        WithLoss(model, training, task.teacher), make_optimizer(model, training), task.batches.loader
+        WithLoss(seen, training, task.teacher), make_optimizer(model, training), batches
     )
     mean = RunningMean(list(model.trained().values()), training.ema)
     learning = Learning(learner, loader, optimizer, task.mixing, mean, training, accelerator)
     trained = Trained(model, optimizer, mean, accelerator)
-    watched = watched_batches(task, accelerator)
+    watched = watched_batches(task, frozen, accelerator)
     picked = restore_checkpoint(folder, trained)
 
-    with Progress(training.all_epochs, len(loader), accelerator.is_main_process and not quiet) as progress:
+    shown = accelerator.is_main_process and not quiet
+    with Progress(training.all_epochs, len(loader), shown, done=picked.last) as progress:
         progress.say(opening_lines(record, folder.path, picked.last))
+        if head_alone_trains(model):
+            progress.say(frozen_in_words(frozen))
         for epoch in range(picked.last, training.all_epochs):
             if picked.waited_enough(training):
                 progress.say(f"stops early: no better validation for {training.patience} epochs")
@@ -166,7 +179,7 @@ def train_epochs(
             row["seconds"] = round(time.perf_counter() - started, 3)
             if bad := task.batches.replaced(accelerator):
                 row["bad_images"] = bad
-            row |= measured(trained, watched)
+            row |= measured(seen, trained, watched)
             picked = keep_epoch(folder, trained, row, picked, task.select)
             progress.epoch_done(row)
             track(accelerator, row)

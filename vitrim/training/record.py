@@ -20,20 +20,22 @@ from vitrim.settings.deviations import protocol_record
 from vitrim.settings.epoch_choice import MARKS
 from vitrim.settings.run_plan import RunPlan
 from vitrim.settings.training_choices import Select
-from vitrim.training.teacher import Teacher
+from vitrim.training.prepared import Task
 
 
-def start_record(
-    plan: RunPlan, source: DataSource, model: StagedViT, select: Select, teacher: Teacher | None = None
-) -> dict[str, Any]:
-    """The record as it stands before the first step."""
+def start_record(plan: RunPlan, source: DataSource, task: Task, chosen: Mapping[str, str]) -> dict[str, Any]:
+    """The record as it stands before the first step. `chosen`: why the settings that nobody asked for are as
+    they are.
+    """
+    model, teacher = task.model, task.teacher
     return {
         "status": "running",
         "started": now(),
         "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
         "settings": plan.to_json(),
+        "chosen": dict(chosen),
         "protocol": protocol_record(plan),
-        "select": select,
+        "select": task.select,
         "data": {
             "spec": source.spec,
             "classes": list(source.classes),

@@ -1,0 +1,102 @@
+"""What a run settles by itself where nobody asked: how long to train, by the number of images, and the
+learning rate, by the number of steps.
+
+Published rates belong to long runs: 100 epochs of 1,000 images. A shorter run that keeps such a rate ends far
+from where it could be, so the rate rises with the root of how many times fewer its steps are, up to ten-fold:
+
+    lr = published lr * sqrt(published steps / steps)
+
+Measured on three tasks in docs/measurements.md. Longer runs keep the published rate. A protocol asked for by
+name keeps both of its values, unless "auto" is asked for.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from vitrim.settings.protocols import find_protocol
+from vitrim.settings.training import Training
+
+if TYPE_CHECKING:
+    from vitrim.settings.run_plan import RunPlan
+
+AUTO = "auto"
+CAN_BE_OPEN = ("epochs", "lr")
+PASSES = 20_000  # images seen in a run of default length: a few minutes of a small backbone on a CPU
+FEWEST, MOST = 5, 30  # epochs of default length
+PUBLISHED_IMAGES = 1_000  # of a VTAB-1k task, for which the recipes' protocols were made
+HIGHEST = 10.0  # multiple of a published rate
+
+
+def asked_open(changes: Mapping[str, object]) -> tuple[str, ...]:
+    """The settings that were asked to be chosen; refused for those that cannot be."""
+    found = tuple(name for name, value in changes.items() if value == AUTO)
+    for name in found:
+        if name not in CAN_BE_OPEN:
+            raise ValueError(f"{name} cannot be 'auto'; only {' and '.join(CAN_BE_OPEN)} can")
+    return found
+
+
+def for_epochs(training: Training, epochs: object, given: Collection[str]) -> dict[str, object]:
+    """The changes that make a run shorter or longer: warm-up and cool-down, where they are not given, keep
+    their share of the epochs. None of them where `epochs` is no such number.
+    """
+    if isinstance(epochs, bool) or not isinstance(epochs, int) or epochs < 1:
+        return {}
+    changes: dict[str, object] = {"epochs": epochs}
+    share = epochs / training.epochs
+    if training.warmup_epochs is not None and "warmup_epochs" not in given:
+        changes["warmup_epochs"] = round(training.warmup_epochs * share, 2)
+    if training.cooldown_epochs and "cooldown_epochs" not in given:
+        changes["cooldown_epochs"] = round(training.cooldown_epochs * share)
+    return changes
+
+
+def choose_left_open(plan: RunPlan, images: int) -> tuple[RunPlan, dict[str, str]]:
+    """The plan with numbers in place of what it leaves open, and why these, by setting."""
+    training, why = plan.training, {}
+    if "epochs" in plan.left_open:
+        epochs = epochs_for(images)
+        training = training.changed(for_epochs(training, epochs, plan.given))
+        why["epochs"] = f"chosen for {images:,} images"
+    if "lr" in plan.left_open:
+        steps, gentle = steps_of(training, images), trains_gently(plan.methods)
+        training = training.changed({"lr": rate_for(training, published_steps(plan), steps, gentle)})
+        why["lr"] = f"chosen for {steps:,} steps"
+    return replace(plan, training=training, left_open=()), why
+
+
+def epochs_for(images: int) -> int:
+    """Epochs of a run for which no length was asked."""
+    return max(FEWEST, min(MOST, round(PASSES / max(images, 1))))
+
+
+def rate_for(training: Training, published: int, steps: int, gentle: bool = False) -> float:
+    """The learning rate for a run of so many steps, to two digits. Where the backbone's own weights train, a
+    higher rate would undo what they know: there the published one stays.
+    """
+    factor = 1.0 if gentle else min(max(math.sqrt(published / steps), 1.0), HIGHEST)
+    return training.lr if factor == 1.0 else float(f"{training.lr * factor:.2g}")
+
+
+def published_steps(plan: RunPlan) -> int:
+    """The steps for which the rate was published."""
+    theirs = Training() if plan.protocol is None else find_protocol(plan.protocol).training
+    return steps_of(theirs, PUBLISHED_IMAGES)
+
+
+def steps_of(training: Training, images: int) -> int:
+    """Updates in a whole run."""
+    batches = images / training.batch_size
+    a_pass = math.floor(batches) if training.drop_last else math.ceil(batches)
+    return max(1, training.all_epochs * a_pass // training.accumulate)
+
+
+def trains_gently(methods: Collection[str]) -> bool:
+    """Whether some method trains weights that the backbone came with."""
+    from vitrim.methods.notation import parse_method
+
+    return any(parse_method(text).trains_own for text in methods)
