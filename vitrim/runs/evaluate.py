@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,9 +34,11 @@ class Metrics:
     loss: float
     """mean cross-entropy, without label smoothing"""
     images: int
+    right: tuple[bool, ...] = field(default=(), compare=False, repr=False)
+    """whether each image was classified correctly, in order"""
 
     def to_json(self) -> dict[str, float]:
-        return asdict(self)
+        return {name: value for name, value in asdict(self).items() if name != "right"}
 
 
 def evaluate(
@@ -78,7 +80,7 @@ def measure(model: StagedViT, batches: Batches, accelerator: Accelerator) -> Met
     if not len(batches):
         raise ValueError("there are no images to measure on")
     confusion = MulticlassConfusionMatrix(model.num_classes, sync_on_compute=False).to(accelerator.device)
-    losses = []
+    losses, right = [], []
     training = model.training
     model.eval()
     with torch.inference_mode():
@@ -89,8 +91,10 @@ def measure(model: StagedViT, batches: Batches, accelerator: Accelerator) -> Met
             loss, guesses, labels = accelerator.gather_for_metrics((loss, logits.argmax(1), labels))
             confusion.update(guesses, labels)
             losses.append(loss)
+            right.append(guesses == labels)
     model.train(training)
-    return _from_confusion(confusion.compute(), torch.cat(losses))
+    found = _from_confusion(confusion.compute(), torch.cat(losses))
+    return replace(found, right=tuple(torch.cat(right).tolist()))
 
 
 def _from_confusion(confusion: torch.Tensor, losses: torch.Tensor) -> Metrics:

@@ -2,12 +2,14 @@
 learning rate, by the number of steps.
 
 Published rates belong to long runs: 100 epochs of 1,000 images. A shorter run that keeps such a rate ends far
-from where it could be, so the rate rises with the root of how many times fewer its steps are, up to ten-fold:
+from where it could be, so the rate rises with the root of how many times fewer its steps are:
 
-    lr = published lr * sqrt(published steps / steps)
+    lr = published lr * sqrt(published steps / steps), up to ten-fold, and with Adam up to 0.005
 
-Measured on three tasks in docs/measurements.md. Longer runs keep the published rate. A protocol asked for by
-name keeps both of its values, unless "auto" is asked for.
+Where the classifier trains alone, which nothing can upset, twice that, up to 0.02. Where methods change the
+backbone's own weights, a higher rate would undo what it knows: there the published one stays, and full
+fine-tuning takes a tenth. Measured in docs/measurements.md. Longer runs keep the published rate. A protocol
+asked for by name keeps both of its values, unless "auto" is asked for.
 """
 
 from __future__ import annotations
@@ -29,6 +31,8 @@ PASSES = 20_000  # images seen in a run of default length: a few minutes of a sm
 FEWEST, MOST = 5, 30  # epochs of default length
 PUBLISHED_IMAGES = 1_000  # of a VTAB-1k task, for which the recipes' protocols were made
 HIGHEST = 10.0  # multiple of a published rate
+CEILING, CEILING_ALONE = 5e-3, 2e-2  # of Adam's rate, with a tuner and for the classifier alone
+ALONE, FULL = 2.0, 0.1
 
 
 def asked_open(changes: Mapping[str, object]) -> tuple[str, ...]:
@@ -63,8 +67,8 @@ def choose_left_open(plan: RunPlan, images: int) -> tuple[RunPlan, dict[str, str
         training = training.changed(for_epochs(training, epochs, plan.given))
         why["epochs"] = f"chosen for {images:,} images"
     if "lr" in plan.left_open:
-        steps, gentle = steps_of(training, images), trains_gently(plan.methods)
-        training = training.changed({"lr": rate_for(training, published_steps(plan), steps, gentle)})
+        steps = steps_of(training, images)
+        training = training.changed({"lr": rate_for(training, plan.methods, published_steps(plan), steps)})
         why["lr"] = f"chosen for {steps:,} steps"
     return replace(plan, training=training, left_open=()), why
 
@@ -74,12 +78,21 @@ def epochs_for(images: int) -> int:
     return max(FEWEST, min(MOST, round(PASSES / max(images, 1))))
 
 
-def rate_for(training: Training, published: int, steps: int, gentle: bool = False) -> float:
-    """The learning rate for a run of so many steps, to two digits. Where the backbone's own weights train, a
-    higher rate would undo what they know: there the published one stays.
-    """
-    factor = 1.0 if gentle else min(max(math.sqrt(published / steps), 1.0), HIGHEST)
-    return training.lr if factor == 1.0 else float(f"{training.lr * factor:.2g}")
+def rate_for(training: Training, methods: Collection[str], published: int, steps: int) -> float:
+    """The learning rate for a run of so many steps, to two digits."""
+    from vitrim.methods.notation import TUNERS, parse_method
+    from vitrim.methods.tuners import Full, Linear
+
+    tuners = [each for each in map(parse_method, methods) if type(each).__name__ in TUNERS]
+    if any(isinstance(each, Full) for each in tuners):
+        return float(f"{training.lr * FULL:.2g}")
+    if any(each.trains_own for each in tuners):
+        return training.lr
+    alone = all(isinstance(each, Linear) for each in tuners)
+    rate = training.lr * min(max(math.sqrt(published / steps), 1.0), HIGHEST) * (ALONE if alone else 1.0)
+    if training.optimizer != "sgd":
+        rate = max(training.lr, min(rate, CEILING_ALONE if alone else CEILING))
+    return float(f"{rate:.2g}")
 
 
 def published_steps(plan: RunPlan) -> int:
@@ -93,10 +106,3 @@ def steps_of(training: Training, images: int) -> int:
     batches = images / training.batch_size
     a_pass = math.floor(batches) if training.drop_last else math.ceil(batches)
     return max(1, training.all_epochs * a_pass // training.accumulate)
-
-
-def trains_gently(methods: Collection[str]) -> bool:
-    """Whether some method trains weights that the backbone came with."""
-    from vitrim.methods.notation import parse_method
-
-    return any(parse_method(text).trains_own for text in methods)

@@ -147,9 +147,9 @@ class Asked:
         """
         if isinstance(self.training, Training):
             return ()
-        given = self.training_changes()
-        asked = self.automatic() if self.protocol is not None else CAN_BE_OPEN
-        return tuple(name for name in asked if name not in given)
+        given, asked = self.training_changes(), self.automatic()
+        found = asked if self.protocol is not None else CAN_BE_OPEN
+        return tuple(name for name in found if name not in given)
 
 
 def settle_plan(asked: Asked) -> RunPlan:
@@ -199,6 +199,7 @@ def compose_asked(asked: Asked, num_classes: int | None = None) -> StagedViT:
 
 def resume_plan(stored: RunPlan, asked: Asked) -> RunPlan:
     """The stored plan, unless something else was asked for: then a sentence naming the setting."""
+    asked.automatic()
     Training().changed(asked.training_changes())  # a misspelt or impossible setting gets its own sentence
     before = {name: getattr(stored, name) for name in stored.__dataclass_fields__} | stored.training.to_json()
     for name, value in {**asked.settings(), **asked.training_changes()}.items():

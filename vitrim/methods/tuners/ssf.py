@@ -37,6 +37,7 @@ class SSF(Method):
     """
 
     folds: ClassVar[bool] = True
+    trains_own: ClassVar[bool] = True
 
     roles: tuple[str, ...] = option(ROLES)
 
