@@ -18,7 +18,7 @@ class Method:
 
     Attributes:
         folds: whether `merge` leaves nothing of it, because all it adds folds into plain layers.
-        trains_own: whether it changes the very weights that the backbone came with, so that a high rate undoes it.
+        trains_own: whether it changes the weights the backbone came with, which a high rate would undo.
     """
 
     folds: ClassVar[bool] = False

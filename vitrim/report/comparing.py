@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from vitrim.runs.tested import Tested, right_alone
+from vitrim.runs.tested import TestedPictures, right_alone
 from vitrim.settings.training import Training
 
 LEVEL = 0.05
@@ -44,7 +44,7 @@ def interval(share: float, images: int) -> tuple[float, float]:
     return float(found.low), float(found.high)
 
 
-def paired(first: Tested | None, second: Tested | None) -> Paired | None:
+def paired(first: TestedPictures | None, second: TestedPictures | None) -> Paired | None:
     """McNemar's exact test; None where the runs were not tested on the same pictures."""
     from scipy.stats import binomtest
 

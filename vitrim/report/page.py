@@ -15,7 +15,7 @@ from vitrim.report.selection_figures import section
 from vitrim.report.summary import HEADINGS, in_words, name_of, names_of, rows
 from vitrim.runs.folder import RunFolder
 from vitrim.runs.opening import open_model
-from vitrim.runs.tested import Tested, read_tested
+from vitrim.runs.tested import TestedPictures, read_tested
 from vitrim.settings.deviations import in_words as deviations_in_words
 from vitrim.writing import write_whole
 
@@ -78,7 +78,7 @@ def page(
     learning: bytes,
     kept: bytes | None,
     chosen: Sequence[tuple[str, bytes]] = (),
-    tested: Sequence[Tested | None] | None = None,
+    tested: Sequence[TestedPictures | None] | None = None,
 ) -> str:
     first = records[0]
     title = f"{name_of(first)} on {first['data']['spec']}"

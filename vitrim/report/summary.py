@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from vitrim.report.comparing import difference_in_words, interval, paired, unequal, unequal_in_words
-from vitrim.runs.tested import Tested
+from vitrim.runs.tested import TestedPictures
 
 FLOAT32 = 4  # bytes
 
@@ -77,7 +77,7 @@ def _row(name: str, record: Mapping[str, Any]) -> Row:
 
 
 def in_words(
-    records: Sequence[Mapping[str, Any]], tested: Sequence[Tested | None] | None = None
+    records: Sequence[Mapping[str, Any]], tested: Sequence[TestedPictures | None] | None = None
 ) -> list[str]:
     """What the first run came to, in sentences, and how each other one compares with it; `tested` says what
     was right picture by picture, where that was kept.
@@ -120,7 +120,7 @@ def accuracy_in_words(name: str, record: Mapping[str, Any]) -> str:
     )
 
 
-def compared(records: Sequence[Mapping[str, Any]], tested: Sequence[Tested | None]) -> list[str]:
+def compared(records: Sequence[Mapping[str, Any]], tested: Sequence[TestedPictures | None]) -> list[str]:
     """The first run beside each of the others: the difference, and in what else they differ."""
     names, sentences = names_of(records), []
     for name, record, theirs in zip(names[1:], records[1:], tested[1:], strict=True):

@@ -26,7 +26,7 @@ MOST = 50_000_000  # pictures in a file that is believed
 
 
 @dataclass(frozen=True)
-class Tested:
+class TestedPictures:
     """What was right, picture by picture, and which pictures these were."""
 
     split: str
@@ -46,7 +46,7 @@ def digest_of(source: DataSource, split: str) -> str:
     return sha256(told.encode()).hexdigest()
 
 
-def write_tested(folder: Path, tested: Tested) -> None:
+def write_tested(folder: Path, tested: TestedPictures) -> None:
     bits = numpy.packbits(numpy.array(tested.right, dtype=bool)).tobytes()
     stored = {
         "format": FORMAT,
@@ -58,7 +58,7 @@ def write_tested(folder: Path, tested: Tested) -> None:
     write_whole(folder / FILE, (json.dumps(stored) + "\n").encode())
 
 
-def read_tested(folder: Path) -> Tested | None:
+def read_tested(folder: Path) -> TestedPictures | None:
     """What a run folder holds; None where there is none, as in runs of earlier versions.
 
     Raises:
@@ -78,7 +78,7 @@ def read_tested(folder: Path) -> Tested | None:
     if not whole or len(bits) != -(-count // 8) or not _texts(split, pictures):
         raise damaged
     right = numpy.unpackbits(numpy.frombuffer(bits, dtype=numpy.uint8), count=count)
-    return Tested(split, pictures, tuple(map(bool, right)))
+    return TestedPictures(split, pictures, tuple(map(bool, right)))
 
 
 def _texts(*values: object) -> bool:

@@ -22,7 +22,7 @@ from vitrim.network.stage import StagedViT
 from vitrim.runs.batches import mixed_seed
 from vitrim.runs.evaluate import Metrics, measure
 from vitrim.runs.folder import RunFolder, claim_folder, stored_plan
-from vitrim.runs.tested import Tested, digest_of, write_tested
+from vitrim.runs.tested import TestedPictures, digest_of, write_tested
 from vitrim.settings.epoch_choice import Picked
 from vitrim.settings.left_open import choose_left_open
 from vitrim.settings.run_plan import Asked, resume_plan, settle_plan
@@ -216,7 +216,7 @@ def finish(task: Task, folder: RunFolder, record: Mapping[str, Any], picked: Pic
     results = result_record(task.test_split, epoch, task.select, metrics)
     if accelerator.is_main_process:
         pictures = digest_of(task.source, task.test_split)
-        write_tested(folder.path, Tested(task.test_split, pictures, metrics.right))
+        write_tested(folder.path, TestedPictures(task.test_split, pictures, metrics.right))
         save(model, folder.model_file, extra={"results": results, "data": task.source.spec})
         folder.write_record(finish_record(record, results, folder.history(), folder.model_file))
     accelerator.wait_for_everyone()

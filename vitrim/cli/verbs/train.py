@@ -19,6 +19,8 @@ from vitrim.cli.verbs.shared import (
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser, Namespace
 
+    from vitrim.training.loop import Run
+
 DESCRIPTION = """
 Adapt a pretrained Vision Transformer to your images. The backbone stays as it is; a recipe adds a few
 parameters that are trained, and may shorten the sequence of image patches so that everything runs faster.
@@ -53,6 +55,12 @@ def options(parser: ArgumentParser) -> None:
         help="tell every epoch to tensorboard, wandb, mlflow or another tracker of Accelerate too; may be "
         "repeated",
     )
+    run.add_argument(
+        "--with_baseline",
+        action="store_true",
+        help="then train the linear probe under equal settings, in linear-probe/ of the run folder, and say "
+        "whether the difference is more than noise",
+    )
     run.add_argument("--cpu", action="store_true", help="stay on the CPU where there is a GPU")
     run.add_argument("--quiet", action="store_true", help="print the result alone")
     protocol_options(parser)
@@ -62,8 +70,11 @@ def options(parser: ArgumentParser) -> None:
 def run(chosen: Namespace) -> None:
     from accelerate import PartialState
 
+    from vitrim.training.baseline import check_baseline, train_baseline
     from vitrim.training.loop import train
 
+    if chosen.with_baseline and not chosen.resume:
+        check_baseline(chosen.recipe, given_methods(chosen))
     finished = train(
         model=chosen.model,
         data=chosen.data,
@@ -83,8 +94,16 @@ def run(chosen: Namespace) -> None:
         cpu=chosen.cpu,
         quiet=chosen.quiet,
     )
+    probe = train_baseline(finished, cpu=chosen.cpu, quiet=chosen.quiet) if chosen.with_baseline else None
     if not PartialState().is_main_process:
         return
+    show(finished)
+    if probe is not None:
+        compare(finished, probe)
+
+
+def show(finished: Run) -> None:
+    """What a run came to."""
     results = finished.record["results"]
     sys.stdout.write(
         f"{results['split']}: {100 * results['top1']:.2f} % right, {100 * results['mean_per_class']:.2f} % "
@@ -92,3 +111,14 @@ def run(chosen: Namespace) -> None:
         f"{', ' + results['mark'] if results['mark'] else ''})\n"
         f"model: {finished.folder / 'model.safetensors'}, {finished.record['model_bytes'] / 1e6:.2f} MB\n"
     )
+
+
+def compare(finished: Run, probe: Run) -> None:
+    """Both runs, their difference, and in what else they differ."""
+    from vitrim.report.summary import accuracy_in_words, compared, names_of
+    from vitrim.runs.tested import read_tested
+
+    records = [finished.record, probe.record]
+    lines = [accuracy_in_words(*each) for each in zip(names_of(records), records, strict=True)]
+    lines += compared(records, [read_tested(run.folder) for run in (finished, probe)])
+    sys.stdout.write("\n" + "\n".join(lines) + "\n")
