@@ -36,6 +36,7 @@ DEFAULTS: dict[str, Any] = {
     "recipe": None,
     "protocol": None,
     "per_task": False,
+    "init": None,
 }
 
 
@@ -56,6 +57,8 @@ class RunPlan:
     """the published protocol that `training` starts from: named by the user, or the recipe's own"""
     per_task: bool = False
     """whether the protocol's values for this task were put in"""
+    init: str | None = None
+    """the finished run whose weights are the first ones"""
     left_open: tuple[str, ...] = ()
     """settings of `training` that the number of images has yet to decide; see `left_open.py`"""
     given: frozenset[str] = frozenset()
@@ -73,6 +76,7 @@ class RunPlan:
             "methods": list(self.methods),
             "protocol": self.protocol,
             "per_task": self.per_task,
+            "init": self.init,
             "training": self.training.to_json(),
         }
 
@@ -90,6 +94,7 @@ class RunPlan:
             methods=tuple(stored["methods"]),
             protocol=stored["protocol"],
             per_task=stored["per_task"],
+            init=stored.get("init"),
             training=Training().changed(stored["training"]),
         )
 
@@ -109,6 +114,7 @@ class Asked:
     protocol: str | None = None
     per_task: bool | None = None
     training: Training | Mapping[str, object] | None = None
+    init: str | Path | None = None
 
     def settings(self) -> dict[str, Any]:
         """The settings asked for outside training, in the form a plan stores."""
@@ -124,6 +130,7 @@ class Asked:
             "methods": None if self.methods is None else method_texts(self.methods),
             "protocol": self.protocol,
             "per_task": self.per_task,
+            "init": None if self.init is None else str(Path(self.init).resolve()),
         }
         return {name: value for name, value in values.items() if value is not None}
 

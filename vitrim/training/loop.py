@@ -25,7 +25,7 @@ from vitrim.runs.folder import RunFolder, claim_folder, stored_plan
 from vitrim.runs.tested import TestedPictures, digest_of, write_tested
 from vitrim.settings.epoch_choice import Picked
 from vitrim.settings.left_open import choose_left_open
-from vitrim.settings.run_plan import Asked, resume_plan, settle_plan
+from vitrim.settings.run_plan import Asked, RunPlan, resume_plan, settle_plan
 from vitrim.settings.training import Training
 from vitrim.training.averaging import RunningMean
 from vitrim.training.checkpoint import Trained, fill_weights, keep_epoch, restore_checkpoint
@@ -39,6 +39,7 @@ from vitrim.training.prepared import Task, prepare_task
 from vitrim.training.progress import Progress, opening_lines
 from vitrim.training.record import check_same_data, cost_record, finish_record, result_record, start_record
 from vitrim.training.tracking import check_trackers, start_tracking, track
+from vitrim.training.warm_start import asked_from, warm_start
 from vitrim.training.watching import measured, watched_batches
 
 if TYPE_CHECKING:
@@ -72,6 +73,7 @@ def train(
     protocol: str | None = None,
     per_task: bool | None = None,
     trackers: Sequence[str] = (),
+    init: str | Path | None = None,
     resume: bool = False,
     cpu: bool = False,
     quiet: bool = False,
@@ -95,6 +97,8 @@ def train(
         per_task: whether to take the protocol's values for the task of `data`, where it has some; yes if not
             given.
         trackers: names of Accelerate's trackers, such as "tensorboard", to tell every epoch to.
+        init: a finished run whose model, methods and trained weights are the start of this one; its
+            classifier too, where the classes are the same.
         resume: continue the run in `out`; whatever is not given is taken from there.
         cpu: stay on the CPU where there is a GPU.
         quiet: print nothing.
@@ -110,10 +114,10 @@ def train(
         data=data.spec if isinstance(data, DataSource) else data,
         recipe=recipe, methods=methods, training=training, pretrained=pretrained,
         weights=weights, image_size=image_size, root=root,
-        protocol=protocol, per_task=per_task,
+        protocol=protocol, per_task=per_task, init=init,
     )  # fmt: skip
     check_trackers(trackers)
-    plan = resume_plan(stored_plan(out), asked) if resume else settle_plan(asked)
+    plan = plan_to_resume(out, asked) if resume else settle_plan(asked_from(asked) if init else asked)
     accelerator = start_accelerator(plan.training.precision, plan.training.accumulate, cpu)
     with accelerator.main_process_first():  # one process downloads
         source = (
@@ -127,8 +131,9 @@ def train(
         plan, chosen = choose_left_open(plan, len(source.split(plan.training.train_split)))
     backbone = model if isinstance(model, nn.Module) else plan.model
     task = prepare_task(plan, source, backbone, accelerator.num_processes)
+    start = warm_start(plan, task.model, Path(str(out)) if resume else None)
     folder = claim_folder(out, plan, resume, accelerator)
-    record = folder.record() if resume else start_record(plan, source, task, chosen)
+    record = folder.record() if resume else start_record(plan, source, task, chosen, start)
     if accelerator.is_main_process and not resume:
         folder.write_record(record)
     start_tracking(trackers, accelerator, folder.path, record["settings"])
@@ -137,6 +142,18 @@ def train(
             return train_epochs(task, folder, record, accelerator, quiet)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(f"stopped; vitrim train --resume --out {folder.path} goes on") from None
+
+
+def plan_to_resume(out: str | Path | None, asked: Asked) -> RunPlan:
+    """The plan of the run in `out`; more epochs of one that has finished are another run."""
+    stored = stored_plan(out)
+    longer = asked.training_changes().get("epochs") not in (None, stored.training.epochs)
+    if longer and RunFolder(str(out)).record().get("status") == "finished":
+        raise ValueError(
+            f"{out} has finished, and its learning rate has come down; to train on from its weights, start a "
+            f"new run with --init {out} --epochs N, which has a warm-up and a schedule of its own"
+        )
+    return resume_plan(stored, asked)
 
 
 def train_epochs(

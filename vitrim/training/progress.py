@@ -131,6 +131,7 @@ def opening_lines(record: Mapping[str, Any], folder: Path, done: int) -> str:
         *length_lines(settings["training"], record.get("chosen", {})),
         *protocol_lines(record.get("protocol"), settings["per_task"]),
         *teacher_line(record.get("teacher")),
+        *init_line(record.get("init")),
         f"writes    {folder}" + (f", resumed after epoch {done}" if done else ""),
     ]
     return "\n".join(lines)
@@ -170,6 +171,14 @@ def protocol_lines(protocol: Mapping[str, Any] | None, per_task: bool) -> list[s
     if protocol["deviations"]:
         lines.append(f"differs   {in_words(protocol['deviations'])}")
     return lines
+
+
+def init_line(init: Mapping[str, Any] | None) -> list[str]:
+    """Where a finished run is the start, what is taken from it."""
+    if init is None:
+        return []
+    head = "its classifier too" if init["classifier"] == "kept" else "a new classifier, for other classes"
+    return [f"starts    from the weights of {init['run']}; {head}"]
 
 
 def teacher_line(teacher: Mapping[str, Any] | None) -> list[str]:

@@ -23,7 +23,13 @@ from vitrim.settings.training_choices import Select
 from vitrim.training.prepared import Task
 
 
-def start_record(plan: RunPlan, source: DataSource, task: Task, chosen: Mapping[str, str]) -> dict[str, Any]:
+def start_record(
+    plan: RunPlan,
+    source: DataSource,
+    task: Task,
+    chosen: Mapping[str, str],
+    start: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
     """The record as it stands before the first step. `chosen`: why the settings that nobody asked for are as
     they are.
     """
@@ -34,6 +40,7 @@ def start_record(plan: RunPlan, source: DataSource, task: Task, chosen: Mapping[
         "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
         "settings": plan.to_json(),
         "chosen": dict(chosen),
+        "init": None if start is None else dict(start),
         "protocol": protocol_record(plan),
         "select": task.select,
         "data": {
@@ -46,6 +53,7 @@ def start_record(plan: RunPlan, source: DataSource, task: Task, chosen: Mapping[
         "backbone": model.origin.to_json(),
         "teacher": None if teacher is None else teacher.to_json(),
         "costs": cost_record(model),
+        **({} if start is None else {"chosen_methods": [repr(method) for method in model.methods]}),
         "versions": versions(),
         "machine": machine(),
     }

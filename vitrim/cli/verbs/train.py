@@ -34,6 +34,7 @@ vitrim train --data folder:flowers --model vit_small_patch16_224 --pretrained --
 vitrim train --method "LoRA(rank=4)" --method "EViT(keep=0.5, at=(4, 8))" --lr 0.002 --seed 1
 vitrim train --data vtab:cifar --root vtab-1k --recipe gps --protocol vtab/gps
 vitrim train --resume --out runs/flowers
+vitrim train --init runs/flowers --epochs 10 --out runs/flowers-longer
 """
 
 
@@ -54,6 +55,13 @@ def options(parser: ArgumentParser) -> None:
         metavar="NAME",
         help="tell every epoch to tensorboard, wandb, mlflow or another tracker of Accelerate too; may be "
         "repeated",
+    )
+    run.add_argument(
+        "--init",
+        type=str | None,
+        metavar="RUN",
+        help="start from the model, methods and weights of a finished run, with a schedule of its own: to "
+        "train longer, or on other images; the classifier is kept where the classes are the same",
     )
     run.add_argument(
         "--with_baseline",
@@ -90,6 +98,7 @@ def run(chosen: Namespace) -> None:
         protocol=chosen.protocol,
         per_task=chosen.per_task,
         trackers=given_list(chosen.track),
+        init=chosen.init,
         resume=chosen.resume,
         cpu=chosen.cpu,
         quiet=chosen.quiet,
