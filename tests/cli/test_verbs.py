@@ -114,7 +114,7 @@ def test_a_configuration_can_be_printed_and_read(tmp_path: Path, data: str, caps
     [
         (["tarin"], "no verb 'tarin'; did you mean train?"),
         (["train", "--epoch", "3"], "no option 'epoch'; did you mean epochs?"),
-        (["train", "--epochs", "many"], "--epochs takes a whole number, got 'many'"),
+        (["train", "--epochs", "many"], "--epochs takes a whole number or auto, got 'many'"),
         (["train", "--epochs", "0"], "epochs must be a whole number of at least 1, got 0"),
         (["train", "--recipe", "lorra"], "no recipe 'lorra'; did you mean lora"),
         (["train", "--method", "Evit"], "no method 'Evit'; did you mean EViT?"),

@@ -226,7 +226,9 @@ def option_sentence(message: str, known: Sequence[str]) -> str:
     choices = re.search(r"Expected a typing\.Literal\[([^\]]*)\]", message)
     if key and given and choices:
         names = choices[1].replace("'", "")
-        return f"--{key[1]} takes one of {names}, got {given[1]!r}"
+        kinds = [KINDS_OF_VALUE.get(kind, kind) for kind in wanted if kind != "NoneType"]
+        allowed = " or ".join([*kinds, names]) if kinds else f"one of {names}"
+        return f"--{key[1]} takes {allowed}, got {given[1]!r}"
     if key and given and wanted:
         words = " or ".join(KINDS_OF_VALUE.get(kind, kind) for kind in wanted if kind != "NoneType")
         return f"--{key[1]} takes {words or 'names with their values'}, got {given[1]!r}"

@@ -21,11 +21,13 @@ class Method:
         folds: whether `merge` leaves nothing of it, because all it adds folds into plain layers.
         reduces: whether it makes the sequence of tokens shorter, and so is a reducer; the others are tuners.
         starts_unchanged: whether a model with it computes what it did without, until something has trained.
+        trains_own: whether it changes the weights the backbone came with, which a high rate would undo.
     """
 
     folds: ClassVar[bool] = False
     reduces: ClassVar[bool] = False
     starts_unchanged: ClassVar[bool] = True
+    trains_own: ClassVar[bool] = False
 
     def attach(self, model: "StagedViT") -> None:
         """Plug this method into a model whose own weights are frozen; whatever is added with `requires_grad`

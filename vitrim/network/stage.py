@@ -21,7 +21,7 @@ from vitrim.backbones.bridge import (
 )
 from vitrim.backbones.embedding import embed
 from vitrim.backbones.geometry import grid_size, keep_statistics
-from vitrim.backbones.heads import classify, rows_read_by_head
+from vitrim.backbones.heads import classify, features, rows_read_by_head
 from vitrim.backbones.opening import Digests, Origin
 from vitrim.backbones.places import Places
 from vitrim.backbones.preprocess import Preprocess
@@ -241,6 +241,10 @@ class StagedViT(nn.Module):
             images, n, return_prefix_tokens, norm, "NCHW" if reshape else "NLC", True, restore
         )
         return found
+
+    def read_by_head(self, images: Tensor) -> Tensor:
+        """What the classifier reads, before its dropout or normalisation. [B, D]"""
+        return features(self.vit, self._advance(images, rows_read_by_head(self.vit)))
 
     def _advance(
         self,

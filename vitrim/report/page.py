@@ -16,6 +16,7 @@ from vitrim.report.selection_figures import section
 from vitrim.report.summary import HEADINGS, in_words, name_of, names_of, rows
 from vitrim.runs.folder import RunFolder
 from vitrim.runs.opening import open_model
+from vitrim.runs.tested import TestedPictures, read_tested
 from vitrim.settings.deviations import in_words as deviations_in_words
 from vitrim.writing import write_whole
 
@@ -51,10 +52,11 @@ def write_report(runs: Sequence[str | Path], out: str | Path | None = None) -> P
     models = [open_model(folder.path) for folder in folders]
     kept = kept_patches(models[0], source)
     chosen = section(dict(zip(_titles(records, folders), models, strict=True)), source)
+    tested = [read_tested(folder.path) for folder in folders]
     names = names_of(records)
     labels = names if len(set(names)) == len(names) else _titles(records, folders)
     histories = {label: folder.history() for label, folder in zip(labels, folders, strict=True)}
-    write_whole(file, page(records, curves(histories), kept, chosen).encode())
+    write_whole(file, page(records, curves(histories), kept, chosen, tested).encode())
     return file
 
 
@@ -78,16 +80,18 @@ def page(
     learning: bytes,
     kept: bytes | None,
     chosen: Sequence[tuple[str, bytes]] = (),
+    tested: Sequence[TestedPictures | None] | None = None,
 ) -> str:
     first = records[0]
     title = f"{name_of(first)} on {first['data']['spec']}"
-    parts = [f"<h1>{escape(title)}</h1>", *(f"<p>{escape(line)}</p>" for line in in_words(records))]
+    parts = [f"<h1>{escape(title)}</h1>", *(f"<p>{escape(line)}</p>" for line in in_words(records, tested))]
     parts += ["<h2>Side by side</h2>", _table(records)]
     parts.append(
         '<p class="note">Trained: parameters, and their share of the backbone. File: what this task needs on '
         "disk. GMACs: billions of multiply-adds for one image, as executed. Time: for one image, where the "
         "plain backbone takes 1; median of rounds in turns. Full fine-tuning was not run: its costs are "
-        "known.</p>"
+        "known. Intervals and tests say what the choice of test pictures can do, not what another seed would."
+        "</p>"
     )
     parts += ["<h2>Learning</h2>", _image(learning, "training loss and validation results by epoch")]
     parts += by_class(first)

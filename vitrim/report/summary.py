@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from vitrim.report.comparing import difference_in_words, interval, paired, unequal, unequal_in_words
+from vitrim.runs.tested import TestedPictures
 from vitrim.settings.task_kinds import main_figure
 
 FLOAT32 = 4  # bytes
@@ -75,27 +77,23 @@ def _row(name: str, record: Mapping[str, Any]) -> Row:
     )
 
 
-def in_words(records: Sequence[Mapping[str, Any]]) -> list[str]:
-    """What was gained by the first run, in sentences; the second one, if any, is what it is compared with."""
-    ours, results = records[0], records[0]["results"]
+def in_words(
+    records: Sequence[Mapping[str, Any]], tested: Sequence[TestedPictures | None] | None = None
+) -> list[str]:
+    """What the first run came to, in sentences, and how each other one compares with it; `tested` says what
+    was right picture by picture, where that was kept.
+    """
+    ours = records[0]
     found, plain = ours["costs"], ours["costs"]["plain"]
-    name, *other_names = names_of(records)
-    where = f"{results['images']:,} {results['split']} images"
-    said = (
-        f"{name} gets {100 * results['top1']:.1f} % of {where} right{marked(ours)}"
-        if "top1" in results
-        else f"{name} reaches {main_figure(results)} on {where}{marked(ours)}"
-    )
-    others = [
-        f"{other} {main_figure(record['results'], digits=1)}{marked(record)}"
-        for other, record in zip(other_names, records[1:], strict=True)
+    sentences = [
+        accuracy_in_words(name, record) for name, record in zip(names_of(records), records, strict=True)
     ]
-    sentences = [said + (f"; {', '.join(others)} with the same frozen backbone." if others else ".")]
+    sentences += compared(records, tested or [None] * len(records))
     whole = FLOAT32 * plain["total_parameters"]
     sentences.append(
-        f"It trained {found['trained_parameters']:,} parameters where full fine-tuning trains "
-        f"{plain['total_parameters']:,}, and the file for this task has {on_disk(ours['model_bytes'])} "
-        f"instead of {on_disk(whole)}."
+        f"{names_of(records)[0]} trained {found['trained_parameters']:,} parameters where full fine-tuning "
+        f"trains {plain['total_parameters']:,}, and the file for this task has "
+        f"{on_disk(ours['model_bytes'])} instead of {on_disk(whole)}."
     )
     change = 100 * (found["gmacs"] / plain["gmacs"] - 1)
     worded = f"{abs(change):.0f} % {'fewer' if change < 0 else 'more'}"
@@ -110,6 +108,31 @@ def in_words(records: Sequence[Mapping[str, Any]]) -> list[str]:
             f"Measured here on batches of {speed['batch_size']}, it takes {speed['ratio']:.2f} of the plain "
             f"backbone's time (half of the rounds between {low:.2f} and {high:.2f})."
         )
+    return sentences
+
+
+def accuracy_in_words(name: str, record: Mapping[str, Any]) -> str:
+    """The share of test images that are right, with its interval."""
+    results = record["results"]
+    if "top1" not in results:
+        where = f"{results['images']:,} {results['split']} images"
+        return f"{name} reaches {main_figure(results)} on {where}{marked(record)}."
+    low, high = interval(results["top1"], results["images"])
+    return (
+        f"{name} gets {100 * results['top1']:.1f} % of {results['images']:,} {results['split']} images right"
+        f"{marked(record)}; 95 % interval {100 * low:.1f} to {100 * high:.1f} %."
+    )
+
+
+def compared(records: Sequence[Mapping[str, Any]], tested: Sequence[TestedPictures | None]) -> list[str]:
+    """The first run beside each of the others: the difference, and in what else they differ."""
+    names, sentences = names_of(records), []
+    for name, record, theirs in zip(names[1:], records[1:], tested[1:], strict=True):
+        pair, both = (names[0], name), (records[0], record)
+        if all("top1" in each["results"] for each in both):
+            sentences.append(difference_in_words(pair, both, paired(tested[0], theirs)))
+        if said := unequal_in_words(pair, unequal(*both)):
+            sentences.append(said)
     return sentences
 
 

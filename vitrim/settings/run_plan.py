@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vitrim.settings.left_open import AUTO, CAN_BE_OPEN, asked_open, for_epochs
 from vitrim.settings.protocols import find_protocol, values_for
 from vitrim.settings.protocols.task_values import training_part
 from vitrim.settings.training import Training
@@ -35,6 +36,7 @@ DEFAULTS: dict[str, Any] = {
     "recipe": None,
     "protocol": None,
     "per_task": False,
+    "init": None,
 }
 
 
@@ -55,6 +57,12 @@ class RunPlan:
     """the published protocol that `training` starts from: named by the user, or the recipe's own"""
     per_task: bool = False
     """whether the protocol's values for this task were put in"""
+    init: str | None = None
+    """the finished run whose weights are the first ones"""
+    left_open: tuple[str, ...] = ()
+    """settings of `training` that the number of images has yet to decide; see `left_open.py`"""
+    given: frozenset[str] = frozenset()
+    """settings of `training` that were asked for, while some are left open"""
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -68,6 +76,7 @@ class RunPlan:
             "methods": list(self.methods),
             "protocol": self.protocol,
             "per_task": self.per_task,
+            "init": self.init,
             "training": self.training.to_json(),
         }
 
@@ -85,6 +94,7 @@ class RunPlan:
             methods=tuple(stored["methods"]),
             protocol=stored["protocol"],
             per_task=stored["per_task"],
+            init=stored.get("init"),
             training=Training().changed(stored["training"]),
         )
 
@@ -104,6 +114,7 @@ class Asked:
     protocol: str | None = None
     per_task: bool | None = None
     training: Training | Mapping[str, object] | None = None
+    init: str | Path | None = None
 
     def settings(self) -> dict[str, Any]:
         """The settings asked for outside training, in the form a plan stores."""
@@ -119,6 +130,7 @@ class Asked:
             "methods": None if self.methods is None else method_texts(self.methods),
             "protocol": self.protocol,
             "per_task": self.per_task,
+            "init": None if self.init is None else str(Path(self.init).resolve()),
         }
         return {name: value for name, value in values.items() if value is not None}
 
@@ -126,11 +138,25 @@ class Asked:
         if isinstance(self.training, Training):
             changes = self.training.to_json()
         else:
-            changes = dict(self.training or {})
+            changes = {name: value for name, value in (self.training or {}).items() if value != AUTO}
         teacher = changes.get("teacher")
         if isinstance(teacher, str | Path) and teacher:
             changes["teacher"] = str(Path(teacher).resolve())  # so that a resumed run finds it from anywhere
         return changes
+
+    def automatic(self) -> tuple[str, ...]:
+        """The training settings that were asked to be chosen."""
+        return () if isinstance(self.training, Training) else asked_open(self.training or {})
+
+    def left_open(self) -> tuple[str, ...]:
+        """The training settings that the number of images will decide: those of a published protocol are
+        kept where it was asked for by name.
+        """
+        if isinstance(self.training, Training):
+            return ()
+        given, asked = self.training_changes(), self.automatic()
+        found = asked if self.protocol is not None else CAN_BE_OPEN
+        return tuple(name for name in found if name not in given)
 
 
 def settle_plan(asked: Asked) -> RunPlan:
@@ -156,7 +182,11 @@ def settle_plan(asked: Asked) -> RunPlan:
         settings["methods"] = method_texts(recipe.methods)
         if asked.protocol is None:
             settings["protocol"], training = recipe.protocol, recipe.training
-    return RunPlan(**settings, training=training.changed(asked.training_changes()))
+    changes, left_open = asked.training_changes(), asked.left_open()
+    if asked.protocol is None:
+        changes = {**for_epochs(training, changes.get("epochs"), changes), **changes}
+    given = frozenset(changes) if left_open else frozenset()
+    return RunPlan(**settings, training=training.changed(changes), left_open=left_open, given=given)
 
 
 def compose_asked(asked: Asked, num_classes: int | None = None) -> StagedViT:
@@ -176,6 +206,7 @@ def compose_asked(asked: Asked, num_classes: int | None = None) -> StagedViT:
 
 def resume_plan(stored: RunPlan, asked: Asked) -> RunPlan:
     """The stored plan, unless something else was asked for: then a sentence naming the setting."""
+    asked.automatic()
     Training().changed(asked.training_changes())  # a misspelt or impossible setting gets its own sentence
     before = {name: getattr(stored, name) for name in stored.__dataclass_fields__} | stored.training.to_json()
     for name, value in {**asked.settings(), **asked.training_changes()}.items():

@@ -11,6 +11,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+from vitrim.settings.left_open import AUTO, CAN_BE_OPEN, for_epochs
 from vitrim.settings.protocols import find_protocol
 from vitrim.settings.run_plan import Asked, recipe_named
 from vitrim.sweep.file import Entry, SweepFile
@@ -57,7 +58,8 @@ def options(asked: Asked) -> list[str]:
     settings = asked.settings()
     methods = settings.pop("methods", ())
     found = ["--pretrained"] if settings.pop("pretrained", False) else []
-    for name, value in {**settings, **asked.training_changes()}.items():
+    automatic = dict.fromkeys(asked.automatic(), AUTO)
+    for name, value in {**settings, **asked.training_changes(), **automatic}.items():
         found.append(f"--{name}={value if isinstance(value, str) else json.dumps(value)}")
     return found + [f"--method={text}" for text in methods]
 
@@ -78,7 +80,7 @@ def ask(sweep: SweepFile, entry: Entry, data: str, seed: int) -> Asked:
     protocol, per_task = entry.protocol or sweep.protocol, sweep.per_task
     if entry.methods is not None and entry.recipe is not None and protocol is None:
         protocol, per_task = recipe_named(entry.recipe).protocol, False
-        training = trained_as(entry.recipe)
+        training = trained_as(entry.recipe, {**sweep.training, **entry.training})
     methods = entry.methods or ("Linear()",)  # an empty list trains the classifier alone
     return Asked(
         model=sweep.model,
@@ -95,11 +97,15 @@ def ask(sweep: SweepFile, entry: Entry, data: str, seed: int) -> Asked:
     )
 
 
-def trained_as(recipe: str) -> dict[str, Any]:
-    """The settings in which a recipe trains other than the protocol it names."""
+def trained_as(recipe: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings in which a recipe trains other than the protocol it names, where some are `given`: length
+    and rate are chosen as they are for the recipe.
+    """
     found = recipe_named(recipe)
     theirs = find_protocol(found.protocol).training.to_json()
-    return {name: value for name, value in found.training.to_json().items() if value != theirs[name]}
+    own = {name: value for name, value in found.training.to_json().items() if value != theirs[name]}
+    own |= for_epochs(found.training, given.get("epochs"), given)
+    return {**own, **dict.fromkeys(CAN_BE_OPEN, AUTO)}  # what is given comes over it
 
 
 def make_job(name: str, asked: Asked, out: Path, cpu: bool) -> Job:

@@ -125,7 +125,7 @@ def ask(base: Asked, candidate: Candidate, fixed: Mapping[str, object]) -> Asked
     usual: dict[str, Any] = {}
     if base.methods is None and base.protocol is None:
         recipe = base.recipe or DEFAULT_RECIPE
-        usual = trained_as(recipe)
+        usual = trained_as(recipe, {**base.training_changes(), **candidate.training, **fixed})
         base = replace(base, protocol=recipe_named(recipe).protocol, per_task=False)
     training = {**usual, **base.training_changes(), **candidate.training, **fixed}
     return replace(base, recipe=None, methods=candidate.methods or ("Linear()",), training=training)

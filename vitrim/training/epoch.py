@@ -54,6 +54,7 @@ def train_epoch(learning: Learning, epoch: int, progress: Progress) -> float:
             optimizer.zero_grad()
         if accelerator.sync_gradients:
             learning.mean.update()
+        progress.pace(epoch, step)
         total += loss.detach()
         if (step + 1) % CHECK_EVERY == 0 or step + 1 == steps:
             mean = accelerator.reduce(total, "mean").item() / (step + 1)

@@ -22,14 +22,18 @@ from vitrim.network.stage import StagedViT
 from vitrim.runs.batches import mixed_seed
 from vitrim.runs.evaluate import measure
 from vitrim.runs.folder import RunFolder, claim_folder, stored_plan
-from vitrim.runs.kinds import AnyMetrics
+from vitrim.runs.kinds import AnyMetrics, Metrics
+from vitrim.runs.tested import TestedPictures, digest_of, write_tested
 from vitrim.settings.epoch_choice import Picked
-from vitrim.settings.run_plan import Asked, resume_plan, settle_plan
+from vitrim.settings.left_open import choose_left_open
+from vitrim.settings.run_plan import Asked, RunPlan, resume_plan, settle_plan
 from vitrim.settings.training import Training
 from vitrim.training.averaging import RunningMean
 from vitrim.training.checkpoint import Trained, fill_weights, keep_epoch, restore_checkpoint
 from vitrim.training.epoch import Learning, train_epoch
 from vitrim.training.fitting import adopt, fit_for_training, needs_fit
+from vitrim.training.frozen_features import freeze_features, head_alone_trains, what_learns
+from vitrim.training.frozen_features import in_words as frozen_in_words
 from vitrim.training.losses import WithLoss
 from vitrim.training.optimising import make_optimizer
 from vitrim.training.prepared import Task, prepare_task
@@ -37,6 +41,7 @@ from vitrim.training.progress import Progress, opening_lines
 from vitrim.training.record import check_same_data, cost_record, finish_record, result_record, start_record
 from vitrim.training.task_asked import asked_task
 from vitrim.training.tracking import check_trackers, start_tracking, track
+from vitrim.training.warm_start import asked_from, warm_start
 from vitrim.training.watching import measured, watched_batches
 
 if TYPE_CHECKING:
@@ -71,6 +76,7 @@ def train(
     per_task: bool | None = None,
     task: str | None = None,
     trackers: Sequence[str] = (),
+    init: str | Path | None = None,
     resume: bool = False,
     cpu: bool = False,
     quiet: bool = False,
@@ -84,6 +90,8 @@ def train(
         methods: the methods themselves, as objects or text; an empty list trains the classifier alone.
         out: the run folder to make; a fresh one under runs/ if not given.
         training: a `Training`, or only the settings that differ from the recipe, such as {"epochs": 10}.
+            Where neither they nor a protocol say so, the number of images decides `epochs`, and the number
+            of steps `lr`; "auto" asks for that beside a protocol too.
         pretrained, weights, image_size: as for `compose`.
         root: folder of the files of data kinds such as vtab.
         download: whether data that is not there may be fetched, by kinds that can.
@@ -94,6 +102,8 @@ def train(
         task: "classify", "multilabel" (several labels a picture) or "regress" (numbers to predict); not
             given: what the data certainly is.
         trackers: names of Accelerate's trackers, such as "tensorboard", to tell every epoch to.
+        init: a finished run whose model, methods and trained weights are the start of this one; its
+            classifier too, where the classes are the same.
         resume: continue the run in `out`; whatever is not given is taken from there.
         cpu: stay on the CPU where there is a GPU.
         quiet: print nothing.
@@ -110,26 +120,26 @@ def train(
         data=data.spec if isinstance(data, DataSource) else data,
         recipe=recipe, methods=methods, training=training, pretrained=pretrained,
         weights=weights, image_size=image_size, root=root,
-        protocol=protocol, per_task=per_task,
+        protocol=protocol, per_task=per_task, init=init,
     )  # fmt: skip
     check_trackers(trackers)
-    plan = resume_plan(stored_plan(out), asked) if resume else settle_plan(asked)
+    plan = plan_to_resume(out, asked) if resume else settle_plan(asked_from(asked) if init else asked)
     accelerator = start_accelerator(plan.training.precision, plan.training.accumulate, cpu)
     with accelerator.main_process_first():  # one process downloads
         source = (
             data if isinstance(data, DataSource) else open_data(plan.data, root=plan.root, download=download)
         )
+    chosen: dict[str, str] = {}
     if resume:
         begun = RunFolder(str(out))
         check_same_data(begun.record(), source, len(begun.history()))
+    else:
+        plan, chosen = choose_left_open(plan, len(source.split(plan.training.train_split)))
     backbone = model if isinstance(model, nn.Module) else plan.model
     prepared = prepare_task(plan, source, backbone, accelerator.num_processes)
+    start = warm_start(plan, prepared.model, Path(str(out)) if resume else None)
     folder = claim_folder(out, plan, resume, accelerator)
-    record = (
-        folder.record()
-        if resume
-        else start_record(plan, source, prepared.model, prepared.select, prepared.teacher)
-    )
+    record = folder.record() if resume else start_record(plan, source, prepared, chosen, start)
     if accelerator.is_main_process and not resume:
         folder.write_record(record)
     start_tracking(trackers, accelerator, folder.path, record["settings"])
@@ -138,6 +148,18 @@ def train(
             return train_epochs(prepared, folder, record, accelerator, quiet)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(f"stopped; vitrim train --resume --out {folder.path} goes on") from None
+
+
+def plan_to_resume(out: str | Path | None, asked: Asked) -> RunPlan:
+    """The plan of the run in `out`; more epochs of one that has finished are another run."""
+    stored = stored_plan(out)
+    longer = asked.training_changes().get("epochs") not in (None, stored.training.epochs)
+    if longer and RunFolder(str(out)).record().get("status") == "finished":
+        raise ValueError(
+            f"{out} has finished, and its learning rate has come down; to train on from its weights, start a "
+            f"new run with --init {out} --epochs N, which has a warm-up and a schedule of its own"
+        )
+    return resume_plan(stored, asked)
 
 
 def train_epochs(
@@ -151,19 +173,22 @@ def train_epochs(
         record = choose_by_data(task, folder, record, accelerator)
     if task.teacher is not None:
         task.teacher.model.to(accelerator.device)
+    frozen = freeze_features(task, accelerator)
+    seen, batches = what_learns(task, frozen)
     learner, optimizer, loader = accelerator.prepare(
-        WithLoss(model, training, task.teacher, task.weights),
-        make_optimizer(model, training),
-        task.batches.loader,
+        WithLoss(seen, training, task.teacher, task.weights), make_optimizer(model, training), batches
     )
     mean = RunningMean(list(model.trained().values()), training.ema)
     learning = Learning(learner, loader, optimizer, task.mixing, mean, training, accelerator)
     trained = Trained(model, optimizer, mean, accelerator)
-    watched = watched_batches(task, accelerator)
+    watched = watched_batches(task, frozen, accelerator)
     picked = restore_checkpoint(folder, trained)
 
-    with Progress(training.all_epochs, len(loader), accelerator.is_main_process and not quiet) as progress:
+    shown = accelerator.is_main_process and not quiet
+    with Progress(training.all_epochs, len(loader), shown, done=picked.last) as progress:
         progress.say(opening_lines(record, folder.path, picked.last))
+        if head_alone_trains(model):
+            progress.say(frozen_in_words(frozen))
         for epoch in range(picked.last, training.all_epochs):
             if picked.waited_enough(training):
                 progress.say(f"stops early: no better validation for {training.patience} epochs")
@@ -178,7 +203,7 @@ def train_epochs(
             row["seconds"] = round(time.perf_counter() - started, 3)
             if bad := task.batches.replaced(accelerator):
                 row["bad_images"] = bad
-            row |= measured(trained, watched)
+            row |= measured(seen, trained, watched)
             picked = keep_epoch(folder, trained, row, picked, task.select)
             progress.epoch_done(row)
             track(accelerator, row)
@@ -213,6 +238,9 @@ def finish(task: Task, folder: RunFolder, record: Mapping[str, Any], picked: Pic
     metrics = measure(model, accelerator.prepare(task.test), accelerator)
     results = result_record(task.test_split, epoch, task.select, metrics)
     if accelerator.is_main_process:
+        if isinstance(metrics, Metrics):  # right or wrong, picture by picture
+            pictures = digest_of(task.source, task.test_split)
+            write_tested(folder.path, TestedPictures(task.test_split, pictures, metrics.right))
         extra, whole = {"results": results, "data": task.source.spec}, needs_its_backbone(model)
         save(model, folder.model_file, include_backbone=whole, extra=extra)
         folder.write_record(finish_record(record, results, folder.history(), folder.model_file))

@@ -1,7 +1,10 @@
-"""What training prints: a moving bar on a terminal, one plain line per epoch everywhere else."""
+"""What training prints: a moving bar on a terminal, one plain line per epoch everywhere else; and how long it
+will take, as soon as the first batches are done.
+"""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
@@ -10,7 +13,11 @@ from typing import Any
 from vitrim.data.tolerance import replaced
 from vitrim.settings.deviations import in_words
 from vitrim.settings.task_kinds import TASK_KINDS, kind_of, main_figure
+from vitrim.settings.training import Training
 
+REGULARISING = (
+    "drop_path", "label_smoothing", "augment", "colour_jitter", "erasing", "mixup", "cutmix", "ema",
+)  # fmt: skip
 ORIGINS = {
     "random": "random (nothing was learned before; pretrained or weights would change that)",
     "file": "a local file",
@@ -20,19 +27,29 @@ ORIGINS = {
 }
 
 
-class Progress:
-    """Shows the steps of a training run. Use as a context, so that a stop leaves the terminal in order."""
+ENOUGH = 3  # batches after the first one, which is slower, that tell how long the others take
 
-    def __init__(self, epochs: int, steps: int, shown: bool = True) -> None:
+
+class Progress:
+    """Shows the steps of a training run. Use as a context, so that a stop leaves the terminal in order.
+
+    `done` epochs were trained before, by a run that is resumed.
+    """
+
+    def __init__(self, epochs: int, steps: int, shown: bool = True, done: int = 0) -> None:
         from rich.console import Console
 
         self.epochs = epochs
         self.steps = steps
+        self.done = done
+        self.began = self.first = self.warm = time.perf_counter()
+        self.expected = False
         self.shown = shown
         self.console = Console(soft_wrap=True, highlight=False)
         self.bar = self._bar() if shown and self.console.is_terminal else None
 
     def __enter__(self) -> Progress:
+        self.began = time.perf_counter()
         if self.bar is not None:
             self.bar.start()
         return self
@@ -46,6 +63,21 @@ class Progress:
     def say(self, line: str) -> None:
         if self.shown:
             self.console.print(line, markup=False)
+
+    def pace(self, epoch: int, step: int) -> None:
+        """Say once, after a few batches, how long the run will take."""
+        if self.expected or epoch > self.done:
+            return
+        now = time.perf_counter()
+        if step == 0:
+            self.first = now
+        if step < ENOUGH and step + 1 < self.steps:
+            return
+        self.expected = True
+        each = (now - self.first) / step if step else now - self.began
+        whole = each * self.steps * (self.epochs - self.done)
+        if whole > 0:
+            self.say(f"expected  about {in_units(whole)} of training, by the first {step + 1} batches")
 
     def step(self, epoch: int, step: int, loss: float) -> None:
         """`epoch` and `step` count from 0."""
@@ -61,9 +93,19 @@ class Progress:
         if kind_of(row, "test_") is not None:
             parts.append(f"test {main_figure(row, before='test_')} (watched: best on test)")
         parts += [f"lr {row['lr']:.2e}", f"{row['seconds']:.1f} s"]
+        if remaining := self.epochs - row["epoch"]:
+            parts.append(f"{in_units(self._each_epoch(row['epoch']) * remaining)} left")
         if "bad_images" in row:
             parts.append(replaced(row["bad_images"]))
         self.say("  ".join(parts))
+
+    def _each_epoch(self, epoch: int) -> float:
+        """Seconds an epoch takes with measuring; the first one, which warms up, counts only while alone."""
+        now, trained = time.perf_counter(), epoch - self.done
+        if trained == 1:
+            self.warm = now
+            return now - self.began
+        return (now - self.warm) / (trained - 1)
 
     def _bar(self) -> Any:
         from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -89,9 +131,12 @@ def opening_lines(record: Mapping[str, Any], folder: Path, done: int) -> str:
         *(f"          {note}" for note in record["data"].get("notes", ())),
         f"methods   {', '.join(settings['methods']) or 'none: only the classifier trains'}",
         f"trains    {found['trained_parameters']:,} of {found['total_parameters']:,} parameters; "
-        f"{found['gmacs']:.3f} GMACs per image",
+        f"{found['gmacs']:.3f} GMACs per image of {' x '.join(map(str, record['preprocess']['image_size']))} "
+        "pixels",
+        *length_lines(settings["training"], record.get("chosen", {})),
         *protocol_lines(record.get("protocol"), settings["per_task"]),
         *teacher_line(record.get("teacher")),
+        *init_line(record.get("init")),
         f"writes    {folder}" + (f", resumed after epoch {done}" if done else ""),
     ]
     return "\n".join(lines)
@@ -106,6 +151,31 @@ def task_line(data: Mapping[str, Any]) -> list[str]:
     return [f"task      {task}{guessed}"]
 
 
+def length_lines(training: Mapping[str, Any], chosen: Mapping[str, str]) -> list[str]:
+    """How long and how fast is trained, why so, and what the recipe brings against overfitting."""
+    why = {name: f" ({reason})" for name, reason in chosen.items()}
+    cooling = f" and {training['cooldown_epochs']} at min_lr" if training["cooldown_epochs"] else ""
+    lines = [
+        f"length    {training['epochs']} epochs{cooling}{why.get('epochs', '')}, batches of "
+        f"{training['batch_size']}, lr {training['lr']:g}{why.get('lr', '')}"
+    ]
+    usual = Training().to_json()
+    brought = [f"{name} {training[name]}" for name in REGULARISING if training[name] != usual[name]]
+    if brought:
+        lines.append(f"also      {', '.join(brought)}: against overfitting, in training only")
+    return lines
+
+
+def in_units(seconds: float) -> str:
+    """8 s, 3 min 20 s, 2 h 10 min."""
+    if seconds < 60:
+        return f"{max(seconds, 1):.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s" if minutes < 10 and rest else f"{minutes} min"
+    return f"{minutes // 60} h {minutes % 60} min"
+
+
 def protocol_lines(protocol: Mapping[str, Any] | None, per_task: bool) -> list[str]:
     """Which published protocol is followed, and where it is not."""
     if protocol is None:
@@ -115,6 +185,14 @@ def protocol_lines(protocol: Mapping[str, Any] | None, per_task: bool) -> list[s
     if protocol["deviations"]:
         lines.append(f"differs   {in_words(protocol['deviations'])}")
     return lines
+
+
+def init_line(init: Mapping[str, Any] | None) -> list[str]:
+    """Where a finished run is the start, what is taken from it."""
+    if init is None:
+        return []
+    head = "its classifier too" if init["classifier"] == "kept" else "a new classifier, for other classes"
+    return [f"starts    from the weights of {init['run']}; {head}"]
 
 
 def teacher_line(teacher: Mapping[str, Any] | None) -> list[str]:

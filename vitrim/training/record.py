@@ -22,23 +22,32 @@ from vitrim.settings.epoch_choice import MARKS
 from vitrim.settings.run_plan import RunPlan
 from vitrim.settings.task_kinds import kind_of
 from vitrim.settings.training_choices import Select
-from vitrim.training.teacher import Teacher
+from vitrim.training.prepared import Task
 
 FEW = 20  # classes up to which the confusion matrix is part of the record
 
 
 def start_record(
-    plan: RunPlan, source: DataSource, model: StagedViT, select: Select, teacher: Teacher | None = None
+    plan: RunPlan,
+    source: DataSource,
+    task: Task,
+    chosen: Mapping[str, str],
+    start: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """The record as it stands before the first step."""
+    """The record as it stands before the first step. `chosen`: why the settings that nobody asked for are as
+    they are.
+    """
+    model, teacher = task.model, task.teacher
     return {
         "status": "running",
         "started": now(),
         "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
         "settings": plan.to_json(),
         "plugins": plugins_of(model.methods),
+        "chosen": dict(chosen),
+        "init": None if start is None else dict(start),
         "protocol": protocol_record(plan),
-        "select": select,
+        "select": task.select,
         "data": {
             "spec": source.spec,
             "task": source.task,
@@ -50,6 +59,7 @@ def start_record(
         "backbone": model.origin.to_json(),
         "teacher": None if teacher is None else teacher.to_json(),
         "costs": cost_record(model),
+        **({} if start is None else {"chosen_methods": [repr(method) for method in model.methods]}),
         "versions": versions(),
         "machine": machine(),
     }

@@ -36,6 +36,7 @@ def run(chosen: Namespace) -> None:
     from vitrim.cli.demo import demo
     from vitrim.report.summary import HEADINGS, in_words, rows
     from vitrim.runs.folder import RunFolder
+    from vitrim.runs.tested import read_tested
 
     def say(line: str) -> None:
         if not chosen.quiet:
@@ -43,7 +44,9 @@ def run(chosen: Namespace) -> None:
             sys.stdout.flush()
 
     shown = demo(chosen.out, say, chosen.quiet)
-    records = [RunFolder(finished.folder).record() for finished in (shown.tuned, shown.probe)]
+    runs = (shown.tuned, shown.probe)
+    records = [RunFolder(finished.folder).record() for finished in runs]
+    tested = [read_tested(finished.folder) for finished in runs]
     table = Table(*astuple(HEADINGS), box=None, pad_edge=False)
     for row in rows(records):
         table.add_row(*astuple(row))
@@ -51,6 +54,6 @@ def run(chosen: Namespace) -> None:
     sys.stdout.write(
         "file: on disk, for each task; GMACs: billion multiply-adds for an image; time: plain backbone = 1\n"
     )
-    sys.stdout.write("\n" + "\n".join(in_words(records)) + "\n\n")
+    sys.stdout.write("\n" + "\n".join(in_words(records, tested)) + "\n\n")
     sys.stdout.write(f"Everything is in {shown.folder}; open {shown.report} in a browser.\n")
     sys.stdout.write(f"Use the model:  vitrim predict {shown.tuned.folder} PICTURE.png\n")

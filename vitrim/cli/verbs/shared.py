@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import fields
-from typing import TYPE_CHECKING, Any, get_type_hints
+from typing import TYPE_CHECKING, Any, Literal, get_type_hints
 
+from vitrim.settings.left_open import CAN_BE_OPEN
 from vitrim.settings.training import Training, explanations
 from vitrim.settings.training_choices import CHOICES
 
@@ -131,15 +132,17 @@ def training_options(parser: ArgumentParser) -> None:
         metavar = (
             "{" + ",".join(CHOICES[field.name]) + "}" if field.name in CHOICES else METAVARS.get(field.name)
         )
+        kind = types[field.name] | Literal["auto"] if field.name in CAN_BE_OPEN else types[field.name]
         group.add_argument(
             f"--{field.name}",
-            type=types[field.name] | None,
+            type=kind | None,
             default=None,
             metavar=metavar or ("N" if "int" in str(types[field.name]) else "NUMBER"),
-            help=texts[field.name].replace("%", "%%") + usual(field.default),
+            help=texts[field.name].replace("%", "%%") + usual(field.name, field.default),
         )
 
 
+OPEN_MEANS = {"epochs": "by the number of images", "lr": "by recipe and number of steps"}
 METAVARS = {
     "drop_last": "true|false",
     "gradient_checkpointing": "true|false",
@@ -168,8 +171,10 @@ METAVARS = {
 }
 
 
-def usual(default: object) -> str:
+def usual(name: str, default: object) -> str:
     """The default, where it is not explained as "not given" already."""
+    if name in CAN_BE_OPEN:
+        return f"; auto: {OPEN_MEANS[name]}; not given: auto, or the protocol's where one is given"
     return "" if default is None else f" (usually {str(default).lower()})"
 
 

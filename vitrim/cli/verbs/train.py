@@ -20,6 +20,8 @@ from vitrim.cli.verbs.shared import (
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser, Namespace
 
+    from vitrim.training.loop import Run
+
 DESCRIPTION = """
 Adapt a pretrained Vision Transformer to your images. The backbone stays as it is; a recipe adds a few
 parameters that are trained, and may shorten the sequence of image patches so that everything runs faster.
@@ -33,6 +35,7 @@ vitrim train --data folder:flowers --model vit_small_patch16_224 --pretrained --
 vitrim train --method "LoRA(rank=4)" --method "EViT(keep=0.5, at=(4, 8))" --lr 0.002 --seed 1
 vitrim train --data vtab:cifar --root vtab-1k --recipe gps --protocol vtab/gps
 vitrim train --resume --out runs/flowers
+vitrim train --init runs/flowers --epochs 10 --out runs/flowers-longer
 """
 
 
@@ -61,6 +64,19 @@ def options(parser: ArgumentParser) -> None:
         help="tell every epoch to tensorboard, wandb, mlflow or another tracker of Accelerate too; may be "
         "repeated",
     )
+    run.add_argument(
+        "--init",
+        type=str | None,
+        metavar="RUN",
+        help="start from the model, methods and weights of a finished run, with a schedule of its own: to "
+        "train longer, or on other images; the classifier is kept where the classes are the same",
+    )
+    run.add_argument(
+        "--with_baseline",
+        action="store_true",
+        help="then train the linear probe under equal settings, in linear-probe/ of the run folder, and say "
+        "whether the difference is more than noise",
+    )
     run.add_argument("--cpu", action="store_true", help="stay on the CPU where there is a GPU")
     run.add_argument("--quiet", action="store_true", help="print the result alone")
     protocol_options(parser)
@@ -71,9 +87,11 @@ def run(chosen: Namespace) -> None:
     refuse_mistyped(chosen.data, chosen.recipe)
     from accelerate import PartialState
 
-    from vitrim.settings.task_kinds import result_words
+    from vitrim.training.baseline import check_baseline, train_baseline
     from vitrim.training.loop import train
 
+    if chosen.with_baseline and not chosen.resume:
+        check_baseline(chosen.recipe, given_methods(chosen))
     finished = train(
         model=chosen.model,
         data=chosen.data,
@@ -90,15 +108,37 @@ def run(chosen: Namespace) -> None:
         per_task=chosen.per_task,
         task=chosen.task,
         trackers=given_list(chosen.track),
+        init=chosen.init,
         resume=chosen.resume,
         cpu=chosen.cpu,
         quiet=chosen.quiet,
     )
+    probe = train_baseline(finished, cpu=chosen.cpu, quiet=chosen.quiet) if chosen.with_baseline else None
     if not PartialState().is_main_process:
         return
+    show(finished)
+    if probe is not None:
+        compare(finished, probe)
+
+
+def show(finished: Run) -> None:
+    """What a run came to."""
+    from vitrim.settings.task_kinds import result_words
+
     results = finished.record["results"]
     sys.stdout.write(
         f"{results['split']}: {result_words(results)} ({results['images']:,} images, "
         f"weights of epoch {results['epoch']}{', ' + results['mark'] if results['mark'] else ''})\n"
         f"model: {finished.folder / 'model.safetensors'}, {finished.record['model_bytes'] / 1e6:.2f} MB\n"
     )
+
+
+def compare(finished: Run, probe: Run) -> None:
+    """Both runs, their difference, and in what else they differ."""
+    from vitrim.report.summary import accuracy_in_words, compared, names_of
+    from vitrim.runs.tested import read_tested
+
+    records = [finished.record, probe.record]
+    lines = [accuracy_in_words(*each) for each in zip(names_of(records), records, strict=True)]
+    lines += compared(records, [read_tested(run.folder) for run in (finished, probe)])
+    sys.stdout.write("\n" + "\n".join(lines) + "\n")

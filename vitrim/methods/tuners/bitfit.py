@@ -28,6 +28,7 @@ class BitFit(Method):
     """
 
     folds: ClassVar[bool] = True
+    trains_own: ClassVar[bool] = True
 
     roles: tuple[str, ...] = option(ROLES)
 

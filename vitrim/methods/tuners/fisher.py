@@ -62,6 +62,7 @@ class FisherDelta(Method):
     """
 
     folds: ClassVar[bool] = True
+    trains_own: ClassVar[bool] = True
     fits_late: ClassVar[bool] = False
 
     top: float | None = 1.0

@@ -18,6 +18,7 @@ class Full(Method):
     """
 
     folds: ClassVar[bool] = True
+    trains_own: ClassVar[bool] = True
 
     def attach(self, model: "StagedViT") -> None:
         for module in model.vit.modules():

@@ -26,6 +26,7 @@ class LayerNormTuning(Method):
     """
 
     folds: ClassVar[bool] = True
+    trains_own: ClassVar[bool] = True
 
     parts: tuple[str, ...] = option(PARTS)
 

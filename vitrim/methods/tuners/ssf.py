@@ -38,6 +38,7 @@ class SSF(Method):
 
     starts_unchanged: ClassVar[bool] = False  # near the backbone: scales start around 1
     folds: ClassVar[bool] = True
+    trains_own: ClassVar[bool] = True
 
     roles: tuple[str, ...] = option(ROLES)
 

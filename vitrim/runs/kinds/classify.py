@@ -28,6 +28,8 @@ class Metrics:
     """for each class: name, images, accuracy (the share of its images found: recall), precision, F1"""
     confusion: tuple[tuple[int, ...], ...] = field(default=(), compare=False, repr=False)
     """images by true class (rows) and by the class given (columns)"""
+    right: tuple[bool, ...] = field(default=(), compare=False, repr=False)
+    """whether each image was classified correctly, in order"""
 
     def to_json(self) -> dict[str, float]:
         return {
@@ -62,6 +64,7 @@ class Classify:
             images=int(total.sum()),
             parts=_parts(output_names(model), confusion),
             confusion=tuple(map(tuple, confusion.tolist())),
+            right=tuple((answers[:, 0].long() == targets).tolist()),
         )
 
     def shown(self, names: tuple[str, ...], answer: list[float], top: int) -> list[tuple[str, float]]:

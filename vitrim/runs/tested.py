@@ -1,0 +1,92 @@
+"""Which pictures a finished run classified correctly, in `tested.json` of its folder: one bit each.
+
+Two runs that were tested on the same pictures can then be compared picture by picture, which shows far
+smaller differences than two percentages do. Runs of earlier versions have no such file.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+
+import numpy
+
+from vitrim.data.source import DataSource
+from vitrim.writing import write_whole
+
+FILE = "tested.json"
+FORMAT = 1
+MOST = 50_000_000  # pictures in a file that is believed
+
+
+@dataclass(frozen=True)
+class TestedPictures:
+    """What was right, picture by picture, and which pictures these were."""
+
+    split: str
+    pictures: str
+    """digest of classes, names and labels"""
+    right: tuple[bool, ...]
+
+
+def digest_of(source: DataSource, split: str) -> str:
+    """Tells whether two runs saw the same pictures with the same labels, wherever the folder lies."""
+    images = source.split(split)
+    names = [Path(name).as_posix() for name in images.names]
+    above = os.path.commonpath(names) if all(name.startswith("/") for name in names) else ""
+    if above:
+        names = [os.path.relpath(name, above) for name in names]
+    told = json.dumps([list(source.classes), names, list(map(int, images.labels))])
+    return sha256(told.encode()).hexdigest()
+
+
+def write_tested(folder: Path, tested: TestedPictures) -> None:
+    bits = numpy.packbits(numpy.array(tested.right, dtype=bool)).tobytes()
+    stored = {
+        "format": FORMAT,
+        "split": tested.split,
+        "images": len(tested.right),
+        "pictures": tested.pictures,
+        "right": base64.b64encode(bits).decode(),
+    }
+    write_whole(folder / FILE, (json.dumps(stored) + "\n").encode())
+
+
+def read_tested(folder: Path) -> TestedPictures | None:
+    """What a run folder holds; None where there is none, as in runs of earlier versions.
+
+    Raises:
+        ValueError: for a file that is damaged.
+    """
+    file = folder / FILE
+    if not file.is_file():
+        return None
+    damaged = ValueError(f"{file} is damaged and cannot be read; vitrim evaluate measures the run again")
+    try:
+        stored = json.loads(file.read_text(encoding="utf-8"))
+        count, split, pictures = stored["images"], stored["split"], stored["pictures"]
+        bits = base64.b64decode(stored["right"], validate=True)
+    except (ValueError, KeyError, TypeError, RecursionError, binascii.Error):
+        raise damaged from None
+    whole = isinstance(count, int) and not isinstance(count, bool) and 0 < count <= MOST
+    if not whole or len(bits) != -(-count // 8) or not _texts(split, pictures):
+        raise damaged
+    right = numpy.unpackbits(numpy.frombuffer(bits, dtype=numpy.uint8), count=count)
+    return TestedPictures(split, pictures, tuple(map(bool, right)))
+
+
+def _texts(*values: object) -> bool:
+    return all(isinstance(value, str) for value in values)
+
+
+def right_alone(first: Sequence[bool], second: Sequence[bool]) -> tuple[int, int]:
+    """How many pictures only the first and only the second got right."""
+    only_first = sum(a and not b for a, b in zip(first, second, strict=True))
+    only_second = sum(b and not a for a, b in zip(first, second, strict=True))
+    return only_first, only_second
