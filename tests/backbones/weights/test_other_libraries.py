@@ -1,6 +1,7 @@
 """Files that other libraries write, all their weights random: the model they load into computes what the
 other library's own model does."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -349,3 +350,38 @@ def test_another_image_size_is_resized_as_timm_does(tmp_path: Path) -> None:
     resized.set_input_size(img_size=32)  # type: ignore[operator]
     ours = fill_from_file(tmp_path / "w.pth", "mine", lambda classes: tiny(num_classes=classes))
     close(ours(images()), resized(images()))
+
+
+def test_a_repository_of_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
+
+    asked = []
+
+    def fetch(repository: str, file: str) -> str:
+        asked.append((repository, file))
+        if repository == "gone/away":
+            raise LocalEntryNotFoundError("no network")
+        if not (tmp_path / file).is_file():
+            raise EntryNotFoundError(f"no {file}")
+        return str(tmp_path / file)
+
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", fetch)
+    model = tiny(depth=12)
+    save_file(
+        {key: value.contiguous() for key, value in model.state_dict().items()}, tmp_path / "model.safetensors"
+    )
+    about = {"architecture": "vit_tiny_patch16_224", "num_classes": 7, "model_args": {"img_size": 32}}
+    config = {
+        **about,
+        "pretrained_cfg": {"mean": [0.1, 0.2, 0.3], "std": [1, 1, 1], "interpolation": "bilinear"},
+    }
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    ours = compose("hf-hub:owner/name").eval()
+    assert asked[:2] == [("owner/name", "config.json"), ("owner/name", "model.safetensors")]
+    assert ours.preprocess.mean == (0.1, 0.2, 0.3) and ours.preprocess.interpolation == "bilinear"
+    with torch.no_grad():
+        close(ours(images()), model(images()))
+    with pytest.raises(
+        ValueError, match=r"could not fetch config.json of hf-hub:gone/away: no network; download"
+    ):
+        compose("hf-hub:gone/away")
