@@ -1,11 +1,11 @@
 """Costs: exact anchors of the papers' convention, and fvcore as an independent counter of both figures."""
 
-import math
 from collections.abc import Callable
 
 import pytest
 import torch
-from torch import Tensor, nn
+from fvcore_counts import fvcore_count
+from torch import nn
 from toys import FAMILIES, images, toy
 
 from vitrim import METHODS, EViT, compose, costs, parse_method
@@ -118,19 +118,6 @@ def test_last_block_runs_only_what_the_class_token_needs() -> None:
     unread = 5 * (tokens - 1) * width  # in the final norm
     assert found.macs == whole - (found.blocks[0] - found.blocks[-1]) - unread
     assert len(set(found.blocks[:-1])) == 1
-
-
-def fvcore_count(model: nn.Module, batch: Tensor) -> int:
-    """fvcore's total for one image; fused attention, which it cannot see, as its two products."""
-    analysis = pytest.importorskip("fvcore.nn").FlopCountAnalysis(model, batch[:1])
-    analysis.set_op_handle("aten::scaled_dot_product_attention", attention_macs)
-    analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False)
-    return int(analysis.total())
-
-
-def attention_macs(inputs: list, outputs: list) -> int:
-    queries, keys = (value.type().sizes() for value in inputs[:2])
-    return 2 * math.prod(queries) * keys[-2]
 
 
 def unfused(vit: nn.Module) -> nn.Module:

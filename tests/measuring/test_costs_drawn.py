@@ -4,7 +4,7 @@ import random
 
 import pytest
 import torch
-from test_costs import fvcore_count
+from fvcore_counts import fvcore_count
 from toys import images, toy
 
 from vitrim import compose, costs

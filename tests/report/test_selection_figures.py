@@ -1,8 +1,8 @@
 """Pictures of chosen weights are drawn where there is something to draw, and nowhere else."""
 
 import torch
+from naive_scores import batches_for
 from PIL import Image
-from test_selection import batches_for
 from toys import toy
 
 from vitrim import FisherDelta, compose, fit

@@ -9,6 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from naive_scores import batches_for, naive_scores
 from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import functional as F
@@ -16,7 +17,6 @@ from toys import images, toy
 
 from vitrim import FisherDelta, compose
 from vitrim.methods.selection.allocation import best_inputs, connections_per_neuron, layer_totals, top_counts
-from vitrim.methods.selection.candidates import candidates
 from vitrim.methods.selection.comparing import overlap, redundancy, spearman
 from vitrim.methods.selection.contrastive import contrastive_loss
 from vitrim.methods.selection.files import load_scores, save_scores
@@ -128,33 +128,6 @@ def test_random_placement_depends_on_the_seed_alone() -> None:
     drawn = {choose_blocks(shares, "random", 3, seed=seed) for seed in range(12)}
     assert len(drawn) > 3
     assert choose_blocks(shares, "random", 3, seed=5) == choose_blocks(shares[::-1], "random", 3, seed=5)
-
-
-def batches_for(model: StagedViT, count: int = 2, size: int = 3) -> list[tuple[Tensor, Tensor]]:
-    generator = torch.Generator().manual_seed(7)
-    return [
-        (images(model, size, seed=10 + k), torch.randint(0, 5, (size,), generator=generator))
-        for k in range(count)
-    ]
-
-
-def naive_scores(
-    model: StagedViT, batches: list[tuple[Tensor, Tensor]], measure: str, patch: bool
-) -> dict[str, Tensor]:
-    """Whole gradients of a copy, kept for each image or batch."""
-    weights = {c.name: c.layer.weight for c in candidates(model, patch)}
-    for weight in weights.values():
-        weight.requires_grad_(True)
-    if measure == "per_sample":
-        batches = [(x[i : i + 1], y[i : i + 1]) for x, y in batches for i in range(len(x))]
-    gradients = [
-        torch.autograd.grad(F.cross_entropy(model.eval()(x), y), list(weights.values())) for x, y in batches
-    ]
-    for weight in weights.values():
-        weight.requires_grad_(False)
-    by_weight = [torch.stack(each).flatten(2) for each in zip(*gradients, strict=True)]
-    scores = [each.sum(0).abs() if measure == "gradient" else each.square().mean(0) for each in by_weight]
-    return dict(zip(weights, scores, strict=True))
 
 
 @pytest.mark.parametrize("family", FAMILIES)

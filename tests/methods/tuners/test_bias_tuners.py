@@ -9,9 +9,10 @@ from toys import toy
 
 import vitrim
 from vitrim import BitFit, Full, LayerNormTuning, Linear, compose
+from vitrim.network.method import Method
 
 
-def trained(method: str | vitrim.method.Method, family: str = "vit") -> set[str]:
+def trained(method: str | Method, family: str = "vit") -> set[str]:
     """Names inside the backbone, without the classifier."""
     names = compose(toy(family), method).trained()
     return {name.removeprefix("vit.") for name in names if "head" not in name}
@@ -67,14 +68,14 @@ METHODS = [Full(), Linear(), BitFit(), LayerNormTuning()]
 
 @pytest.mark.parametrize("method", METHODS, ids=str)
 @pytest.mark.parametrize("family", ["vit", "siglip", "dinov3-qkvb", "eva02"])
-def test_contract(tmp_path: Path, method: vitrim.method.Method, family: str) -> None:
+def test_contract(tmp_path: Path, method: Method, family: str) -> None:
     tuned.check_starts_unchanged(method, family)
     tuned.check_folds(method, family=family)
     tuned.check_round_trip(method, tmp_path, family)
 
 
 @pytest.mark.parametrize("method", METHODS, ids=str)
-def test_training(method: vitrim.method.Method) -> None:
+def test_training(method: Method) -> None:
     tuned.check_training(method, "EViT(keep=0.5, at=(2,))")
 
 

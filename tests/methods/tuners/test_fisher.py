@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from test_selection import batches_for, naive_scores
+from naive_scores import batches_for, naive_scores
 from torch import Tensor
 from torch.nn import functional as F
 from toys import images, toy
