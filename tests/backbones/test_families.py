@@ -169,7 +169,7 @@ def test_costs_are_fvcore_s(family: str) -> None:
     by_module = counter.by_module()
     without_head = counter.total() - by_module["head"]
     ours = costs(model).macs_paper
-    assert abs(ours - without_head) <= 0.002 * without_head
+    assert abs(ours - without_head) <= 0.003 * without_head  # fvcore leaves out small parts of rotary tables
 
 
 def test_prompts_have_no_relative_bias_and_the_others_keep_theirs() -> None:
@@ -228,6 +228,10 @@ def test_naflex_by_name_remembers_its_image_size(tmp_path: Any) -> None:
 @pytest.mark.parametrize("family", ["beit", "beit-shared", "relpos-rpn", "relpos-table", "relpos-shared"])
 def test_resizing_is_timm_s(family: str) -> None:
     reference = toy(family)
+    if not hasattr(reference, "set_input_size"):  # before timm 1.0.31
+        with pytest.raises(ValueError, match="cannot resize"):
+            compose(toy(family), image_size=(24, 40))
+        return
     reference.set_input_size(img_size=(24, 40))
     model = compose(toy(family), image_size=(24, 40)).eval()
     batch = images(model)

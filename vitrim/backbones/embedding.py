@@ -56,7 +56,7 @@ def _embed_without_rotary(vit: TimmModule, images: Tensor) -> tuple[Tensor, Tens
     """BEiT's and the relative-position ViTs' tokens, and the relative bias that all blocks share, if any."""
     tokens = vit.patch_embed(images)
     if vit.cls_token is not None:
-        tokens = torch.cat([vit.cls_token.expand(len(tokens), -1, -1), tokens], dim=1)
+        tokens = torch.cat([vit.cls_token.expand(tokens.shape[0], -1, -1), tokens], dim=1)
     if isinstance(vit, VisionTransformerRelPos):
         return tokens, None if vit.shared_rel_pos is None else vit.shared_rel_pos.get_bias()
     if vit.pos_embed is not None:

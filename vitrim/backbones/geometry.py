@@ -46,8 +46,8 @@ def image_size(vit: TimmModule) -> tuple[int, int]:
         height, width = vit.patch_embed.img_size
     elif vit.embeds.default_img_size is not None:
         height, width = vit.embeds.default_img_size
-    elif config := getattr(vit, "pretrained_cfg", None):
-        height, width = config["input_size"][-2:]
+    elif size := (getattr(vit, "pretrained_cfg", None) or {}).get("input_size"):
+        height, width = size[-2:]
     else:
         grid, patch = vit.embeds.pos_embed_grid_size or (16, 16), vit.embeds.patch_size
         height, width = grid[0] * patch[0], grid[1] * patch[1]
