@@ -18,6 +18,7 @@ from vitrim.deploy.inference import InferenceModel, ready
 from vitrim.deploy.int8 import CALIBRATION, MEASURED, accuracy, quantise
 from vitrim.deploy.pictures import data_for, labelled, some
 from vitrim.deploy.programs import program_of, write_compiled, write_onnx, write_pt2
+from vitrim.files.saving import task_record
 from vitrim.network.stage import StagedViT
 from vitrim.runs.opening import open_model
 from vitrim.writing import write_whole
@@ -197,6 +198,7 @@ def _about(staged: StagedViT, asked: _Asked) -> dict[str, Any]:
         "backbone": staged.origin.name,
         "classes": None if staged.classes is None else list(staged.classes),
         "num_classes": staged.num_classes,
+        "task": task_record(staged),
         "preprocess": staged.preprocess.to_json(),
         "precision": asked.precision,
         "portable": asked.portable,

@@ -12,11 +12,13 @@ from torch import Tensor, nn
 
 from vitrim.backbones.preprocess import Preprocess
 from vitrim.deploy.programs import KEY
+from vitrim.files.saving import task_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 SUFFIXES = (".onnx", ".pt2")
+MOST_CLASSES = 1_000_000
 
 
 class ExportedModel(nn.Module):
@@ -24,7 +26,7 @@ class ExportedModel(nn.Module):
 
     Attributes:
         about: what was written into the file: methods, backbone, precision, versions.
-        preprocess, classes, num_classes: as of a `StagedViT`.
+        preprocess, classes, num_classes, task, scale: as of a `StagedViT`.
     """
 
     def __init__(self, run: Callable[[Tensor], Tensor], about: dict[str, Any]) -> None:
@@ -34,6 +36,7 @@ class ExportedModel(nn.Module):
         self.classes = None if about["classes"] is None else tuple(about["classes"])
         self.num_classes = int(about["num_classes"])
         self.raw = bool(about["raw"])
+        self.task, self.scale = task_of(about, Path(about["file"]))
         self._run = run
         shape = (1, self.preprocess.channels, 1, 1)
         self._mean = torch.tensor(self.preprocess.mean).view(shape)
@@ -42,8 +45,10 @@ class ExportedModel(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         if self.raw:
             pixels = (images.cpu() * self._std + self._mean) * 255
-            images = pixels.round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).contiguous()
-        return self._run(images.cpu())
+            prepared = pixels.round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).contiguous()
+        else:
+            prepared = images.cpu()
+        return self._run(prepared).to(images.device)
 
 
 def is_exported(path: str | Path) -> bool:
@@ -121,7 +126,10 @@ def _read_about(text: str | bytes | None, file: Path) -> dict[str, Any]:
     try:
         about = json.loads(text or "")
         Preprocess.from_json(about["preprocess"])
-        complete = {"classes", "num_classes", "raw", "precision"} <= set(about)
+        count, classes = about["num_classes"], about["classes"]
+        complete = isinstance(count, int) and 0 < count <= MOST_CLASSES and isinstance(about["raw"], bool)
+        named = isinstance(classes, list) and all(isinstance(name, str) for name in classes)
+        complete = complete and (classes is None or (named and len(classes) == count))
     except (ValueError, KeyError, TypeError, RecursionError):
         complete = False
     if not complete:
@@ -129,4 +137,4 @@ def _read_about(text: str | bytes | None, file: Path) -> dict[str, Any]:
             f"{file.name} does not say what it takes and gives: vitrim did not export it, so size, mean and "
             "classes are unknown; export the run again with vitrim export"
         )
-    return dict(about)
+    return {**about, "file": file.name}

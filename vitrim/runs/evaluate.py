@@ -94,7 +94,7 @@ def answer(
     """The same with the answer to every image."""
     check_positive("evaluate", "batch_size", batch_size)
     check_one_of("evaluate", "precision", precision, CHOICES["precision"])
-    staged = model if isinstance(model, StagedViT) else open_model(model)
+    staged = open_model(model) if isinstance(model, str | Path) else model
     source, split = open_measured(model, data, split, root, download, staged.task)
     check_same_classes(staged, source)
     images = source.split(split)

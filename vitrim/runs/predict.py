@@ -72,7 +72,7 @@ def predictions(
     is an error, after the results of those before it; with a list for `broken` it is left out and told
     there.
     """
-    staged = model if isinstance(model, StagedViT) else open_model(model)
+    staged = open_model(model) if isinstance(model, str | Path) else model
     if not isinstance(top, int) or not 1 <= top <= staged.num_classes:
         raise ValueError(f"top must be between 1 and the number of classes ({staged.num_classes}), got {top}")
     check_positive("predict", "batch_size", batch_size)

@@ -6,7 +6,7 @@ import json
 import sys
 from typing import TYPE_CHECKING, Any
 
-from vitrim.cli.verbs.shared import data_options, refuse_mistyped
+from vitrim.cli.verbs.shared import data_options, opened, refuse_mistyped, trust_option
 
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser, Namespace
@@ -29,7 +29,11 @@ FEW = 20  # classes up to which every one gets a line
 
 
 def options(parser: ArgumentParser) -> None:
-    parser.add_argument("run", metavar="RUN", help="a run folder, or a model.safetensors file")
+    parser.add_argument(
+        "run",
+        metavar="RUN",
+        help="a run folder, a model.safetensors file, or an exported .onnx or .pt2 file",
+    )
     parser.add_argument(
         "--split",
         type=str | None,
@@ -42,6 +46,7 @@ def options(parser: ArgumentParser) -> None:
     parser.add_argument("--workers", type=int | None, metavar="N", help="processes that read images")
     parser.add_argument("--precision", type=str, default="no", metavar="{no,bf16,fp16}", help="number format")
     parser.add_argument("--cpu", action="store_true", help="stay on the CPU where there is a GPU")
+    trust_option(parser)
     data_options(parser)
     _output_options(parser)
 
@@ -77,14 +82,13 @@ def run(chosen: Namespace) -> None:
     from vitrim.runs import answer_files as files
     from vitrim.runs.evaluate import answer
     from vitrim.runs.measured_split import open_measured
-    from vitrim.runs.opening import open_model
 
     if chosen.worst < 0:
         raise ValueError(f"worst must be at least 0, got {chosen.worst}")
     predictions = chosen.predictions and files.check_ending(chosen.predictions, ".csv", ".json")
     per_class = chosen.per_class and files.check_ending(chosen.per_class, ".csv")
     confusion = chosen.confusion and files.check_ending(chosen.confusion, ".csv")
-    model = open_model(chosen.run)
+    model = opened(chosen.run, chosen.trust)
     data, split = open_measured(
         chosen.run, chosen.data, chosen.split, chosen.root, chosen.download, model.task
     )

@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
+from vitrim.cli.verbs.shared import opened, trust_option
+
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser, Namespace
 
@@ -26,7 +28,11 @@ vitrim predict runs/flowers inbox/ --json - --skip_broken
 
 
 def options(parser: ArgumentParser) -> None:
-    parser.add_argument("run", metavar="RUN", help="a run folder, or a model.safetensors file")
+    parser.add_argument(
+        "run",
+        metavar="RUN",
+        help="a run folder, a model.safetensors file, or an exported .onnx or .pt2 file",
+    )
     parser.add_argument("images", nargs="+", metavar="IMAGE", help="image files, or folders of them")
     parser.add_argument(
         "--top", type=int, default=1, metavar="N", help="how many classes to name (usually 1)"
@@ -54,13 +60,13 @@ def options(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--device", type=str | None, help="cpu or cuda; not given: the GPU where there is one"
     )
+    trust_option(parser)
 
 
 def run(chosen: Namespace) -> None:
     from collections import Counter
 
     from vitrim.data.finding import unread_note
-    from vitrim.runs.opening import open_model
     from vitrim.runs.predict import predictions
     from vitrim.runs.prediction_files import WRITERS, Pictures, output
 
@@ -69,7 +75,7 @@ def run(chosen: Namespace) -> None:
     form, file = next(
         ((form, file) for form, file in (("csv", chosen.csv), ("json", chosen.json)) if file), ("text", "-")
     )
-    model = open_model(chosen.run)
+    model = opened(chosen.run, chosen.trust)
     unread: Counter[str] = Counter()
     broken: list[str] | None = [] if chosen.skip_broken else None
     found = predictions(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import fields
-from typing import TYPE_CHECKING, Any, Literal, get_type_hints
+from typing import TYPE_CHECKING, Any, Literal, cast, get_type_hints
 
 from vitrim.settings.left_open import CAN_BE_OPEN
 from vitrim.settings.training import Training, explanations
@@ -13,6 +13,8 @@ from vitrim.settings.training_choices import CHOICES
 
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser, Namespace
+
+    from vitrim.network.stage import StagedViT
 
 
 def composition_options(parser: ArgumentParser) -> None:
@@ -64,6 +66,22 @@ def refuse_mistyped(data: str | None = None, recipe: str | None = None) -> None:
         from vitrim.settings.recipes import find_recipe
 
         find_recipe(recipe)
+
+
+def opened(path: str, trust: bool) -> StagedViT:
+    """A run, a saved model, or an exported file, which answers like the model it was made from."""
+    from vitrim.deploy.exported import is_exported, open_exported
+    from vitrim.runs.opening import open_model
+
+    return cast("StagedViT", open_exported(path, trust)) if is_exported(path) else open_model(path)
+
+
+def trust_option(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "--trust",
+        action="store_true",
+        help="open a .pt2 file, which is a program: you made it, or know who did",
+    )
 
 
 def given_list(values: list[str] | str | None) -> list[str]:
