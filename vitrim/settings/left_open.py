@@ -2,9 +2,9 @@
 learning rate, by the number of steps.
 
 Published rates belong to long runs: 100 epochs of 1,000 images. A shorter run that keeps such a rate ends far
-from where it could be, so the rate rises with the root of how many times fewer its steps are:
+from where it could be, so the rate rises as its steps get fewer:
 
-    lr = published lr * sqrt(published steps / steps), up to ten-fold, and with Adam up to 0.005
+    lr = published lr * published steps / steps, up to ten-fold, and with Adam up to 0.005
 
 Where the classifier trains alone, which nothing can upset, twice that, up to 0.02. Where methods change the
 backbone's own weights, a higher rate would undo what it knows: there the published one stays, and full
@@ -89,7 +89,7 @@ def rate_for(training: Training, methods: Collection[str], published: int, steps
     if any(each.trains_own for each in tuners):
         return training.lr
     alone = all(isinstance(each, Linear) for each in tuners)
-    rate = training.lr * min(max(math.sqrt(published / steps), 1.0), HIGHEST) * (ALONE if alone else 1.0)
+    rate = training.lr * min(max(published / steps, 1.0), HIGHEST) * (ALONE if alone else 1.0)
     if training.optimizer != "sgd":
         rate = max(training.lr, min(rate, CEILING_ALONE if alone else CEILING))
     return float(f"{rate:.2g}")
