@@ -9,6 +9,7 @@ from small_runs import colour_folder
 from small_tables import table_of_labels, table_of_numbers
 
 from vitrim.cli.main import main
+from vitrim.data import open_data
 from vitrim.runs.evaluate import answer
 from vitrim.training.loop import train
 
@@ -95,3 +96,16 @@ def test_tables_of_classes(run: Path, tmp_path: Path, capsys: pytest.CaptureFixt
 def test_an_unknown_ending_is_refused_first(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert evaluated(run, "--predictions", "answers.txt")
     assert "'answers.txt' must end in .csv or .json" in capsys.readouterr().err
+
+
+def test_tables_of_accuracies_refuse_other_tasks(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    failed = main(["table", str(run)])
+    if task_of(run) == "classify":
+        assert not failed
+    else:
+        assert failed == 2 and "tables hold accuracies" in capsys.readouterr().err
+        from vitrim.sweep.checking import refuse_other_tasks
+
+        data = TABLES[task_of(run)](run.parent / "data")
+        with pytest.raises(ValueError, match="sweeps and searches compare accuracies"):
+            refuse_other_tasks(open_data(data))

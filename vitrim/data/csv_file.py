@@ -82,7 +82,9 @@ def _targets(spec: Spec, file: Path, labels: tuple[str, ...], lines: list[Line])
         _check_classes(targets.names, file)
     if task != "classify" and "task" not in spec.options:
         what = "several labels a picture" if task == "multilabel" else "numbers to predict"
-        note = f"{', '.join(labels)[:80]} read as {what} (task={task}); task=classify reads them as classes"
+        note = f"{', '.join(labels)[:80]} read as {what} (task={task})"
+        if len(labels) == 1:
+            note += "; task=classify reads them as classes"
         return replace(targets, note=note)
     return targets
 

@@ -33,7 +33,7 @@ def check(made: Sequence[Job], download: bool = False) -> None:
     for job in made:
         plan = settle_plan(job.asked)
         if plan.data not in opened:
-            open_for(plan, download)
+            refuse_other_tasks(open_for(plan, download))
             opened.add(plan.data)
         shape = repr((plan.methods, plan.model, plan.weights, plan.image_size))
         if shape not in composed:
@@ -41,6 +41,15 @@ def check(made: Sequence[Job], download: bool = False) -> None:
                 compose_asked(without_weights(job.asked), num_classes=2)
             composed.add(shape)
         check_same(job)
+
+
+def refuse_other_tasks(data: DataSource) -> None:
+    """Sweeps, searches and their tables compare accuracies."""
+    if data.task != "classify":
+        raise ValueError(
+            f"{data.spec} is a {data.task} task, but sweeps and searches compare accuracies; train "
+            "such data run by run with vitrim train"
+        )
 
 
 def without_weights(asked: Asked) -> Asked:

@@ -181,6 +181,12 @@ def make_line(name: str, cells: Mapping[str, Sequence[Found]]) -> Line:
 
 
 def make_cell(runs: Sequence[Found]) -> Cell:
+    for run in runs:
+        if run.row["accuracy"] is None:
+            raise ValueError(
+                f"{run.row['folder']} is a run of another task than telling classes apart, but tables hold "
+                "accuracies; vitrim report shows it"
+            )
     values = [100 * run.row["accuracy"] for run in runs]
     return Cell(
         statistics.fmean(values),

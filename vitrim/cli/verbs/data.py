@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -61,7 +62,7 @@ def run(chosen: Namespace) -> None:
     data = open_data(chosen.spec, root=chosen.root, seed=chosen.seed, download=chosen.download)
     out = Console(soft_wrap=True, highlight=False, markup=False)
     if data.task == "regress":
-        out.print(describe(data), end="\n\n")
+        out.print(describe(replace(data, notes=())), end="\n\n")
     else:
         what = "classes" if data.task == "classify" else "labels"
         out.print(f"{data.spec}: {len(data.classes)} {what}\n")
