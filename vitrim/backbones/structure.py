@@ -21,6 +21,7 @@ from timm.models.eva import Eva
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
+from vitrim.backbones.geometry import image_size
 from vitrim.backbones.support import TimmModule
 
 CLASSES: dict[str, type[nn.Module]] = {
@@ -46,7 +47,7 @@ def describe(vit: TimmModule) -> Architecture:
     """How to build this module again: {"name" or "class", "arguments"}; without arguments where that is not
     known."""
     name = (getattr(vit, "pretrained_cfg", None) or {}).get("architecture")
-    size = list(vit.patch_embed.img_size)
+    size = list(image_size(vit))
     candidates: list[Architecture] = []
     if name:
         candidates.append({"name": name, "arguments": {"img_size": size, "num_classes": vit.num_classes}})

@@ -7,6 +7,7 @@ import torch
 from timm.layers import resample_abs_pos_embed
 from torch import Tensor
 
+from vitrim.backbones.geometry import grid_size
 from vitrim.backbones.support import TimmModule
 
 
@@ -26,7 +27,7 @@ def fit_positions(
     positions = given.reshape(1, -1, given.shape[-1])  # [1, P+N, D]
     if positions.dtype not in (torch.float32, torch.float64):
         positions = positions.float()
-    grid = tuple(vit.patch_embed.grid_size)
+    grid = grid_size(vit)
     prefix = 0 if vit.no_embed_class else vit.num_prefix_tokens
     if vit.no_embed_class and "cls_token" in found and not _side(positions.shape[1], grid):
         first = positions[:, :1]

@@ -8,12 +8,12 @@ import torch
 from torch import Tensor, nn
 
 from vitrim.backbones.geometry import patch_layer
-from vitrim.backbones.support import TimmModule
 from vitrim.checks import check_positive, check_probability
 from vitrim.network.method import Method, option
 from vitrim.tokens.state import TokenState
 
 if TYPE_CHECKING:
+    from vitrim.backbones.support import TimmModule
     from vitrim.network.stage import StagedViT
 
 
@@ -63,7 +63,7 @@ class VPT(Method):
 class Prompts(nn.Module):
     """The prompts of one block: put in, or put in place of the last block's."""
 
-    def __init__(self, vit: TimmModule, settings: VPT, replacing: bool) -> None:
+    def __init__(self, vit: "TimmModule", settings: VPT, replacing: bool) -> None:
         super().__init__()
         like, patch = next(vit.parameters()), patch_layer(vit)
         inputs = vit.embed_dim if patch is None else patch.weight[0].numel()  # of the patch projection
