@@ -25,6 +25,7 @@ from vitrim.compose import assemble
 from vitrim.methods.notation import parse_method
 from vitrim.methods.plugins import check_known, plugins_of
 from vitrim.methods.quantising.packing import pack_tensors, unpack_tensors
+from vitrim.network.resizing import resize_images
 from vitrim.network.stage import StagedViT
 from vitrim.network.target_scale import TASKS, TargetScale
 from vitrim.writing import write_whole
@@ -91,6 +92,7 @@ def load(
     backbone: str | nn.Module | None = None,
     weights: str | Path | None = None,
     device: str | torch.device = "cpu",
+    image_size: int | tuple[int, int] | None = None,
 ) -> StagedViT:
     """The model that `save` wrote, in evaluation mode.
 
@@ -99,6 +101,8 @@ def load(
         backbone: the backbone to load onto, where the file's own cannot be found: a timm module or a name.
         weights: a local file with the backbone's weights.
         device: where to put it.
+        image_size: pixels or (height, width) of the images it shall take, if not of those it was trained on;
+            position embeddings are resized as timm does.
 
     Raises:
         FileNotFoundError, ValueError: no such file, not a vitrim file, another backbone than it was trained
@@ -123,6 +127,8 @@ def load(
     model.classes = None if about["classes"] is None else tuple(about["classes"])
     model.task, model.scale = task_of(about, Path(path))
     model.preprocess = Preprocess.from_json(about["preprocess"])
+    if image_size is not None:
+        resize_images(model, image_size)
     return model.to(device).eval()
 
 

@@ -8,8 +8,11 @@ from vitrim.network.stage import StagedViT
 from vitrim.runs.folder import RunFolder
 
 
-def open_model(run: str | Path, device: str = "cpu") -> StagedViT:
-    """The trained model of a run folder, or of a model.safetensors file, in evaluation mode."""
+def open_model(
+    run: str | Path, device: str = "cpu", image_size: int | tuple[int, int] | None = None
+) -> StagedViT:
+    """The trained model of a run folder, or of a model.safetensors file, in evaluation mode; with
+    `image_size`, for images of another size than it was trained on."""
     from vitrim.files.saving import load
 
     path = Path(run)
@@ -19,10 +22,10 @@ def open_model(run: str | Path, device: str = "cpu") -> StagedViT:
             raise FileNotFoundError(
                 f"{run} has no model yet: its training has not finished; continue it with resume"
             )
-        return load(folder.model_file, device=device).eval()
+        return load(folder.model_file, device=device, image_size=image_size).eval()
     if not path.exists():
         raise FileNotFoundError(f"there is no run folder or model file {run}")
-    return load(path, device=device).eval()
+    return load(path, device=device, image_size=image_size).eval()
 
 
 def data_of_run(run: str | Path, root: str | Path | None) -> tuple[str, str | Path | None]:

@@ -6,7 +6,7 @@ import json
 import sys
 from typing import TYPE_CHECKING, Any
 
-from vitrim.cli.verbs.shared import data_options, opened, refuse_mistyped, trust_option
+from vitrim.cli.verbs.shared import data_options, opened, refuse_mistyped, size_option, trust_option
 
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser, Namespace
@@ -46,6 +46,7 @@ def options(parser: ArgumentParser) -> None:
     parser.add_argument("--workers", type=int | None, metavar="N", help="processes that read images")
     parser.add_argument("--precision", type=str, default="no", metavar="{no,bf16,fp16}", help="number format")
     parser.add_argument("--cpu", action="store_true", help="stay on the CPU where there is a GPU")
+    size_option(parser)
     trust_option(parser)
     data_options(parser)
     _output_options(parser)
@@ -88,7 +89,7 @@ def run(chosen: Namespace) -> None:
     predictions = chosen.predictions and files.check_ending(chosen.predictions, ".csv", ".json")
     per_class = chosen.per_class and files.check_ending(chosen.per_class, ".csv")
     confusion = chosen.confusion and files.check_ending(chosen.confusion, ".csv")
-    model = opened(chosen.run, chosen.trust)
+    model = opened(chosen.run, chosen.trust, chosen.image_size)
     data, split = open_measured(
         chosen.run, chosen.data, chosen.split, chosen.root, chosen.download, model.task
     )

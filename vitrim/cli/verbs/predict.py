@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from vitrim.cli.verbs.shared import opened, trust_option
+from vitrim.cli.verbs.shared import opened, size_option, trust_option
 
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser, Namespace
@@ -60,6 +60,7 @@ def options(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--device", type=str | None, help="cpu or cuda; not given: the GPU where there is one"
     )
+    size_option(parser)
     trust_option(parser)
 
 
@@ -75,7 +76,7 @@ def run(chosen: Namespace) -> None:
     form, file = next(
         ((form, file) for form, file in (("csv", chosen.csv), ("json", chosen.json)) if file), ("text", "-")
     )
-    model = opened(chosen.run, chosen.trust)
+    model = opened(chosen.run, chosen.trust, chosen.image_size)
     unread: Counter[str] = Counter()
     broken: list[str] | None = [] if chosen.skip_broken else None
     found = predictions(

@@ -68,12 +68,25 @@ def refuse_mistyped(data: str | None = None, recipe: str | None = None) -> None:
         find_recipe(recipe)
 
 
-def opened(path: str, trust: bool) -> StagedViT:
+def opened(path: str, trust: bool, image_size: int | tuple[int, int] | None = None) -> StagedViT:
     """A run, a saved model, or an exported file, which answers like the model it was made from."""
     from vitrim.deploy.exported import is_exported, open_exported
     from vitrim.runs.opening import open_model
 
-    return cast("StagedViT", open_exported(path, trust)) if is_exported(path) else open_model(path)
+    if not is_exported(path):
+        return open_model(path, image_size=image_size)
+    if image_size is not None:
+        raise ValueError("an exported file takes images of one size; export the run again at another one")
+    return cast("StagedViT", open_exported(path, trust))
+
+
+def size_option(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "--image_size",
+        type=int | tuple[int, int] | None,
+        metavar="PIXELS",
+        help='images of another size than it was trained on: the side, or "[height, width]"',
+    )
 
 
 def trust_option(parser: ArgumentParser) -> None:
