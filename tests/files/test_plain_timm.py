@@ -1,4 +1,4 @@
-"""Merging back to timm: whatever folds gives a module of timm's that computes the same, all else is refused."""
+"""Merging back to timm: whatever folds gives a timm module that computes the same; all else is refused."""
 
 import sys
 

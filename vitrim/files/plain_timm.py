@@ -1,11 +1,13 @@
-"""`to_timm`: a composed model as the plain timm module it folds into, checked on images before it is given."""
+"""`to_timm`: a composed model as the plain timm module it folds into, checked on images first."""
 
 import copy
 from collections.abc import Iterator
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
+from vitrim.backbones.support import TimmModule
 from vitrim.compose import merge
 from vitrim.network.stage import Stage, StagedViT
 
@@ -76,15 +78,16 @@ def _numbers(blocks: list[int]) -> str:
 
 
 @torch.no_grad()
-def _fold_head_norm(vit: nn.Module) -> None:
+def _fold_head_norm(vit: TimmModule) -> None:
     """Fold the BatchNorm before the classifier into it: W / sd, b - W mean / sd."""
     if not isinstance(vit.head_drop, nn.Sequential):
         return
     dropout, norm = vit.head_drop
-    spread = (norm.running_var + norm.eps).sqrt()
+    mean, variance = norm.get_buffer("running_mean"), norm.get_buffer("running_var")
+    spread = (variance + cast(nn.BatchNorm1d, norm).eps).sqrt()
     for head in _linear_heads(vit):
         weight = head.weight / spread
-        shift = weight @ norm.running_mean
+        shift = weight @ mean
         head.bias = nn.Parameter(-shift if head.bias is None else head.bias - shift)
         head.weight = nn.Parameter(weight)
     vit.head_drop = dropout
@@ -114,8 +117,8 @@ def _check_logits(model: StagedViT, plain: nn.Module) -> None:
         gained = sorted(set(plain.state_dict()) - {name.removeprefix("vit.") for name in model.base_names})
         reason = f"its forward does not read {gained[0]}" if gained else "its forward runs otherwise"
         raise ValueError(
-            f"timm's own {type(plain).__name__} gives other logits with these weights (by {difference:.1e} of "
-            f"{largest:.1e}; {reason}); keep the composed model with vitrim.save, or use vitrim.export"
+            f"timm's own {type(plain).__name__} gives other logits with these weights (by {difference:.1e} "
+            f"of {largest:.1e}; {reason}); keep the composed model with vitrim.save, or use vitrim.export"
         )
 
 

@@ -133,7 +133,7 @@ class Dispatcher(nn.Module):
             return _masked_mlp(block, state, passes), state
         passes = logits > 0
         state = replace(state, dispatched=(*state.dispatched, passes))
-        if torch.compiler.is_compiling():
+        if torch.compiler.is_compiling() or torch.jit.is_tracing():
             return _masked_mlp(block, state, passes), state
         if logits.is_meta or isinstance(logits, FakeTensor):
             return _mlp_of_rows(block, state, self._nominal_rows(state)), state
