@@ -9,6 +9,7 @@ GPS = "FisherDelta(top=None, connections={}, score='gradient', loss='contrastive
 COUNTS = {
     "Full()": 85_798_656,
     "Linear()": 0,
+    "Linear(bits=1)": 0,
     "VPT(prompts=1, deep=False)": 768,
     "VPT(prompts=10, deep=False)": 7_680,
     "VPT(prompts=100, deep=False)": 76_800,

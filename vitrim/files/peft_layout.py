@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 
-from vitrim.backbones.tuned_linear import SummedLinear
+from vitrim.backbones.tuned_linear import SummedLinear, Tuned
 from vitrim.compose import compose
 from vitrim.files.peft_roles import Pair, as_one, by_layer, fill_pairs, settings, unreached
 from vitrim.methods.tuners.linear import Linear
@@ -61,7 +61,8 @@ def save_peft(model: StagedViT, folder: str | Path) -> None:
         tensors[PREFIX + name + DOWN], tensors[PREFIX + name + UP] = pair.down, pair.up
     heads = [name for name in HEADS if isinstance(getattr(model.vit, name, None), nn.Linear)]
     for head in heads:
-        for part, value in getattr(model.vit, head).named_parameters():
+        layer = getattr(model.vit, head)
+        for part, value in (layer.merged() if isinstance(layer, Tuned) else layer).named_parameters():
             tensors[f"{PREFIX}{head}.{part}"] = value
     values = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
     path = Path(folder)

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from vitrim.backbones.preprocess import Preprocess
+from vitrim.backbones.tuned_linear import Tuned
 from vitrim.compose import assemble
 from vitrim.files.saving import changed_names, check_digest, fill_from_file, read, saved_tensors, task_of
 from vitrim.methods.notation import parse_method
@@ -94,6 +95,10 @@ def _take_off(model: StagedViT) -> None:
         if current is not layer:
             layer._parameters.update({k: v for k, v in current._parameters.items() if k in layer._parameters})
             setattr(owner, name, layer.train(model.training))
+    for name in HEADS:
+        head = getattr(model.vit, name, None)
+        if isinstance(head, Tuned):
+            setattr(model.vit, name, head.merged().train(model.training))
 
 
 def _trained_in_place(model: StagedViT) -> dict[str, nn.Parameter]:

@@ -131,6 +131,11 @@ def regroup(state: TokenState, grouping: Grouping) -> TokenState:
     A slot's token is the mean of its members weighted by `sizes`; a fused slot is the sum weighted by
     `grouping.fuse`. Tokens alone in their slot are moved bit for bit.
     """
+    if torch.jit.is_tracing() and torch.onnx.is_in_onnx_export():
+        raise ValueError(
+            "torch's older ONNX exporter (dynamo=False) would write the traced batch size into every "
+            "reduction; use vitrim.export or `vitrim export`, or torch.onnx.export(..., dynamo=True)"
+        )
     if state.by_products and grouping.join is not None:
         grouping = with_membership(grouping)
     move = Mover(grouping, state.sizes, state.prefix)

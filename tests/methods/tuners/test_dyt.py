@@ -3,11 +3,13 @@
 import pytest
 import torch
 from golden import Golden, assert_close
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 from timm import create_model
 from torch.nn import functional as F
 from toys import images, toy, wake
 
-from vitrim import DyT, EViT, ToMe, compose, costs
+from vitrim import DyT, EViT, ToMe, compose, costs, load, save
 from vitrim.methods.tuners.dyt import complete_model_loss
 from vitrim.network.stage import StagedViT
 
@@ -118,19 +120,23 @@ def test_the_complete_model_loss_is_cross_entropy_plus_divergence_to_a_constant(
     assert_close(through_student, (golden["logits"].float().softmax(-1) - target).double() / 2, 1e-4)
 
 
-def test_experts_mix_weights_for_each_image():
-    """In general one adapter with the mean weights; with one-hot shares both mixes are the chosen adapter."""
-    models = {
-        mix: wake(compose(toy(), DyT(width=4, experts=3, mix=mix))).eval() for mix in ("weights", "outputs")
-    }
-    batch = images(models["weights"])
-    for model in models.values():
-        with torch.no_grad():
-            logits, state = model.run(batch)
-            assert_close(model(batch), logits, 1e-12)
+def experts(mix: str) -> StagedViT:
+    return wake(compose(toy(), DyT(width=4, experts=3, scale=0.5, mix=mix))).eval()
+
+
+@pytest.mark.parametrize("mix", ["weights", "outputs"])
+def test_experts_go_the_short_way_in_the_last_block(mix):
+    model = experts(mix)
+    assert model.stages[-1].beside_mlp[0].reads_all == (mix == "weights")
     with torch.no_grad():
-        branch = models["weights"].stages[3].beside_mlp[0]
-        _, state = models["weights"].run(batch)
+        assert_close(model(images(model)), model.run(images(model))[0], 1e-12)
+
+
+def test_experts_mix_weights_for_each_image():
+    model = experts("weights")
+    with torch.no_grad():
+        branch = model.stages[3].beside_mlp[0]
+        _, state = model.run(images(model))
         shares = branch.shares(state)
         down, up = (
             torch.einsum("be,erd->brd", shares, branch.down),
@@ -138,11 +144,69 @@ def test_experts_mix_weights_for_each_image():
         )
         hidden = (state.tokens @ down.mT + (shares @ branch.down_bias)[:, None]).relu()
         expected = hidden @ up.mT + (shares @ branch.up_bias)[:, None]
-        assert_close(branch(state, state.tokens)[0], expected, 1e-12)
-        for model in models.values():
-            for stage in model.stages:
-                stage.beside_mlp[0].router.bias.copy_(torch.tensor([0.0, 500.0, 0.0]))
-        assert_close(models["weights"](batch), models["outputs"](batch), 1e-12)
+        assert_close(branch(state, state.tokens)[0], 0.5 * expected, 1e-12)
+
+
+def test_experts_mix_outputs_for_each_token():
+    """Every expert run as the adapter it is, and a softmax over experts at every token by itself."""
+    model = experts("outputs")
+    with torch.no_grad():
+        branch = model.stages[3].beside_mlp[0]
+        _, state = model.run(images(model))
+        expected = torch.zeros_like(state.tokens)
+        for image, tokens in enumerate(state.tokens):
+            for place, token in enumerate(tokens):
+                shares = branch.token_router(token).softmax(0)
+                for share, down, low, up, high in zip(
+                    shares, branch.down, branch.down_bias, branch.up, branch.up_bias, strict=True
+                ):
+                    expected[image, place] += share * (up @ (down @ token + low).relu() + high)
+        assert_close(branch(state, state.tokens)[0], 0.5 * expected, 1e-12)
+
+
+def test_with_one_expert_chosen_both_mixes_are_its_adapter():
+    weights, outputs = experts("weights"), experts("outputs")
+    taken = {name.replace("beside_mlp.0.router", "beside_mlp.0.token_router"): value
+             for name, value in weights.state_dict().items()}  # fmt: skip
+    outputs.load_state_dict(taken)
+    batch = images(weights)
+    with torch.no_grad():
+        assert not torch.allclose(weights(batch), outputs(batch), rtol=1e-3)
+        for first, second in zip(weights.stages, outputs.stages, strict=True):
+            for router in (first.beside_mlp[0].router, second.beside_mlp[0].token_router):
+                router.bias.copy_(torch.tensor([0.0, 500.0, 0.0]))
+        assert_close(weights(batch), outputs(batch), 1e-12)
+
+
+def test_a_file_with_one_share_an_image_for_outputs_is_not_read_as_one_a_token(tmp_path):
+    """Earlier versions mixed outputs so; their files name the router otherwise and are refused."""
+    model = experts("outputs")
+    save(model, tmp_path / "model.safetensors")
+    assert torch.equal(
+        load(tmp_path / "model.safetensors", backbone=toy())(images(model)), model(images(model))
+    )
+    with safe_open(tmp_path / "model.safetensors", "pt") as file:
+        about = file.metadata()
+    tensors = {
+        name.replace("token_router", "router"): value
+        for name, value in load_file(tmp_path / "model.safetensors").items()
+    }
+    save_file(tensors, tmp_path / "earlier.safetensors", metadata=about)
+    with pytest.raises(ValueError, match="does not fit its own composition"):
+        load(tmp_path / "earlier.safetensors", backbone=toy())
+
+
+def test_costs_of_experts_mixed_by_output_are_those_of_the_paper_arithmetic():
+    """N=4 at width 64: three more adapters at every token, .70 G, and the shares: router and biases."""
+    found = {}
+    for settings in ({}, {"experts": 4}, {"experts": 4, "mix": "outputs"}):
+        with torch.device("meta"):
+            model = compose(create_model("vit_base_patch16_224", num_classes=0), DyT(width=64, **settings))
+        found[settings.get("mix", str(len(settings)))] = costs(model).macs_paper
+    adapters, shares = 12 * 197 * 3 * 2 * 768 * 64, 12 * 197 * 2 * 768 * 4
+    assert found["outputs"] - found["0"] == adapters + shares
+    assert adapters / 1e9 == pytest.approx(0.70, abs=0.005)
+    assert 0 < found["1"] - found["0"] < 0.01e9  # mixing weights costs next to nothing
 
 
 @pytest.mark.parametrize(
@@ -151,6 +215,7 @@ def test_experts_mix_weights_for_each_image():
         ("DyT(width=8)", 165_996),
         ("DyT(width=64)", 1_198_860),
         ("DyT(width=64, experts=4)", 4_804_668),
+        ("DyT(width=64, experts=4, mix='outputs')", 4_804_668),
     ],
 )
 def test_parameter_counts_on_vit_base(text, count):

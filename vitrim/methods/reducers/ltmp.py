@@ -136,7 +136,7 @@ class ThresholdStep(Reducer):
         return entering
 
     def forward(self, state: TokenState, attended: Attended) -> TokenState:
-        if torch.compiler.is_exporting():
+        if torch.compiler.is_exporting() or torch.jit.is_tracing():
             raise ValueError(f"{self.settings} cannot be exported: how many tokens stay depends on the image")
         keep = torch.ones_like(state.sizes) if state.keep is None else state.keep  # [B, N]
         entering = keep

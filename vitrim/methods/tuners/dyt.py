@@ -40,8 +40,8 @@ class DyT(Method):
     Routers start at a normal of deviation 0.02, adapters silent; about half of the patches pass at the start,
     so the model does not start unchanged. AdaptFormer's parameters and L (D + 1) for the routers (ViT-B/16,
     width 8: 165,996). With several experts (the paper's MoE adapter, never released, so unverified) the
-    adapters' weights and biases are mixed for each image by softmax(W mean of x' + b); N AdaptFormers and L
-    (N D + N).
+    adapters' weights and biases are mixed for each image by softmax(W mean of x' + b), or with mix="outputs"
+    what they give is mixed for each token by softmax(W x' + b); N AdaptFormers and L (N D + N) either way.
 
     Attributes:
         width: of the adapter's bottleneck.
@@ -52,7 +52,8 @@ class DyT(Method):
         weight: of the penalty on the rate.
         complete: weight of the complete model's losses; 0 spares training the second forward pass.
         experts: adapters in each block.
-        mix: "weights" mixes the experts' weights, "outputs" what each of them gives.
+        mix: "weights" mixes the experts' weights, one share an image; "outputs" mixes what each of them
+            gives, one share a token, at N times the adapter's operations.
     """
 
     starts_unchanged: ClassVar[bool] = False  # half of the MLPs are skipped
@@ -133,7 +134,7 @@ class Dispatcher(nn.Module):
             return _masked_mlp(block, state, passes), state
         passes = logits > 0
         state = replace(state, dispatched=(*state.dispatched, passes))
-        if torch.compiler.is_compiling():
+        if torch.compiler.is_compiling() or torch.jit.is_tracing():
             return _masked_mlp(block, state, passes), state
         if logits.is_meta or isinstance(logits, FakeTensor):
             return _mlp_of_rows(block, state, self._nominal_rows(state)), state
