@@ -11,10 +11,12 @@ import json
 import os
 import re
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vitrim.runs.checkpoint_files import read_state, write_state
+from vitrim.runs.lock import alone_in
 from vitrim.settings.run_plan import RunPlan
 from vitrim.writing import write_whole, writing
 
@@ -143,16 +145,23 @@ class RunFolder:
         return sorted(self.checkpoints.glob("epoch-*.pt"), key=lambda path: int(path.stem.split("-")[1]))
 
 
-def claim_folder(out: str | Path | None, plan: RunPlan, resume: bool, accelerator: Accelerator) -> RunFolder:
-    """The folder to write to, the same for all processes: the given one, or a fresh one under runs/."""
+def claim_folder(
+    out: str | Path | None, plan: RunPlan, resume: bool, accelerator: Accelerator, held: ExitStack
+) -> RunFolder:
+    """The folder to write to, the same for all processes: the given one, or a fresh one under runs/. No other
+    run may write to it until `held` is closed."""
     from accelerate.utils import broadcast_object_list
 
     place = [None if out is None else str(out)]
     if accelerator.is_main_process:
         if resume:
-            RunFolder.open(str(out)).clear_leftovers()
+            begun = RunFolder.open(str(out))
+            held.enter_context(alone_in(begun.path))
+            begun.clear_leftovers()
         else:
-            place = [str(RunFolder.create(out or free_folder(default_folder(plan))).path)]
+            fresh = RunFolder.create(out or free_folder(default_folder(plan)))
+            held.enter_context(alone_in(fresh.path))
+            place = [str(fresh.path)]
     if accelerator.num_processes > 1:
         broadcast_object_list(place)
     return RunFolder(str(place[0]))

@@ -7,7 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vitrim.settings.left_open import choose_left_open
 from vitrim.settings.run_plan import Asked, RunPlan, settle_plan
+from vitrim.sweep.found import flattened
 from vitrim.sweep.grid import Job
 
 if TYPE_CHECKING:
@@ -67,15 +69,18 @@ def without_weights(asked: Asked) -> Asked:
 
 def check_same(job: Job) -> None:
     """Refuse a folder in which another run lies than the one asked for."""
-    from vitrim.runs.folder import stored_plan
-    from vitrim.settings.run_plan import resume_plan
+    from vitrim.runs.folder import RunFolder, stored_plan
 
-    if (job.folder / "run.json").is_file():
-        try:
-            resume_plan(stored_plan(job.folder), job.asked)
-        except ValueError as error:
-            said = str(error).partition(", so it cannot")[0]
+    if not (job.folder / "run.json").is_file():
+        return
+    stored, wanted = stored_plan(job.folder), settle_plan(job.asked)
+    images = RunFolder(job.folder).record()["data"]["images"][wanted.training.train_split]
+    wanted, _ = choose_left_open(wanted, images)  # as it would be chosen for the same images
+    before, now = (dict(flattened(plan.to_json())) for plan in (stored, wanted))
+    for name, value in now.items():
+        if before.get(name) != value:
             raise ValueError(
-                f"{job.folder} holds another run than the one asked for: {said}; choose another out, or "
+                f"{job.folder} holds another run than the one asked for: it was started with "
+                f"{name}={before.get(name)!r}, and the sweep now says {value!r}; choose another out, or "
                 "remove that folder to make the run anew"
-            ) from None
+            )

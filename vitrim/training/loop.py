@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,6 +31,7 @@ from vitrim.settings.run_plan import Asked, RunPlan, resume_plan, settle_plan
 from vitrim.settings.training import Training
 from vitrim.training.averaging import RunningMean
 from vitrim.training.checkpoint import Trained, fill_weights, keep_epoch, restore_checkpoint
+from vitrim.training.dead_workers import refuse_unguarded, workers_in_words
 from vitrim.training.epoch import Learning, train_epoch
 from vitrim.training.fitting import adopt, fit_for_training, needs_fit
 from vitrim.training.frozen_features import freeze_features, head_alone_trains, what_learns
@@ -114,6 +116,7 @@ def train(
 
     >>> train(data="folder:flowers", recipe="sparse-tuning", training={"epochs": 20}, out="runs/flowers")
     """
+    refuse_unguarded()
     data = data if task is None else asked_task(data, task, out if resume else None)
     asked = Asked(
         model=model if isinstance(model, str | None) else f"{type(model).__name__} given as a module",
@@ -138,16 +141,17 @@ def train(
     backbone = model if isinstance(model, nn.Module) else plan.model
     prepared = prepare_task(plan, source, backbone, accelerator.num_processes)
     start = warm_start(plan, prepared.model, Path(str(out)) if resume else None)
-    folder = claim_folder(out, plan, resume, accelerator)
-    record = folder.record() if resume else start_record(plan, source, prepared, chosen, start)
-    if accelerator.is_main_process and not resume:
-        folder.write_record(record)
-    start_tracking(trackers, accelerator, folder.path, record["settings"])
-    try:
-        with repeatable(plan.training.deterministic):
-            return train_epochs(prepared, folder, record, accelerator, quiet)
-    except KeyboardInterrupt:
-        raise KeyboardInterrupt(f"stopped; vitrim train --resume --out {folder.path} goes on") from None
+    with ExitStack() as held:
+        folder = claim_folder(out, plan, resume, accelerator, held)
+        record = folder.record() if resume else start_record(plan, source, prepared, chosen, start)
+        if accelerator.is_main_process and not resume:
+            folder.write_record(record)
+        start_tracking(trackers, accelerator, folder.path, record["settings"])
+        try:
+            with repeatable(plan.training.deterministic), workers_in_words(folder, fresh=not resume):
+                return train_epochs(prepared, folder, record, accelerator, quiet)
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(f"stopped; vitrim train --resume --out {folder.path} goes on") from None
 
 
 def plan_to_resume(out: str | Path | None, asked: Asked) -> RunPlan:

@@ -57,14 +57,13 @@ def take_weights(model: StagedViT, plan: RunPlan) -> dict[str, Any]:
             f"{plan.init} has no model yet; let it finish first: --resume --out {plan.init}"
         )
     about, stored = read(folder.model_file)
-    if about["backbone"]["included"]:
-        raise ValueError(f"{plan.init} saved its whole backbone, from which init cannot start")
     adopt(model, about["methods"], {})
     if digest(model.vit, changed_names(model)) != about["backbone"]["digest"]:
         raise ValueError(f"{plan.init} was trained on other backbone weights than {plan.model} has here")
     kept = about["classes"] is not None and tuple(about["classes"]) == model.classes
     left = set() if kept else head_names(model)  # a packed classifier of other classes does not unpack
-    tensors = unpack_tensors(model, {name: value for name, value in stored.items() if name not in left})
+    trained = set(saved_tensors(model)) - left  # a file may hold the frozen backbone as well
+    tensors = unpack_tensors(model, {name: value for name, value in stored.items() if name in trained})
     if not kept:
         own = saved_tensors(model)
         tensors |= {name: own[name] for name in head_names(model) if name in own}

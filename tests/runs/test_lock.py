@@ -1,0 +1,43 @@
+"""One process at a time trains in a folder; the lock ends with its process."""
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from small_runs import colour_folder, small_run
+
+from vitrim.runs.lock import HOLDER, alone_in
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from vitrim.runs.lock import alone_in
+with alone_in(Path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_a_second_run_in_the_same_folder_is_refused(tmp_path: Path) -> None:
+    data, out = colour_folder(tmp_path / "colours"), tmp_path / "run"
+    small_run(out, data, epochs=1)
+    other = subprocess.Popen([sys.executable, "-c", HOLD, str(out)], stdout=subprocess.PIPE, text=True)
+    assert other.stdout is not None
+    assert other.stdout.readline() == "held\n"
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    with pytest.raises(BlockingIOError, match=rf"process {other.pid} on .* since 20"):
+        small_run(out, data, epochs=1, resume=True)
+    assert before == {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    other.send_signal(signal.SIGKILL)
+    other.wait()
+    small_run(out, data, epochs=1, resume=True)
+
+
+def test_the_lock_is_free_after_an_error(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match="broken"), alone_in(tmp_path):
+        raise RuntimeError("broken")
+    with alone_in(tmp_path):
+        assert (tmp_path / HOLDER).exists()
+    assert not (tmp_path / HOLDER).exists()
