@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vitrim.reading import parse_json, read_json, text_of
 from vitrim.runs.checkpoint_files import read_state, write_state
 from vitrim.settings.run_plan import RunPlan
 from vitrim.writing import write_whole, writing
@@ -64,18 +65,34 @@ class RunFolder:
                 entry.unlink(missing_ok=True)
 
     def record(self) -> dict[str, Any]:
-        try:
-            stored = json.loads(self.record_file.read_text(encoding="utf-8"))
-        except (json.JSONDecodeError, UnicodeDecodeError) as error:
-            raise ValueError(f"{self.record_file} is damaged and cannot be read ({error})") from None
-        if not isinstance(stored, dict):
-            raise ValueError(f"{self.record_file} is damaged: it holds no record of a run")
-        return stored
+        """What run.json says, typed and within bounds; it need not be complete."""
+        from vitrim.runs.records import record_schema
+
+        return read_json(self.record_file, record_schema())
+
+    def record_to_show(self) -> dict[str, Any]:
+        """The same of a finished run, with all that its report shows."""
+        from vitrim.runs.records import NEEDED_SHOWN
+
+        return self.with_all(self.record(), NEEDED_SHOWN)
+
+    def record_to_resume(self) -> dict[str, Any]:
+        """The same with all that going on needs."""
+        from vitrim.runs.records import NEEDED_RESUMED
+
+        return self.with_all(self.record(), NEEDED_RESUMED)
+
+    def with_all(self, record: dict[str, Any], needed: tuple[str, ...]) -> dict[str, Any]:
+        from vitrim.runs.records import lacking
+
+        if missing := lacking(record, needed):
+            raise ValueError(f"{self.record_file} is damaged or of another version: it lacks {missing}")
+        return record
 
     def settings(self) -> dict[str, Any]:
         """What the run was asked for."""
         settings = self.record().get("settings")
-        if not isinstance(settings, dict):
+        if settings is None:
             raise ValueError(f"{self.record_file} is damaged: it does not say what was run")
         return settings
 
@@ -86,12 +103,15 @@ class RunFolder:
         """One row per finished epoch; a line cut off by a kill is left out."""
         if not self.history_file.exists():
             return []
+        from vitrim.runs.records import HistoryRow
+
+        lines = text_of(self.history_file).split(b"\n")
+        if lines[-1] and not lines[-1].endswith(b"}"):
+            lines.pop()
         rows = []
-        for line in self.history_file.read_text(encoding="utf-8").splitlines():
-            try:
-                rows.append(json.loads(line))
-            except json.JSONDecodeError:
-                break
+        for number, line in enumerate(lines, start=1):
+            if line.strip():
+                rows.append(parse_json(line, HistoryRow, f"line {number} of {self.history_file}"))
         return rows
 
     def append_history(self, row: Mapping[str, Any]) -> None:
@@ -116,7 +136,9 @@ class RunFolder:
         """The newest one; None before the first epoch is done."""
         found = self._by_epoch()
         if found:
-            return read_state(found[-1])
+            from vitrim.runs.records import Checkpoint
+
+            return read_state(found[-1], Checkpoint)
         if len(self.history()) > 1:  # a kill can leave one row without its checkpoint, but no more
             raise FileNotFoundError(
                 f"{self.checkpoints} holds no checkpoint, though {len(self.history())} epochs were trained; "
@@ -129,7 +151,9 @@ class RunFolder:
         write_state(self._best(epoch), state)
 
     def best(self, epoch: int) -> dict[str, Any]:
-        return read_state(self._best(epoch))
+        from vitrim.runs.records import Best
+
+        return read_state(self._best(epoch), Best)
 
     def drop_other_bests(self, *epochs: int) -> None:
         for old in self.checkpoints.glob("best-*.pt"):
