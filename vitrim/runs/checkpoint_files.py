@@ -5,13 +5,10 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from vitrim.reading import check_values
 from vitrim.writing import write_whole
-
-if TYPE_CHECKING:
-    from pydantic import BaseModel
 
 
 def write_state(path: Path, state: Mapping[str, Any]) -> None:
@@ -22,9 +19,11 @@ def write_state(path: Path, state: Mapping[str, Any]) -> None:
     write_whole(path, buffer.getvalue())
 
 
-def read_state(path: Path, schema: type[BaseModel]) -> dict[str, Any]:
-    """The state in a file, once it fits its schema."""
+def read_state(path: Path) -> dict[str, Any]:
+    """The state in a file, once it fits its schema: that of a best epoch's weights, or of a checkpoint."""
     import torch
+
+    from vitrim.runs.records import Best, Checkpoint
 
     try:
         content = io.BytesIO(path.read_bytes())
@@ -37,6 +36,7 @@ def read_state(path: Path, schema: type[BaseModel]) -> dict[str, Any]:
         raise ValueError(
             f"the checkpoint {path} is damaged; delete it to go on from the one before"
         ) from None
+    schema = Best if path.name.startswith("best-") else Checkpoint
     check_values(state, schema, f"the checkpoint {path}")
     odd = [name for name, value in state["weights"].items() if not plain(value)]
     if odd:

@@ -12,7 +12,7 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from vitrim.reading import parse_json, read_json, text_of
 from vitrim.runs.checkpoint_files import read_state, write_state
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
 KEPT_CHECKPOINTS = 2
+Record = TypeVar("Record", bound=Mapping[str, Any])
 
 
 class RunFolder:
@@ -82,7 +83,8 @@ class RunFolder:
 
         return self.with_all(self.record(), NEEDED_RESUMED)
 
-    def with_all(self, record: dict[str, Any], needed: tuple[str, ...]) -> dict[str, Any]:
+    def with_all(self, record: Record, needed: tuple[str, ...]) -> Record:
+        """The record, unless it lacks something of what is needed."""
         from vitrim.runs.records import lacking
 
         if missing := lacking(record, needed):
@@ -136,9 +138,7 @@ class RunFolder:
         """The newest one; None before the first epoch is done."""
         found = self._by_epoch()
         if found:
-            from vitrim.runs.records import Checkpoint
-
-            return read_state(found[-1], Checkpoint)
+            return read_state(found[-1])
         if len(self.history()) > 1:  # a kill can leave one row without its checkpoint, but no more
             raise FileNotFoundError(
                 f"{self.checkpoints} holds no checkpoint, though {len(self.history())} epochs were trained; "
@@ -151,9 +151,7 @@ class RunFolder:
         write_state(self._best(epoch), state)
 
     def best(self, epoch: int) -> dict[str, Any]:
-        from vitrim.runs.records import Best
-
-        return read_state(self._best(epoch), Best)
+        return read_state(self._best(epoch))
 
     def drop_other_bests(self, *epochs: int) -> None:
         for old in self.checkpoints.glob("best-*.pt"):

@@ -7,6 +7,7 @@ Only what is read somewhere is typed; every key may be missing here, since earli
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from functools import cache
 from typing import Annotated, Any, ClassVar, get_type_hints
 
@@ -88,7 +89,7 @@ class Results(Open):
     def belongs_together(self) -> Results:
         """A table as large as its list of classes."""
         count = len(self.per_class or ())
-        if self.confusion and any(len(row) != count for row in [self.confusion, *self.confusion]):
+        if self.confusion and {len(self.confusion), *map(len, self.confusion)} != {count}:
             raise ValueError(f"the confusion table does not fit {count} classes")
         return self
 
@@ -274,7 +275,7 @@ def record_schema() -> type[Record]:
     return create_model("Record", __base__=Record, settings=(settings, settings()))
 
 
-def lacking(record: dict[str, Any], needed: tuple[str, ...]) -> str | None:
+def lacking(record: Mapping[str, Any], needed: tuple[str, ...]) -> str | None:
     """The first thing a record lacks of what is needed."""
     for path in needed:
         if not _has(record, path):
@@ -288,7 +289,7 @@ def lacking(record: dict[str, Any], needed: tuple[str, ...]) -> str | None:
     return None
 
 
-def _has(record: dict[str, Any], path: str) -> bool:
+def _has(record: Mapping[str, Any], path: str) -> bool:
     value: Any = record
     for key in path.split("."):
         if not isinstance(value, dict) or key not in value:
