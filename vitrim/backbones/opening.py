@@ -60,8 +60,9 @@ class Origin:
 
     @staticmethod
     def from_json(values: dict[str, Any]) -> "Origin":
-        """The inverse of `to_json`."""
-        return Origin(**{**values, "image_size": tuple(values["image_size"])})
+        """The inverse of `to_json`; other keys are left alone."""
+        known = {name: values[name] for name in Origin.__dataclass_fields__ if name in values}
+        return Origin(**{**known, "image_size": tuple(values["image_size"])})
 
 
 def open_backbone(
