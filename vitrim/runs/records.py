@@ -64,6 +64,16 @@ class Part(Named):
 
     f1: Share | None = None
     r2: FiniteFloat | None = None
+    accuracy: Share | None = None
+    precision: Share | None = None
+    recall: Share | None = None
+    average_precision: Share | None = None
+
+    @model_validator(mode="after")
+    def has_its_figure(self) -> Part:
+        if not {"f1", "r2"} & self.model_fields_set:
+            raise ValueError("it should have f1 or r2")
+        return self
 
 
 class Results(Open):
@@ -130,7 +140,7 @@ class Deviation(Open):
 
 class Protocol(Named):
     follows: Text = ""
-    deviations: list[Deviation] = []
+    deviations: list[Deviation]
 
 
 class Backbone(Open):
@@ -252,7 +262,7 @@ class Best(Open):
 BOUNDED: dict[str, Any] = {
     "epochs": Epoch, "cooldown_epochs": Epoch, "frozen_epochs": Epoch, "patience": Epoch | None,
     "batch_size": Images, "accumulate": Images, "workers": Annotated[int, Field(ge=0, le=1024)] | None,
-    "bad_images": Images, "lr_batch": Images | None,
+    "bad_images": Images, "lr_batch": Images | None, "policy": Annotated[str, Field(max_length=200)],
 }  # fmt: skip
 
 
@@ -286,6 +296,8 @@ def lacking(record: Mapping[str, Any], needed: tuple[str, ...]) -> str | None:
             return "results.top1" if kind is None else f"results.{BESIDE[kind.figure]}"
         if record.get("protocol") is not None and not _has(record, "protocol.follows"):
             return "protocol.follows"
+    if needed is NEEDED_ROW and record["status"] == "finished" and not _has(record, "results.split"):
+        return "results.split"
     return None
 
 

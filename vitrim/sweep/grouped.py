@@ -181,6 +181,12 @@ def make_line(name: str, cells: Mapping[str, Sequence[Found]]) -> Line:
 
 
 def make_cell(runs: Sequence[Found]) -> Cell:
+    for run in runs:
+        if run.row["accuracy"] is None:
+            raise ValueError(
+                f"the run {run.row['folder']} has no accuracy (it is of no task with classes), and a table "
+                "holds nothing else; give a folder without it"
+            )
     values = [100 * run.row["accuracy"] for run in runs]
     return Cell(
         statistics.fmean(values),

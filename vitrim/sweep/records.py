@@ -1,4 +1,4 @@
-"""What sweep.json and chosen.json may say."""
+"""What sweep.json may say."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from vitrim.bounds import Format, Methods, Name, Open, Share, Text
+from vitrim.bounds import Format, Name, Open
 
 MOST_RUNS = 1_000_000
 
@@ -24,14 +24,3 @@ class SweepRecord(Open):
     FORMAT: ClassVar[int] = 1
     format: Format = 1
     runs: Annotated[list[SweepRun], Field(max_length=MOST_RUNS)]
-
-
-class Chosen(Open):
-    """chosen.json: the best of a search, and what it was compared with (None: it failed)."""
-
-    FORMAT: ClassVar[int] = 1
-    format: Format = 1
-    chosen: dict[Name, object]
-    methods: Methods
-    tried: dict[Text, Share | None]
-    split: Name
