@@ -197,7 +197,7 @@ class Record(Open):
     machine: Machine = Machine()
     results: Results | None = None
     seconds_per_epoch: NotNegative = 0.0
-    model_bytes: Count | None = None
+    model_bytes: Count = 0
     speed: list[Speed] = []
 
 
