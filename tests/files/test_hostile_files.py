@@ -93,3 +93,9 @@ def test_the_command_says_it_in_one_line(
     said = capsys.readouterr().err
     assert "preprocess.image_size.0 is 1000000, but should be less than or equal to 16384" in said
     assert said.count("\n") == 1
+
+
+@pytest.mark.parametrize("name", ["vitrim_tiny_patch8_96", "vit_tiny_patch16_224"])
+def test_images_smaller_than_a_patch_are_refused(name: str) -> None:
+    with pytest.raises(ValueError, match="7x48 pixels are smaller than one patch"):
+        vitrim.compose(name, image_size=(7, 48))
