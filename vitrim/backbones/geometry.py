@@ -56,6 +56,7 @@ def image_size(vit: TimmModule) -> tuple[int, int]:
 
 def set_image_size(vit: TimmModule, size: tuple[int, int]) -> None:
     """Build the backbone for images of another size; timm resizes what depends on it."""
+    check_holds_a_patch(vit, size)
     if takes_patches(vit):
         vit.embeds.default_img_size = size  # it resizes its position table for every batch
     elif hasattr(vit, "set_input_size"):
@@ -64,6 +65,16 @@ def set_image_size(vit: TimmModule, size: tuple[int, int]) -> None:
         raise ValueError(
             f"this timm cannot resize a {type(vit).__name__} that exists already; "
             f"create it with img_size={size} instead"
+        )
+
+
+def check_holds_a_patch(vit: TimmModule, size: tuple[int, int]) -> None:
+    """Refuse images smaller than one patch."""
+    rows, columns = pixels_per_patch(vit)
+    if size[0] < rows or size[1] < columns:
+        raise ValueError(
+            f"images of {size[0]}x{size[1]} pixels are smaller than one patch of this backbone, which has "
+            f"{rows}x{columns}; give a larger image_size"
         )
 
 

@@ -15,8 +15,8 @@ import torch
 from torch import nn
 
 from vitrim.backbones.foreign import check_is_timm
+from vitrim.backbones.geometry import check_holds_a_patch, set_image_size
 from vitrim.backbones.geometry import image_size as _size_of
-from vitrim.backbones.geometry import set_image_size
 from vitrim.backbones.repositories import find_repository, is_repository
 from vitrim.backbones.structure import Architecture, build, describe, structure_digest
 from vitrim.backbones.support import TimmModule, check_support
@@ -60,8 +60,9 @@ class Origin:
 
     @staticmethod
     def from_json(values: dict[str, Any]) -> "Origin":
-        """The inverse of `to_json`."""
-        return Origin(**{**values, "image_size": tuple(values["image_size"])})
+        """The inverse of `to_json`; other keys are left alone."""
+        known = {name: values[name] for name in Origin.__dataclass_fields__ if name in values}
+        return Origin(**{**known, "image_size": tuple(values["image_size"])})
 
 
 def open_backbone(
@@ -246,6 +247,8 @@ def _create(name: str, size: tuple[int, int] | None, **options: Any) -> nn.Modul
     if size is not None:
         options["img_size"] = size
     vit = timm.create_model(name, **options)
+    if size is not None:
+        check_holds_a_patch(vit, size)
     if size is not None and _size_of(vit) != size:  # NaFlexViT takes any size and notes none
         set_image_size(vit, size)
     return vit
@@ -283,7 +286,7 @@ def _bundled(size: tuple[int, int] | None) -> nn.Module:
     if not vit.patch_embed.proj.weight.is_meta:  # on the meta device only the structure is asked for
         vit.load_state_dict({name: value.float() for name, value in load_file(bundled_file()).items()})
     if size is not None:
-        vit.set_input_size(img_size=size)
+        set_image_size(vit, size)
     return vit
 
 

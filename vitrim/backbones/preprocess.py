@@ -47,9 +47,10 @@ class Preprocess:
 
     @staticmethod
     def from_json(values: dict[str, Any]) -> "Preprocess":
-        """The inverse of `to_json`."""
+        """The inverse of `to_json`; other keys are left alone."""
         lists = {name: tuple(values[name]) for name in ("image_size", "mean", "std")}
-        return Preprocess(**{**values, **lists})
+        known = {name: values[name] for name in Preprocess.__dataclass_fields__ if name in values}
+        return Preprocess(**{**known, **lists})
 
 
 NORMALISATIONS = {

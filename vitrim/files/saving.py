@@ -22,15 +22,18 @@ from vitrim.backbones.structure import structure_digest
 from vitrim.backbones.support import TimmModule
 from vitrim.backbones.tuned_linear import frozen
 from vitrim.compose import assemble
+from vitrim.files.about import About, check_head
+from vitrim.files.budget import Budget, fitting_memory, fitting_stored, values_in
 from vitrim.methods.notation import parse_method
 from vitrim.methods.plugins import check_known, plugins_of
 from vitrim.methods.quantising.packing import pack_tensors, unpack_tensors
 from vitrim.network.resizing import resize_images
 from vitrim.network.stage import StagedViT
 from vitrim.network.target_scale import TASKS, TargetScale
+from vitrim.reading import parse_json
 from vitrim.writing import write_whole
 
-FORMAT = 1
+FORMAT = About.FORMAT
 
 
 def save(
@@ -110,16 +113,20 @@ def load(
     """
     about, tensors = read(path)
     included = about["backbone"]["included"]
-    origin = Origin.from_json({k: v for k, v in about["backbone"].items() if k not in ("digest", "included")})
+    origin = Origin.from_json(about["backbone"])
     digests: Digests = {}
+    stored = values_in(tensors.values())
+    most = fitting_stored(stored) if included and backbone is weights is None else fitting_memory()
     with as_before_if_refused(backbone):
-        vit, found = _find_backbone(origin, backbone, weights, included)
+        with budget(most, path):
+            vit, found = _find_backbone(origin, backbone, weights, included)
         if backbone is not None:
             check_structure(vit, origin, Path(path))
         if not included:
             check_digest(vit, about, tensors, Path(path), digests)
         methods = tuple(parse_method(text) for text in about["methods"])
-        model = assemble(vit, found, methods, about["num_classes"])
+        with budget(fitting_stored(stored + values_in(vit.parameters())), path):
+            model = assemble(vit, found, methods, about["num_classes"])
         model.digests = digests
         fill_from_file(model, tensors, Path(path), whole=included)
         if included:
@@ -147,14 +154,19 @@ def read(path: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         raise ValueError(
             f"{str(path)!r} was not written by vitrim; a bare backbone goes to compose(..., weights=FILE)"
         )
-    values = json.loads(about)
-    if values["format"] > FORMAT:
-        raise ValueError(
-            f"{str(path)!r} was written by a newer vitrim "
-            f"(format {values['format']}, this one reads up to {FORMAT})"
-        )
+    values = parse_json(about, About, repr(str(path)))
+    check_head(values, tensors, repr(str(path)))
     check_known(values["methods"], values.get("plugins"), repr(str(path)))
     return values, tensors
+
+
+def budget(most: int, path: str | Path) -> Budget:
+    """Refuse a description that asks for far more than the file's tensors or the memory."""
+    return Budget(
+        most,
+        f"{str(path)!r} is damaged and cannot be read: it describes a model far larger than its "
+        "tensors or than this machine could hold",
+    )
 
 
 def task_record(model: StagedViT) -> dict[str, Any]:

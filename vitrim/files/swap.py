@@ -9,7 +9,16 @@ from torch import Tensor, nn
 from vitrim.backbones.preprocess import Preprocess
 from vitrim.backbones.tuned_linear import Tuned
 from vitrim.compose import assemble
-from vitrim.files.saving import changed_names, check_digest, fill_from_file, read, saved_tensors, task_of
+from vitrim.files.budget import fitting_stored, values_in
+from vitrim.files.saving import (
+    budget,
+    changed_names,
+    check_digest,
+    fill_from_file,
+    read,
+    saved_tensors,
+    task_of,
+)
 from vitrim.methods.notation import parse_method
 from vitrim.network.method import Method
 from vitrim.network.stage import StagedViT
@@ -72,7 +81,9 @@ def _recompose(
     if about["num_classes"] == 0:
         model.vit.reset_classifier(0)
     with torch.random.fork_rng(devices=[]):  # random starts are overwritten at once
-        other = assemble(model.vit, model.origin, methods, about["num_classes"] or None)
+        most = fitting_stored(values_in([*tensors.values(), *model.vit.parameters()]))
+        with budget(most, file):
+            other = assemble(model.vit, model.origin, methods, about["num_classes"] or None)
     first_values = {name: value.detach().clone() for name, value in _trained_in_place(other).items()}
     _fill_checked(other, about, tensors, file, model)
     model.stages, model.shared, model.methods = other.stages, other.shared, methods

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import statistics
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vitrim.data.vtab_tasks import NAMES, TASKS
 from vitrim.papers.accuracy import MEANS, Published
 from vitrim.papers.verdicts import PAPERS
 from vitrim.papers.writing import grid
+from vitrim.reading import check_values, read_json
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
 
 
 @dataclass
@@ -43,7 +47,7 @@ def accuracies(folder: str | Path) -> Found:
     for file in sorted(top.rglob("run.json")):
         try:
             result = result_of(read(file))
-        except (KeyError, TypeError, AttributeError):
+        except (KeyError, ValueError):
             raise ValueError(
                 f"{str(file)!r} is not the record of a run as vitrim train writes it; move it elsewhere"
             ) from None
@@ -60,6 +64,7 @@ def accuracies(folder: str | Path) -> Found:
 
 def result_of(record: Mapping[str, Any]) -> tuple[str, str, str, float] | None:
     """Recipe, how it was trained, task and accuracy in percent; None of runs that do not belong here."""
+    check_values(record, schema(), "run.json")
     task = task_of(record)
     recipe = record.get("settings", {}).get("recipe")
     tested = record.get("status") == "finished" and record["results"]["split"] == "test"
@@ -70,11 +75,31 @@ def result_of(record: Mapping[str, Any]) -> tuple[str, str, str, float] | None:
 
 def read(file: Path) -> dict[str, Any]:
     """A run's record; a damaged one is passed over as unfinished."""
+    from vitrim.bounds import Open
+
     try:
-        record = json.loads(file.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError):
+        return read_json(file, Open)
+    except ValueError:
         return {}
-    return record if isinstance(record, dict) else {}
+
+
+@cache
+def schema() -> type[BaseModel]:
+    """What is used of a run's record here."""
+    from pydantic import create_model
+
+    from vitrim.bounds import Epoch, Name, Open, Share, Text
+
+    training = create_model("Training", __base__=Open, epochs=(Epoch, 0), select=(Name | None, None))
+    settings = create_model(
+        "Settings", __base__=Open, recipe=(Text | None, None), data=(Text, ""), model=(Text, ""),
+        training=(training, training()),
+    )  # fmt: skip
+    results = create_model("Results", __base__=Open, split=(Name, ""), top1=(Share, 0.0))
+    return create_model(
+        "Record", __base__=Open, status=(Name, ""), settings=(settings, settings()),
+        results=(results, results()),
+    )  # fmt: skip
 
 
 def trained_how(record: Mapping[str, Any]) -> str:

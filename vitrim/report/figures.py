@@ -37,10 +37,10 @@ def curves(histories: Mapping[str, Sequence[Mapping[str, Any]]]) -> bytes:
     shown: set[str] = set()
     for colour, (name, rows) in zip(COLOURS * len(histories), histories.items(), strict=False):
         epochs = [row["epoch"] for row in rows]
-        loss.plot(epochs, [row["train_loss"] for row in rows], color=colour, label=name)
+        loss.plot(epochs, [row.get("train_loss", math.nan) for row in rows], color=colour, label=name)
         kind = kind_of(rows[0], "val_") if rows else None
         if kind is not None:
-            values = [row[f"val_{kind.figure}"] for row in rows]
+            values = [row.get(f"val_{kind.figure}") for row in rows]
             values = [math.nan if value is None else value * (100 if kind.percent else 1) for value in values]
             accuracy.plot(epochs, values, color=colour, label=name)
             shown.add(VALIDATION[kind.name])

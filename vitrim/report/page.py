@@ -70,9 +70,9 @@ def _titles(records: Sequence[Mapping[str, Any]], folders: Sequence[RunFolder]) 
 
 def _finished(folder: RunFolder) -> dict[str, Any]:
     record = folder.record()
-    if record["status"] != "finished":
+    if record.get("status") != "finished":
         raise ValueError(f"the run {folder.path} has not finished; continue it with resume")
-    return record
+    return folder.record_to_show()
 
 
 def page(

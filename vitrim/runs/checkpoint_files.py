@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import io
-import pickle
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from vitrim.reading import check_values
 from vitrim.writing import write_whole
 
 
@@ -21,7 +20,10 @@ def write_state(path: Path, state: Mapping[str, Any]) -> None:
 
 
 def read_state(path: Path) -> dict[str, Any]:
+    """The state in a file, once it fits its schema: that of a best epoch's weights, or of a checkpoint."""
     import torch
+
+    from vitrim.runs.records import Best, Checkpoint
 
     try:
         content = io.BytesIO(path.read_bytes())
@@ -30,8 +32,20 @@ def read_state(path: Path) -> dict[str, Any]:
         raise FileNotFoundError(
             f"the checkpoint {path} is missing; put it back to go on, or start a new run in another folder"
         ) from None
-    except (RuntimeError, ValueError, EOFError, pickle.UnpicklingError, zipfile.BadZipFile):
+    except Exception:  # the bytes of a stranger make torch's reader fail in a dozen ways
         raise ValueError(
             f"the checkpoint {path} is damaged; delete it to go on from the one before"
         ) from None
+    schema = Best if path.name.startswith("best-") else Checkpoint
+    check_values(state, schema, f"the checkpoint {path}")
+    odd = [name for name, value in state["weights"].items() if not plain(value)]
+    if odd:
+        raise ValueError(f"the checkpoint {path} is damaged: its weights.{odd[0][:60]} is not a plain tensor")
     return state
+
+
+def plain(value: object) -> bool:
+    """Whether a value is a tensor whose numbers are all there: not sparse, not on the meta device."""
+    import torch
+
+    return isinstance(value, torch.Tensor) and value.layout == torch.strided and value.device.type == "cpu"

@@ -13,8 +13,9 @@ import re
 from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from vitrim.reading import parse_json, read_json, text_of
 from vitrim.runs.checkpoint_files import read_state, write_state
 from vitrim.runs.lock import alone_in
 from vitrim.settings.run_plan import RunPlan
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
 KEPT_CHECKPOINTS = 2
+Record = TypeVar("Record", bound=Mapping[str, Any])
 
 
 class RunFolder:
@@ -66,18 +68,35 @@ class RunFolder:
                 entry.unlink(missing_ok=True)
 
     def record(self) -> dict[str, Any]:
-        try:
-            stored = json.loads(self.record_file.read_text(encoding="utf-8"))
-        except (json.JSONDecodeError, UnicodeDecodeError) as error:
-            raise ValueError(f"{self.record_file} is damaged and cannot be read ({error})") from None
-        if not isinstance(stored, dict):
-            raise ValueError(f"{self.record_file} is damaged: it holds no record of a run")
-        return stored
+        """What run.json says, typed and within bounds; it need not be complete."""
+        from vitrim.runs.records import record_schema
+
+        return read_json(self.record_file, record_schema())
+
+    def record_to_show(self) -> dict[str, Any]:
+        """The same of a finished run, with all that its report shows."""
+        from vitrim.runs.records import NEEDED_SHOWN
+
+        return self.with_all(self.record(), NEEDED_SHOWN)
+
+    def record_to_resume(self) -> dict[str, Any]:
+        """The same with all that going on needs."""
+        from vitrim.runs.records import NEEDED_RESUMED
+
+        return self.with_all(self.record(), NEEDED_RESUMED)
+
+    def with_all(self, record: Record, needed: tuple[str, ...]) -> Record:
+        """The record, unless it lacks something of what is needed."""
+        from vitrim.runs.records import lacking
+
+        if missing := lacking(record, needed):
+            raise ValueError(f"{self.record_file} is damaged or of another version: it lacks {missing}")
+        return record
 
     def settings(self) -> dict[str, Any]:
         """What the run was asked for."""
         settings = self.record().get("settings")
-        if not isinstance(settings, dict):
+        if settings is None:
             raise ValueError(f"{self.record_file} is damaged: it does not say what was run")
         return settings
 
@@ -88,12 +107,15 @@ class RunFolder:
         """One row per finished epoch; a line cut off by a kill is left out."""
         if not self.history_file.exists():
             return []
+        from vitrim.runs.records import HistoryRow
+
+        lines = text_of(self.history_file).split(b"\n")
+        if lines[-1] and not lines[-1].endswith(b"}"):
+            lines.pop()
         rows = []
-        for line in self.history_file.read_text(encoding="utf-8").splitlines():
-            try:
-                rows.append(json.loads(line))
-            except json.JSONDecodeError:
-                break
+        for number, line in enumerate(lines, start=1):
+            if line.strip():
+                rows.append(parse_json(line, HistoryRow, f"line {number} of {self.history_file}"))
         return rows
 
     def append_history(self, row: Mapping[str, Any]) -> None:

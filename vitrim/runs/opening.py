@@ -38,4 +38,6 @@ def data_of_run(run: str | Path, root: str | Path | None) -> tuple[str, str | Pa
             f"the model file {run} does not say what to measure on; give data, for example digits"
         )
     settings = RunFolder.open(path).settings()
+    if missing := {"data", "root"} - set(settings):
+        raise ValueError(f"{path / 'run.json'} is damaged: it lacks settings.{min(missing)}")
     return settings["data"], settings["root"] if root is None else root

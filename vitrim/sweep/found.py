@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from vitrim.reading import read_json
 from vitrim.runs.folder import RunFolder
 from vitrim.sweep.rows import Row, row_of_record
 
@@ -50,18 +50,20 @@ def find_runs(folder: str | Path) -> list[Found]:
 
 def sweep_names(folder: Path) -> dict[Path, str]:
     """What a sweep calls its runs, by folder."""
-    try:
-        runs = json.loads((folder / "sweep.json").read_text(encoding="utf-8"))["runs"]
-        return {folder / run["folder"]: str(run["name"]) for run in runs}
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{folder / 'sweep.json'} is damaged and cannot be read ({error!r})") from None
+    from vitrim.sweep.records import SweepRecord
+
+    stored = read_json(folder / "sweep.json", SweepRecord)
+    return {folder / run["folder"]: run["name"] for run in stored["runs"]}
 
 
 def read_run(folder: Path, name: str | None) -> Found | None:
     """A run folder's content; None where run.json is not one of ours."""
-    record = RunFolder(folder).record()
-    if not {"settings", "costs", "data", "status"} <= set(record):
+    from vitrim.bounds import Open
+
+    place = RunFolder(folder)
+    if not {"settings", "costs", "data", "status"} <= set(read_json(place.record_file, Open)):
         return None
+    record = place.record()
     row = row_of_record(record, folder)
     settings = dict(flattened(record["settings"]))
     return Found(row | ({} if name is None else {"recipe": name}), settings, tuple(record["data"]["notes"]))

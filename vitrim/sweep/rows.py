@@ -42,11 +42,15 @@ def row_of_job(job: Job, status: str | None = None) -> Row:
 
 def row_of_record(record: Mapping[str, Any], folder: Path) -> Row:
     """A run folder's record as a row; what an unfinished run does not know yet is None."""
+    from vitrim.runs.records import NEEDED_ROW
+
+    run = RunFolder(folder)
+    run.with_all(record, NEEDED_ROW)
     settings, costs = record["settings"], record["costs"]
     training = settings["training"]
     protocol = record.get("protocol") or {}
-    results = record.get("results", {})
-    history = RunFolder(folder).history()
+    results = record.get("results") or {}
+    history = run.history()
     kept = next((row for row in history if row["epoch"] == results.get("epoch")), {})
     size = record["preprocess"].get("image_size") or settings["image_size"]
     methods = record.get("chosen_methods") or settings["methods"]

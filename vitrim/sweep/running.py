@@ -74,9 +74,8 @@ def make_runs(
     where = places(workers, [] if cpu or on != "here" else visible_gpus())
     check(made, download)
     folder.mkdir(parents=True, exist_ok=True)
-    write_whole(
-        folder / "sweep.json", (json.dumps({"runs": listing(made, folder)}, indent=1) + "\n").encode()
-    )
+    stored = {"format": 1, "runs": listing(made, folder)}
+    write_whole(folder / "sweep.json", (json.dumps(stored, indent=1) + "\n").encode())
     board = Board(made, folder, quiet)
     try:
         if on == "here":

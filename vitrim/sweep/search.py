@@ -174,6 +174,7 @@ def choose(found: Sequence[Candidate], rows: Sequence[Row], rates: Sequence[floa
 
 def chosen_record(best: Candidate, rows: Sequence[Row]) -> dict[str, Any]:
     return {
+        "format": 1,
         "chosen": dict(best.values),
         "methods": [repr(method) for method in best.methods],
         "tried": {row["recipe"]: row["accuracy"] for row in rows},

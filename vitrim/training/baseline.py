@@ -50,7 +50,7 @@ def train_baseline(
 
     folder = RunFolder(run.folder / FOLDER)
     begun = folder.record_file.is_file()
-    if begun and folder.record()["status"] == "finished":
+    if begun and folder.record().get("status") == "finished":
         return reopened(folder, Found)
     settings = run.record["settings"]
     size = settings["image_size"]
@@ -82,6 +82,6 @@ def reopened(folder: RunFolder, found: type[Run]) -> Run:
     from vitrim.runs.evaluate import Metrics
     from vitrim.runs.opening import open_model
 
-    record = folder.record()
+    record = folder.record_to_show()
     shown = {name: record["results"][name] for name in ("top1", "mean_per_class", "loss", "images")}
     return found(Path(folder.path), open_model(folder.path), Metrics(**shown), record)

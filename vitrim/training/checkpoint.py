@@ -12,6 +12,8 @@ import torch
 
 from vitrim.files.saving import saved_tensors
 from vitrim.network.stage import StagedViT
+from vitrim.reading import short
+from vitrim.runs.checkpoint_files import plain
 from vitrim.runs.folder import RunFolder
 from vitrim.settings.epoch_choice import Picked
 from vitrim.settings.training_choices import Select
@@ -19,6 +21,8 @@ from vitrim.training.averaging import RunningMean
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
+
+DAMAGED = "the checkpoint is damaged or of another version of torch: its"
 
 
 @dataclass(frozen=True)
@@ -43,7 +47,7 @@ def keep_epoch(
         folder.append_history(row)
         if picked.epoch == epoch:
             with trained.mean.in_place():
-                folder.save_best(epoch, {"weights": saved_tensors(trained.model)})
+                folder.save_best(epoch, {"format": 1, "weights": saved_tensors(trained.model)})
         folder.save_checkpoint(epoch, snapshot(trained, picked))
         if picked.epoch:
             folder.drop_other_bests(before.epoch, picked.epoch)  # what the two checkpoints there name
@@ -53,6 +57,7 @@ def keep_epoch(
 def snapshot(trained: Trained, picked: Picked) -> dict[str, Any]:
     scaler = trained.accelerator.scaler
     return {
+        "format": 1,
         "epoch": picked.last,
         "picked": picked.to_json(),
         "methods": [repr(method) for method in trained.model.methods],
@@ -70,6 +75,7 @@ def restore_checkpoint(folder: RunFolder, trained: Trained) -> Picked:
     if state is not None:
         picked = Picked(**state["picked"])
         fill_weights(trained.model, state["weights"])
+        check_memory(trained, state)
         trained.mean.restore(state["mean"])
         trained.optimizer.load_state_dict(state["optimizer"])
         if trained.accelerator.scaler is not None:
@@ -90,6 +96,63 @@ def fill_weights(model: StagedViT, weights: Mapping[str, torch.Tensor]) -> None:
     if set(own) != set(weights):
         odd = sorted(set(own) ^ set(weights))[0]
         raise ValueError(f"the checkpoint does not fit this composition: they differ in {odd}")
+    for name, value in weights.items():
+        if value.shape != own[name].shape:
+            shapes = f"{tuple(value.shape)}, the model {tuple(own[name].shape)}"
+            raise ValueError(f"the checkpoint does not fit this composition: {name} has shape {shapes}")
     with torch.no_grad():
         for name, value in weights.items():
             own[name].copy_(value)
+
+
+def check_memory(trained: Trained, state: Mapping[str, Any]) -> None:
+    """Refuse what the optimiser, the running mean or the gradient scaler could not have written."""
+    mean, scaler = trained.mean.state(), trained.accelerator.scaler
+    if mean is not None:
+        _check_alike("mean", state["mean"], mean)
+    if scaler is not None:
+        _check_alike("scaler", state["scaler"], scaler.state_dict())
+    own, theirs = trained.optimizer.state_dict(), state["optimizer"]
+    groups, memory = theirs.get("param_groups"), theirs.get("state")
+    if not isinstance(groups, list) or len(groups) != len(own["param_groups"]):
+        raise ValueError(f"{DAMAGED} optimizer.param_groups are not those of this optimiser")
+    for index, (found, wanted) in enumerate(zip(groups, own["param_groups"], strict=True)):
+        _check_alike(f"optimizer.param_groups.{index}", found, wanted)
+        if found["params"] != wanted["params"]:
+            raise ValueError(
+                f"{DAMAGED} optimizer.param_groups.{index}.params are not those of this optimiser"
+            )
+    weights = [weight for group in trained.optimizer.param_groups for weight in group["params"]]
+    if not isinstance(memory, dict):
+        raise ValueError(f"{DAMAGED} optimizer.state is {short(memory)}, but should be names with values")
+    for index, values in memory.items():
+        known = type(index) is int and 0 <= index < len(weights) and isinstance(values, dict)
+        if not known or not all(_remembered(value, weights[index]) for value in values.values()):
+            raise ValueError(f"{DAMAGED} optimizer.state.{short(index)} does not fit the weights that train")
+    kept = {name for values in memory.values() for name in values}
+    if any(set(values) != kept for values in memory.values()):
+        raise ValueError(f"{DAMAGED} optimizer.state holds less for some weights than for others")
+
+
+def _remembered(value: object, weight: torch.Tensor) -> bool:
+    """Whether an optimiser may remember this about a weight: a number, or something of its shape."""
+    return (
+        value is None or isinstance(value, int | float)
+        or (plain(value) and (value.numel() == 1 or value.shape == weight.shape))  # type: ignore[attr-defined]
+    )  # fmt: skip
+
+
+def _check_alike(name: str, found: object, wanted: Mapping[str, Any]) -> None:
+    """Refuse values that have not the names, types and shapes of those wanted."""
+    if not isinstance(found, Mapping) or set(found) != set(wanted):
+        odd = sorted(map(str, set(found) ^ set(wanted))) if isinstance(found, Mapping) else [short(found)]
+        raise ValueError(f"{DAMAGED} {name} does not fit this run: it differs in {odd[0][:60]}")
+    for key, value in wanted.items():
+        other = found[key]
+        if isinstance(value, torch.Tensor):
+            fits = plain(other) and other.shape == value.shape
+        else:
+            numbers = isinstance(value, float) and type(other) is int
+            fits = type(other) is type(value) or value is None or numbers
+        if not fits:
+            raise ValueError(f"{DAMAGED} {name}.{key} is {short(other)}, which does not fit this run")

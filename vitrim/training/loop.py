@@ -135,7 +135,7 @@ def train(
     chosen: dict[str, str] = {}
     if resume:
         begun = RunFolder(str(out))
-        check_same_data(begun.record(), source, len(begun.history()))
+        check_same_data(begun.record_to_resume(), source, len(begun.history()))
     else:
         plan, chosen = choose_left_open(plan, len(source.split(plan.training.train_split)))
     backbone = model if isinstance(model, nn.Module) else plan.model

@@ -39,6 +39,7 @@ def start_record(
     """
     model, teacher = task.model, task.teacher
     return {
+        "format": 1,
         "status": "running",
         "started": now(),
         "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
