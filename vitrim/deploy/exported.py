@@ -107,7 +107,7 @@ def _open_pt2(file: Path) -> ExportedModel:
     extra = {KEY: ""}
     try:
         program = torch.export.load(file, extra_files=extra)
-    except (RuntimeError, ValueError, KeyError, AssertionError) as failed:
+    except (RuntimeError, ValueError, KeyError, AssertionError, OSError, BadZipFile) as failed:
         return _open_compiled(file, str(failed))
     return ExportedModel(program.module(), _read_about(extra[KEY], file))
 

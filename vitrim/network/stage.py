@@ -255,7 +255,7 @@ class StagedViT(nn.Module):
         attention: bool = False,
         states: list[TokenState] | None = None,
     ) -> TokenState:
-        if not torch.compiler.is_compiling():
+        if not (torch.compiler.is_compiling() or torch.jit.is_tracing()):  # tracers hook every module
             refuse_unseen_hooks(self.vit)
         if self.awaits is not None and not images.is_meta:
             raise ValueError(
