@@ -41,6 +41,7 @@ def of_today(record: dict[str, Any]) -> dict[str, Any]:
     return {
         "format": 1,
         **record,
+        "versions": {"vitrim": "0.1.0"},
         "plugins": {"Own": "own.py"},
         "chosen": {"lr": "given"},
         "init": {"run": "runs/one", "digest": "0", "classifier": "new"},

@@ -23,7 +23,7 @@ def read_state(path: Path) -> dict[str, Any]:
     """The state in a file, once it fits its schema: that of a best epoch's weights, or of a checkpoint."""
     import torch
 
-    from vitrim.runs.records import Best, Checkpoint
+    from vitrim.runs.beside import Best, Checkpoint
 
     try:
         content = io.BytesIO(path.read_bytes())

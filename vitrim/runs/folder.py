@@ -107,7 +107,7 @@ class RunFolder:
         """One row per finished epoch; a line cut off by a kill is left out."""
         if not self.history_file.exists():
             return []
-        from vitrim.runs.records import HistoryRow
+        from vitrim.runs.beside import HistoryRow
 
         lines = text_of(self.history_file).split(b"\n")
         if lines[-1] and not lines[-1].endswith(b"}"):

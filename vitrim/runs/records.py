@@ -1,4 +1,4 @@
-"""What run.json, history.jsonl, tested.json and a checkpoint may say: one schema for each, with bounds.
+"""What run.json may say, with bounds; the files beside it are in `beside.py`.
 
 Only what is read somewhere is typed; every key may be missing here, since earlier versions wrote fewer, and
 `lacking` names those without which a run cannot be resumed, shown or put into a table.
@@ -14,7 +14,6 @@ from typing import Annotated, Any, ClassVar, get_type_hints
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, create_model, model_validator
 
 from vitrim.bounds import (
-    MOST_EPOCHS,
     MOST_IMAGES,
     Count,
     Epoch,
@@ -199,64 +198,6 @@ class Record(Open):
     seconds_per_epoch: NotNegative = 0.0
     model_bytes: Count = 0
     speed: list[Speed] = []
-
-
-class HistoryRow(Open):
-    """A line of history.jsonl."""
-
-    epoch: Annotated[int, Field(ge=1, le=MOST_EPOCHS)]
-    seconds: NotNegative
-    train_loss: Loss = 0.0
-    lr: NotNegative = 0.0
-    bad_images: list[Text] = []
-    val_loss: Loss = 0.0
-    test_loss: Loss = 0.0
-    val_top1: Share = 0.0
-    test_top1: Share = 0.0
-    val_mean_per_class: Share = 0.0
-    test_mean_per_class: Share = 0.0
-    val_map: Share | None = None
-    test_map: Share | None = None
-    val_r2: FiniteFloat | None = None
-    test_r2: FiniteFloat | None = None
-
-
-class Tested(Open):
-    """tested.json."""
-
-    FORMAT: ClassVar[int] = 1
-    split: Name
-    images: Annotated[int, Field(ge=1, le=50_000_000)]
-    pictures: Name
-    right: str
-
-
-class Picked(Open):
-    last: Epoch
-    epoch: Epoch
-    score: Annotated[tuple[float, float], Field(strict=False)]
-    val_epoch: Epoch
-    val_score: Annotated[tuple[float, float], Field(strict=False)]
-
-
-class Checkpoint(Open):
-    """checkpoints/epoch-*.pt"""
-
-    FORMAT: ClassVar[int] = 1
-    epoch: Epoch
-    picked: Picked
-    methods: Methods
-    weights: dict[Name, Any]
-    mean: dict[Name, Any] | None
-    optimizer: dict[Name, Any]
-    scaler: dict[Name, Any] | None
-
-
-class Best(Open):
-    """checkpoints/best-*.pt"""
-
-    FORMAT: ClassVar[int] = 1
-    weights: dict[Name, Any]
 
 
 BOUNDED: dict[str, Any] = {

@@ -67,7 +67,7 @@ def read_tested(folder: Path) -> TestedPictures | None:
     file = folder / FILE
     if not file.is_file():
         return None
-    from vitrim.runs.records import Tested
+    from vitrim.runs.beside import Tested
 
     stored = read_json(file, Tested)
     count, split, pictures = stored["images"], stored["split"], stored["pictures"]
