@@ -115,3 +115,32 @@ def test_own_methods_train_as_the_recipe_they_name(tmp_path: Path) -> None:
     assert settle_plan(made[0].asked).protocol == settle_plan(made[1].asked).protocol == "vtab/tr-pts"
     assert len(settle_plan(made[0].asked).methods) == 2
     assert len(settle_plan(made[1].asked).methods) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (
+            "data: [digits]\nrecipes: [linear]\nseeds: [" + ", ".join(map(str, range(2000))) + "]",
+            "at most 1,000",
+        ),
+        (
+            "data: [digits]\nrecipes:\n- {name: all, methods: [" + ", ".join(["SSF()"] * 2000) + "]}",
+            "at most 1,000",
+        ),
+        (
+            "a: &a [x, x]\n"
+            + "".join(
+                f"{n}: &{n} [*{m}, *{m}]\n"
+                for m, n in zip("abcdefghijklmnopqrs", "bcdefghijklmnopqrst", strict=True)
+            ),
+            "unfold",
+        ),
+    ],
+    ids=["seeds", "methods", "anchors"],
+)
+def test_what_nobody_can_mean_is_refused_at_once(tmp_path: Path, text: str, said: str) -> None:
+    (tmp_path / "sweep.yaml").write_text(text)
+    with pytest.raises(ValueError, match=said) as refused:
+        read_sweep(tmp_path / "sweep.yaml")
+    assert len(str(refused.value)) < 500

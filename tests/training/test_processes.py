@@ -152,3 +152,26 @@ def test_a_batch_that_cannot_be_shared_is_refused(runs: Path) -> None:
 
 if __name__ == "__main__":
     runs_of_two(Path(sys.argv[1]), sys.argv[2])
+
+
+def test_torchrun_as_the_docs_write_it_joins_the_processes_on_cpus(tmp_path: Path) -> None:
+    data = colour_folder(tmp_path / "colours", per_class=8)
+    launch = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc_per_node=2",
+        "-m",
+        "vitrim",
+    ]
+    done = subprocess.run(
+        [*launch, "train", f"--data={data}", f"--out={tmp_path / 'run'}", "--method=BitFit()", "--epochs=2",
+         "--batch_size=4", "--image_size=32"],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"},
+        capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    rows = (tmp_path / "run" / "history.jsonl").read_text().splitlines()
+    assert len(rows) == 2
+    assert done.stdout.count("epoch   1/2") == 1

@@ -23,6 +23,8 @@ def start_accelerator(precision: str = "no", accumulate: int = 1, cpu: bool = Fa
 
     if precision == "fp16" and (cpu or not torch.cuda.is_available()):
         raise ValueError("precision='fp16' needs a GPU; use 'bf16' or 'no' on the CPU")
+    # Told to use no GPU, Accelerate joins the processes of torchrun on CPUs; else each would train alone
+    cpu = cpu or not torch.accelerator.is_available()
     # Accelerate keeps its settings for the whole process: a second run could not choose another precision.
     AcceleratorState._reset_state(reset_partial_state=not torch.distributed.is_initialized())
     return Accelerator(

@@ -24,9 +24,11 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from vitrim.checks import did_you_mean
+from vitrim.checks import check_yaml, did_you_mean
 from vitrim.settings.training import Training
 
+MOST = 1_000  # data sets, recipes, seeds, methods of a recipe
+SHOWN = 200  # characters of a wrong value in a sentence
 TRAINING_NAMES = tuple(setting.name for setting in fields(Training))
 
 
@@ -108,6 +110,7 @@ def read_yaml(path: Path) -> object:
     Loader.add_implicit_resolver("tag:yaml.org,2002:float", number, list("-+0123456789."))
     try:
         text = path.read_text(encoding="utf-8")
+        check_yaml(text, str(path))
         return yaml.load(text, Loader)  # a SafeLoader
     except FileNotFoundError:
         raise FileNotFoundError(f"no file {str(path)!r}; give the YAML file of a sweep") from None
@@ -135,7 +138,8 @@ def _leave_to_the_grid(training: Mapping[str, object], where: str) -> None:
 def _texts(given: object, key: str, where: str) -> list[str]:
     texts = [given] if isinstance(given, str) else given
     if not isinstance(texts, list) or not texts or not all(isinstance(text, str) and text for text in texts):
-        raise ValueError(f"{where}: {key} must be a list of at least one text, got {given!r}")
+        raise ValueError(f"{where}: {key} must be a list of at least one text, got {repr(given)[:SHOWN]}")
+    _refuse_many(texts, key, where)
     _refuse_twice(texts, key, where)
     return texts
 
@@ -144,9 +148,18 @@ def _seeds(given: object, where: str) -> tuple[int, ...]:
     seeds = given if isinstance(given, list) else [given]
     whole = all(isinstance(seed, int) and not isinstance(seed, bool) and seed >= 0 for seed in seeds)
     if not seeds or not whole:
-        raise ValueError(f"{where}: seeds must be a list of whole numbers of at least 0, got {given!r}")
+        raise ValueError(
+            f"{where}: seeds must be a list of whole numbers of at least 0, got {repr(given)[:SHOWN]}"
+        )
+    _refuse_many(seeds, "seeds", where)
     _refuse_twice(seeds, "seeds", where)
     return tuple(seeds)
+
+
+def _refuse_many(values: Sequence[object], key: str, where: str) -> None:
+    """Nobody trains so many runs; what was meant is something else."""
+    if len(values) > MOST:
+        raise ValueError(f"{where}: {key} are {len(values):,}, but a sweep takes at most {MOST:,} of them")
 
 
 def _image_size(given: Any, where: str) -> int | tuple[int, int]:
@@ -159,7 +172,8 @@ def _image_size(given: Any, where: str) -> int | tuple[int, int]:
 def _entries(given: object, where: str) -> tuple[Entry, ...]:
     listed = [given] if isinstance(given, str) else given
     if not isinstance(listed, list) or not listed:
-        raise ValueError(f"{where}: recipes must be a list of at least one recipe, got {given!r}")
+        raise ValueError(f"{where}: recipes must be a list of at least one recipe, got {repr(given)[:SHOWN]}")
+    _refuse_many(listed, "recipes", where)
     entries = tuple(_entry(each, where) for each in listed)
     _refuse_twice([entry.name for entry in entries], "recipes", where)
     return entries
@@ -178,6 +192,8 @@ def _entry(given: object, where: str) -> Entry:
     methods = found.get("methods")
     if isinstance(methods, str):
         methods = [methods]
+    if isinstance(methods, list):
+        _refuse_many(methods, f"methods of {name}", where)
     if methods is not None and not (isinstance(methods, list) and all(isinstance(m, str) for m in methods)):
         raise ValueError(f"{where}: methods must be a list of texts, got {methods!r}")
     for key in ("recipe", "protocol"):

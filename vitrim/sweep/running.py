@@ -86,6 +86,9 @@ def make_runs(
             run_on_cluster(board.unfinished(), folder, slurm or {}, on, board.tell)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(board.stopped(on)) from None
+    board.say(
+        f"the table: {folder / 'table.csv'}; vitrim table {folder} shows it, vitrim report {folder} draws it"
+    )
     return board.rows()
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -21,7 +23,7 @@ vitrim report runs/mine runs/linear --out comparison.html
 
 
 def options(parser: ArgumentParser) -> None:
-    parser.add_argument("runs", nargs="+", metavar="RUN", help="folders of finished runs")
+    parser.add_argument("runs", nargs="+", metavar="RUN", help="folders of finished runs, or of a sweep")
     parser.add_argument(
         "--out",
         type=str | None,
@@ -33,4 +35,20 @@ def options(parser: ArgumentParser) -> None:
 def run(chosen: Namespace) -> None:
     from vitrim.report import write_report
 
-    sys.stdout.write(f"{write_report(chosen.runs, chosen.out)}\n")
+    sys.stdout.write(f"{write_report(runs_in(chosen.runs), chosen.out)}\n")
+
+
+def runs_in(folders: Sequence[str]) -> list[str]:
+    """The folders given, with the folder of a sweep replaced by its finished runs."""
+    from vitrim.sweep.found import find_runs
+
+    found: list[str] = []
+    for folder in map(Path, folders):
+        if (folder / "sweep.json").is_file():
+            rows = [run.row for run in find_runs(folder)]
+            found += [str(row["folder"]) for row in rows if row["status"] == "finished"]
+        else:
+            found.append(str(folder))
+    if not found:
+        raise ValueError(f"no run of {', '.join(folders)} is finished yet; the same sweep command goes on")
+    return found
