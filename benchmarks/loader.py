@@ -38,7 +38,7 @@ from vitrim.backbones.preprocess import Preprocess
 from vitrim.data import read_image
 from vitrim.data.transforms import eval_transform, train_transform
 from vitrim.measuring.machine import cpu_name
-from vitrim.network.stage import StagedViT
+from vitrim.network.model import StagedViT
 
 MODEL = "vit_tiny_patch16_224"
 WEIGHTS = "weights/vit_tiny_patch16_224.augreg_in21k_ft_in1k.safetensors"

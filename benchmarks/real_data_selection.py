@@ -23,7 +23,7 @@ from vitrim.data import DataSource, open_data
 from vitrim.measuring.machine import machine
 from vitrim.methods.selection.comparing import spearman
 from vitrim.methods.selection.shares import chosen_shares
-from vitrim.network.stage import StagedViT
+from vitrim.network.model import StagedViT
 from vitrim.report.selection_figures import (
     block_distribution,
     overlap_map,

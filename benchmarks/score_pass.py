@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from vitrim import FisherDelta, compose
 from vitrim.measuring.machine import machine, versions
 from vitrim.methods.selection.scores import measure_scores
-from vitrim.network.stage import StagedViT
+from vitrim.network.model import StagedViT
 
 MEASURES = ("per_sample", "batch", "gradient")
 

@@ -24,7 +24,7 @@ from torch.nn import functional as F
 from vitrim import FisherDelta, Full, LoRA, compose
 from vitrim.measuring.machine import machine, versions
 from vitrim.methods.selection.candidates import candidates
-from vitrim.network.stage import StagedViT
+from vitrim.network.model import StagedViT
 
 Step = Callable[[Tensor, Tensor], None]
 

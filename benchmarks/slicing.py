@@ -8,7 +8,8 @@ from torch import Tensor
 
 from vitrim import compose, costs
 from vitrim.network.method import Method
-from vitrim.network.stage import Reducer, StagedViT
+from vitrim.network.model import StagedViT
+from vitrim.network.stage import Reducer
 from vitrim.tokens.attended import Attended
 from vitrim.tokens.state import TokenState
 

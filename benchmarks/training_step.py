@@ -32,7 +32,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vitrim import compose
-from vitrim.network.stage import StagedViT
+from vitrim.network.model import StagedViT
 
 TUNERS = {
     "full": ("Full()",),

@@ -19,8 +19,8 @@ import torch
 import vitrim
 from vitrim.checks import block_indices, check_share
 from vitrim.network.method import Method, store_setting
+from vitrim.network.model import StagedViT
 from vitrim.network.parts import Reducer
-from vitrim.network.stage import StagedViT
 from vitrim.tokens.attended import Attended
 from vitrim.tokens.state import Grouping, TokenState, regroup
 

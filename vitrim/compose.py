@@ -15,7 +15,7 @@ from vitrim.backbones.tuned_linear import Tuned
 from vitrim.methods.notation import parse_method
 from vitrim.network.combinations import check_composition
 from vitrim.network.method import Method
-from vitrim.network.stage import StagedViT
+from vitrim.network.model import StagedViT
 
 
 def compose(

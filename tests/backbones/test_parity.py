@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from toys import FAMILIES, SIZES, images, toy, wake
 
 from vitrim import EViT, compose
-from vitrim.network.stage import StagedViT
+from vitrim.network.model import StagedViT
 
 TOLERANCE = {torch.float32: 1e-6, torch.float64: 1e-12}
 

@@ -13,7 +13,7 @@ from vitrim.cli.main import main
 from vitrim.deploy.inference import ready
 from vitrim.deploy.portable import scatters
 from vitrim.deploy.programs import program_of
-from vitrim.network.stage import StagedViT
+from vitrim.network.model import StagedViT
 from vitrim.tokens.grouping import Mover
 
 onnxruntime = pytest.importorskip("onnxruntime", reason="ONNX Runtime comes with the extra `export`")

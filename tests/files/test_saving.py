@@ -12,7 +12,7 @@ from toys import images, toy, wake
 
 import vitrim
 from vitrim import Adapter, DenseAdapter, EViT, LoRA, compose, load, merge, save
-from vitrim.network.stage import StagedViT
+from vitrim.network.model import StagedViT
 
 METHODS = (DenseAdapter(width=4), LoRA(rank=2), EViT(keep=0.6, at=(3, 6)))
 

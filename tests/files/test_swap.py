@@ -9,7 +9,7 @@ from timm import create_model
 from toys import images, toy
 
 from vitrim import VPT, Adapter, BitFit, DyT, EViT, LoRA, compose, load, merge, save, swap
-from vitrim.network.stage import StagedViT
+from vitrim.network.model import StagedViT
 
 KINDS = {
     "lora": (LoRA(rank=2),),

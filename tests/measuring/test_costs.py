@@ -10,7 +10,7 @@ from toys import FAMILIES, images, toy
 
 from vitrim import METHODS, EViT, compose, costs, parse_method
 from vitrim.measuring.costs import Costs
-from vitrim.network.stage import StagedViT
+from vitrim.network.model import StagedViT
 
 VIT_B = 17_581_972_224  # ViT-B/16 at 224 pixels without head, GFLOPs 17.58 in the papers
 VIT_B_WEIGHTS = 85_798_656

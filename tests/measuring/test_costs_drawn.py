@@ -8,7 +8,7 @@ from fvcore_counts import fvcore_count
 from toys import images, toy
 
 from vitrim import compose, costs
-from vitrim.network.stage import StagedViT
+from vitrim.network.model import StagedViT
 
 # Shares that float32 holds: fvcore traces, and a trace multiplies token counts in that precision
 KEEPS = (0.5, 0.625, 0.75, 0.875)

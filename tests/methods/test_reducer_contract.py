@@ -12,8 +12,9 @@ from toys import FAMILIES, images, toy
 
 from vitrim import REDUCERS, LoRA, compose, costs
 from vitrim.network.method import Method
+from vitrim.network.model import StagedViT
 from vitrim.network.placing import placed
-from vitrim.network.stage import Reducer, Selector, StagedViT
+from vitrim.network.stage import Reducer, Selector
 
 FEW = ("vit", "dinov3", "siglip")  # where a check takes seconds
 PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}

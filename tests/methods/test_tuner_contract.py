@@ -18,8 +18,8 @@ from toys import images, toy
 from vitrim import METHODS, REDUCERS, TUNERS, compose, fit, load, merge, save
 from vitrim.files.saving import saved_tensors
 from vitrim.network.method import Method
+from vitrim.network.model import StagedViT
 from vitrim.network.placing import placed
-from vitrim.network.stage import StagedViT
 from vitrim.training.fitting import needs_fit
 
 FAMILIES = ("vit", "dinov3", "dinov2-registers", "siglip")

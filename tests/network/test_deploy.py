@@ -8,7 +8,7 @@ from torch.export import Dim, export
 from toys import images, toy, wake
 
 from vitrim import compose
-from vitrim.network.stage import StagedViT
+from vitrim.network.model import StagedViT
 
 EVIT = "EViT(keep=0.5, at=(1, 2))"
 RECEIVED = "EViT(keep=0.5, at=(1,), score='received')"

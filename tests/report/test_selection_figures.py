@@ -7,7 +7,7 @@ from toys import toy
 
 from vitrim import FisherDelta, compose, fit
 from vitrim.data import open_data
-from vitrim.network.stage import StagedViT
+from vitrim.network.model import StagedViT
 from vitrim.report.selection_figures import overlaps, section, token_redundancy
 
 PNG = b"\x89PNG"

@@ -15,7 +15,7 @@ from PIL import EpsImagePlugin, Image
 import vitrim
 from vitrim.cli.main import main
 from vitrim.data import ImageError
-from vitrim.network.stage import StagedViT
+from vitrim.network.model import StagedViT
 from vitrim.runs.predict import predictions
 
 

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from vitrim.network.stage import StagedViT
+from vitrim.network.model import StagedViT
 from vitrim.tokens.state import TokenState
 
 

@@ -6,7 +6,7 @@ from torch.nn import functional as F
 from toys import images
 
 from vitrim.methods.selection.candidates import candidates
-from vitrim.network.stage import StagedViT
+from vitrim.network.model import StagedViT
 
 
 def batches_for(model: StagedViT, count: int = 2, size: int = 3) -> list[tuple[Tensor, Tensor]]:

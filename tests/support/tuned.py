@@ -10,7 +10,7 @@ from toys import images, toy
 import vitrim
 from vitrim.backbones.tuned_linear import Tuned
 from vitrim.network.method import Method
-from vitrim.network.stage import StagedViT
+from vitrim.network.model import StagedViT
 
 
 def stir(model: StagedViT, seed: int = 5) -> StagedViT:

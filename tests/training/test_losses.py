@@ -16,7 +16,7 @@ from vitrim.cli.main import main
 from vitrim.data import open_data
 from vitrim.data.transforms import eval_transform
 from vitrim.methods.reducers.dynamicvit import class_divergence
-from vitrim.network.stage import StagedViT
+from vitrim.network.model import StagedViT
 from vitrim.runs.folder import RunFolder
 from vitrim.runs.opening import open_model
 from vitrim.settings.training import Training

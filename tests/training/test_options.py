@@ -11,7 +11,7 @@ from small_runs import METHODS, colour_folder, same, small_run, toy_vit, weights
 from vitrim import Full, LoRA, compose
 from vitrim.cli.main import main
 from vitrim.files.saving import load
-from vitrim.network.stage import StagedViT
+from vitrim.network.model import StagedViT
 from vitrim.runs.evaluate import evaluate
 from vitrim.runs.folder import RunFolder
 from vitrim.runs.opening import open_model

@@ -19,7 +19,7 @@ from vitrim.deploy.int8 import CALIBRATION, MEASURED, accuracy, quantise
 from vitrim.deploy.pictures import data_for, labelled, some
 from vitrim.deploy.programs import program_of, write_compiled, write_onnx, write_pt2
 from vitrim.files.saving import task_record
-from vitrim.network.stage import StagedViT
+from vitrim.network.model import StagedViT
 from vitrim.runs.opening import open_model
 from vitrim.writing import write_whole
 

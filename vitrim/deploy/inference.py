@@ -7,8 +7,8 @@ from torch import Tensor, nn
 
 from vitrim.checks import check_one_of
 from vitrim.compose import merge
+from vitrim.network.model import StagedViT
 from vitrim.network.placing import placed
-from vitrim.network.stage import StagedViT
 
 PRECISIONS = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 

@@ -22,7 +22,7 @@ from vitrim.files.peft_roles import Pair, as_one, by_layer, fill_pairs, settings
 from vitrim.methods.tuners.linear import Linear
 from vitrim.methods.tuners.lora import LoRA
 from vitrim.network.method import Method
-from vitrim.network.stage import StagedViT
+from vitrim.network.model import StagedViT
 from vitrim.writing import write_whole
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"

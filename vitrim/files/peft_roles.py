@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from vitrim.backbones.sites import LINEAR_ROLES, Site
 from vitrim.backbones.tuned_linear import SummedLinear
 from vitrim.methods.tuners.lora import LoRA, LowRank, weight_in_use
-from vitrim.network.stage import StagedViT
+from vitrim.network.model import StagedViT
 
 
 class Pair(NamedTuple):

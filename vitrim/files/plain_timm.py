@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from vitrim.backbones.support import TimmModule
 from vitrim.compose import merge
-from vitrim.network.stage import Stage, StagedViT
+from vitrim.network.model import StagedViT
+from vitrim.network.stage import Stage
 
 PARTS = {
     "prompts": ("prompts",),

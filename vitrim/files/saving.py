@@ -27,8 +27,8 @@ from vitrim.files.budget import Budget, fitting_memory, fitting_stored, values_i
 from vitrim.methods.notation import parse_method
 from vitrim.methods.plugins import check_known, plugins_of
 from vitrim.methods.quantising.packing import pack_tensors, unpack_tensors
+from vitrim.network.model import StagedViT
 from vitrim.network.resizing import resize_images
-from vitrim.network.stage import StagedViT
 from vitrim.network.target_scale import TASKS, TargetScale
 from vitrim.reading import parse_json
 from vitrim.writing import write_whole

@@ -21,7 +21,7 @@ from vitrim.files.saving import (
 )
 from vitrim.methods.notation import parse_method
 from vitrim.network.method import Method
-from vitrim.network.stage import StagedViT
+from vitrim.network.model import StagedViT
 
 HEADS = ("head", "head_dist")  # timm's names
 

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from vitrim.compose import merge
 from vitrim.measuring.devices import pick_device
-from vitrim.network.stage import StagedViT
+from vitrim.network.model import StagedViT
 
 LEAST_SECONDS = 0.05  # of one measurement; shorter ones are repeated
 

@@ -18,7 +18,8 @@ import torch
 from torch import Tensor, nn
 
 from vitrim.measuring.counting import MacCounter, counting, without_values
-from vitrim.network.stage import Reducer, StagedViT
+from vitrim.network.model import StagedViT
+from vitrim.network.stage import Reducer
 from vitrim.tokens.attended import Attended
 from vitrim.tokens.state import TokenState
 

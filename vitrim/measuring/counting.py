@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from vitrim.network.stage import StagedViT
+from vitrim.network.model import StagedViT
 
 PER_NORMALISED_ELEMENT = 5  # fvcore's count for LayerNorm
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from vitrim.network.method import Method
 
 if TYPE_CHECKING:
-    from vitrim.network.stage import StagedViT
+    from vitrim.network.model import StagedViT
 
 # Two methods that do not go together, and why
 EXCLUSIVE = {

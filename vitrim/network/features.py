@@ -13,7 +13,7 @@ from vitrim.tokens.restore import restore
 from vitrim.tokens.state import TokenState
 
 if TYPE_CHECKING:
-    from vitrim.network.stage import StagedViT
+    from vitrim.network.model import StagedViT
 
 
 def block_indices(wanted: int | Sequence[int] | None, depth: int) -> list[int]:

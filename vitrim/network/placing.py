@@ -8,7 +8,7 @@ from vitrim.network.parts import Reducer, Selector
 if TYPE_CHECKING:
     from vitrim.backbones.bridge import AttentionMixing
     from vitrim.network.method import Method
-    from vitrim.network.stage import StagedViT
+    from vitrim.network.model import StagedViT
 
 
 def place(model: "StagedViT", at: Sequence[int], parts: Sequence[Reducer | Selector], by: "Method") -> None:

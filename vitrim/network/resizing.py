@@ -7,8 +7,8 @@ import torch
 from vitrim.backbones.geometry import set_image_size
 from vitrim.backbones.opening import Origin
 from vitrim.backbones.structure import build, structure_digest
+from vitrim.network.model import StagedViT
 from vitrim.network.placing import placed
-from vitrim.network.stage import StagedViT
 
 
 def resize_images(model: StagedViT, size: int | tuple[int, int]) -> None:

@@ -19,7 +19,7 @@ from torch.nn import functional
 from vitrim.compose import compose, merge
 from vitrim.measuring.bench import compare
 from vitrim.measuring.devices import pick_device
-from vitrim.network.stage import StagedViT
+from vitrim.network.model import StagedViT
 from vitrim.papers.reading import VIT_B, Reading
 from vitrim.papers.verdicts import PAPERS, find_papers, find_tables
 from vitrim.papers.writing import grid

@@ -10,7 +10,7 @@ from vitrim.backbones.opening import name_without_weights
 from vitrim.compose import compose
 from vitrim.measuring.costs import paper_macs
 from vitrim.network.method import Method
-from vitrim.network.stage import StagedViT
+from vitrim.network.model import StagedViT
 from vitrim.planner.sizes import file_megabytes
 
 Methods = tuple[Method, ...]

@@ -14,7 +14,7 @@ from vitrim.checks import did_you_mean, is_number
 from vitrim.methods.tables import REDUCERS, TUNERS
 from vitrim.methods.tuners import Adapter, FisherDelta
 from vitrim.network.method import Method
-from vitrim.network.stage import StagedViT
+from vitrim.network.model import StagedViT
 
 KEEPS = [round(1 - 0.02 * step, 2) for step in range(1, 46)]  # .98 to .10
 USUAL = 8  # the width or rank of the papers' VTAB-1K rows

@@ -5,7 +5,7 @@ import math
 
 from vitrim.files.saving import saved_tensors
 from vitrim.methods.quantising.packing import packed_lengths
-from vitrim.network.stage import StagedViT
+from vitrim.network.model import StagedViT
 
 ABOUT_BYTES = 1500  # what a file says of methods, backbone and preprocessing; class names come on top
 

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from vitrim.data import DataSource
 from vitrim.data.transforms import eval_transform
-from vitrim.network.stage import StagedViT
+from vitrim.network.model import StagedViT
 from vitrim.report.kept import Seen, as_pictures, spread, what_is_seen
 from vitrim.runs.kinds import KINDS
 from vitrim.settings.task_kinds import kind_of

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from vitrim.backbones.embedding import embed
-from vitrim.network.stage import StagedViT
+from vitrim.network.model import StagedViT
 from vitrim.tokens.state import TokenState
 
 BLUE = (0.25, 0.5, 0.85)

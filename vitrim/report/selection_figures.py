@@ -16,7 +16,7 @@ from vitrim.data.transforms import eval_transform
 from vitrim.methods.selection.candidates import candidates
 from vitrim.methods.selection.comparing import chosen_weights, overlap, redundancy, spearman
 from vitrim.methods.selection.shares import chosen_shares
-from vitrim.network.stage import StagedViT
+from vitrim.network.model import StagedViT
 from vitrim.report.figures import COLOURS, to_png
 from vitrim.report.kept import spread, states
 from vitrim.tokens.state import TokenState

@@ -25,7 +25,7 @@ from vitrim.data.tolerance import TolerantImages, too_many
 from vitrim.data.transforms import ImageTransform, eval_transform, train_transform
 from vitrim.measuring.machine import cpu_count
 from vitrim.methods.selection.contrastive import TwoViews
-from vitrim.network.stage import StagedViT
+from vitrim.network.model import StagedViT
 from vitrim.settings.training import Training
 
 if TYPE_CHECKING:

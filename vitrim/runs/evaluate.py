@@ -15,7 +15,7 @@ from vitrim.checks import check_one_of, check_positive
 from vitrim.data import DataSource
 from vitrim.data.transforms import eval_transform
 from vitrim.measuring.devices import start_accelerator
-from vitrim.network.stage import StagedViT
+from vitrim.network.model import StagedViT
 from vitrim.runs.batches import Batches, ordered_batches
 from vitrim.runs.kinds import KINDS, AnyMetrics
 from vitrim.runs.kinds import Metrics as Metrics

@@ -7,7 +7,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from vitrim.data import DataSource, open_data, with_task
-from vitrim.network.stage import StagedViT
+from vitrim.network.model import StagedViT
 from vitrim.runs.folder import stored_plan
 from vitrim.runs.opening import data_of_run
 from vitrim.settings.epoch_choice import tested_split

@@ -18,7 +18,7 @@ from vitrim.data.images import ImageError
 from vitrim.data.transforms import ImageTransform, eval_transform
 from vitrim.measuring.devices import pick_device
 from vitrim.measuring.machine import cpu_count
-from vitrim.network.stage import StagedViT
+from vitrim.network.model import StagedViT
 from vitrim.runs.given_images import Found, GivenImages, each_image, read_found
 from vitrim.runs.kinds import KINDS
 from vitrim.runs.kinds.kind import output_names

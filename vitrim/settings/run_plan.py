@@ -19,7 +19,7 @@ from vitrim.settings.training import Training
 
 if TYPE_CHECKING:
     from vitrim.network.method import Method
-    from vitrim.network.stage import StagedViT
+    from vitrim.network.model import StagedViT
     from vitrim.settings.recipes import Recipe
 
 DEFAULT_MODEL = "vitrim_tiny_patch8_96"

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from vitrim.files.saving import saved_tensors
-from vitrim.network.stage import StagedViT
+from vitrim.network.model import StagedViT
 from vitrim.reading import short
 from vitrim.runs.checkpoint_files import plain
 from vitrim.runs.folder import RunFolder

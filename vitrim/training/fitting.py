@@ -18,7 +18,7 @@ from vitrim.methods.notation import parse_method
 from vitrim.methods.selection.scores import LabelledImages
 from vitrim.network.combinations import check_composition
 from vitrim.network.method import Method
-from vitrim.network.stage import StagedViT
+from vitrim.network.model import StagedViT
 
 if TYPE_CHECKING:
     from accelerate import Accelerator

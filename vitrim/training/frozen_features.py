@@ -20,7 +20,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from vitrim.methods.tuners.batchnorm_head import BatchNormHead
 from vitrim.methods.tuners.linear import Linear
-from vitrim.network.stage import StagedViT
+from vitrim.network.model import StagedViT
 from vitrim.runs.batches import Batches, ordered_batches
 from vitrim.training.prepared import Task
 

@@ -19,7 +19,7 @@ from vitrim.data import DataSource, open_data
 from vitrim.files.saving import needs_its_backbone, save
 from vitrim.measuring.devices import repeatable, start_accelerator
 from vitrim.network.method import Method
-from vitrim.network.stage import StagedViT
+from vitrim.network.model import StagedViT
 from vitrim.runs.batches import mixed_seed
 from vitrim.runs.evaluate import measure
 from vitrim.runs.folder import RunFolder, claim_folder, stored_plan

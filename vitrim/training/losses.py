@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from vitrim.methods.tuners.dyt import DyT, complete_model_loss
-from vitrim.network.stage import StagedViT
+from vitrim.network.model import StagedViT
 from vitrim.settings.training import Training
 from vitrim.tokens.state import TokenState
 from vitrim.training.objectives import Objective

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vitrim.data import Split
-from vitrim.network.stage import StagedViT
+from vitrim.network.model import StagedViT
 from vitrim.runs.kinds.regress import scale_of
 from vitrim.settings.training import Training
 from vitrim.training.mixup import mixes

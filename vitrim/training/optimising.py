@@ -8,7 +8,7 @@ import torch
 from timm.models import group_parameters
 from torch import nn
 
-from vitrim.network.stage import StagedViT
+from vitrim.network.model import StagedViT
 from vitrim.settings.training import Training
 
 

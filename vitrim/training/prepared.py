@@ -13,7 +13,7 @@ from vitrim.backbones.preprocess import as_asked
 from vitrim.compose import compose
 from vitrim.data import DataSource
 from vitrim.data.transforms import eval_transform
-from vitrim.network.stage import StagedViT
+from vitrim.network.model import StagedViT
 from vitrim.network.target_scale import TargetScale
 from vitrim.runs.batches import (
     Batches,

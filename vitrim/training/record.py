@@ -15,7 +15,7 @@ from vitrim.data import DataSource
 from vitrim.measuring.costs import costs
 from vitrim.measuring.machine import machine, versions
 from vitrim.methods.plugins import plugins_of
-from vitrim.network.stage import StagedViT
+from vitrim.network.model import StagedViT
 from vitrim.runs.kinds import AnyMetrics, Metrics
 from vitrim.settings.deviations import protocol_record
 from vitrim.settings.epoch_choice import MARKS

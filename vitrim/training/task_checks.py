@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from vitrim.methods.tuners.dyt import DyT
-from vitrim.network.stage import StagedViT
+from vitrim.network.model import StagedViT
 from vitrim.settings.training import Training
 from vitrim.training.fitting import Fitted
 

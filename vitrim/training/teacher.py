@@ -14,9 +14,9 @@ from torch import Tensor
 from vitrim.backbones.geometry import grid_size
 from vitrim.data import DataSource
 from vitrim.methods.reducers.dynamicvit import class_divergence, distillation_loss
+from vitrim.network.model import StagedViT
 from vitrim.network.parts import Selector
 from vitrim.network.placing import placed
-from vitrim.network.stage import StagedViT
 from vitrim.runs.evaluate import check_same_classes
 from vitrim.runs.opening import open_model
 from vitrim.settings.training import Training

@@ -11,7 +11,7 @@ from typing import Any
 from vitrim.backbones.opening import digest
 from vitrim.files.saving import changed_names, read, saved_tensors
 from vitrim.methods.quantising.packing import unpack_tensors
-from vitrim.network.stage import StagedViT
+from vitrim.network.model import StagedViT
 from vitrim.runs.folder import RunFolder, stored_plan
 from vitrim.settings.run_plan import Asked, RunPlan, method_texts, recipe_named
 from vitrim.training.checkpoint import fill_weights

@@ -24,7 +24,7 @@ from vitrim.methods.reducers.matching import (
     unit,
 )
 from vitrim.network.method import Method
-from vitrim.network.stage import StagedViT
+from vitrim.network.model import StagedViT
 from vitrim.tokens.state import TokenState, regroup
 
 CASES = ("fpet_none_dim64_img64", "fpet_lora_b32_d8_img64", "fpet_adaptformer_b1_d32_img64_noprop")

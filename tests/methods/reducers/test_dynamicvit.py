@@ -17,7 +17,7 @@ from toys import images, toy
 from vitrim import DynamicViT, EViT, Pool, ToMe, compose, costs
 from vitrim.methods.reducers.dynamicvit import MIXING, Predictor, distillation_loss
 from vitrim.methods.reducers.masked import gumbel_noise, masked_softmax, sample_keep, straight_through
-from vitrim.network.stage import StagedViT
+from vitrim.network.model import StagedViT
 
 OFFICIAL = {
     "norm": "in_conv.0",

@@ -9,7 +9,7 @@ from toys import images, toy
 
 from vitrim import LTMP, EViT, ToMe, compose, costs
 from vitrim.methods.reducers.ltmp import MIXING
-from vitrim.network.stage import StagedViT
+from vitrim.network.model import StagedViT
 
 OFFICIAL = {"merge_above": "merge_masker", "prune_below": "prune_masker"}
 CASES = {"ltmp_tau01_img64": "both", "ltm_tau01_img64": "merge"}

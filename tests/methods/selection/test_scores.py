@@ -23,7 +23,7 @@ from vitrim.methods.selection.files import load_scores, save_scores
 from vitrim.methods.selection.index_packing import bits_of, pack_indices, packed_bytes, unpack_indices
 from vitrim.methods.selection.placement import choose_blocks
 from vitrim.methods.selection.scores import measure_scores
-from vitrim.network.stage import StagedViT
+from vitrim.network.model import StagedViT
 from vitrim.tokens.state import TokenState
 
 BY = FisherDelta()

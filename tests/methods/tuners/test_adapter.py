@@ -10,7 +10,7 @@ from toys import images, toy
 
 from vitrim import Adapter, compose, parse_method
 from vitrim.methods.quantising.linear import QuantisedLinear
-from vitrim.network.stage import StagedViT
+from vitrim.network.model import StagedViT
 
 CASES = ("adaptformer_b32_d8", "biadaptformer_b2_d8_img224")
 

@@ -7,7 +7,7 @@ from timm import create_model
 from toys import images, toy, wake
 
 from vitrim import DenseAdapter, EViT, compose
-from vitrim.network.stage import StagedViT
+from vitrim.network.model import StagedViT
 
 OFFICIAL = {0: 1, 1: 2, 3: 3}  # blocks back -> number in the official parameter names
 

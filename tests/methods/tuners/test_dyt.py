@@ -11,7 +11,7 @@ from toys import images, toy, wake
 
 from vitrim import DyT, EViT, ToMe, compose, costs, load, save
 from vitrim.methods.tuners.dyt import complete_model_loss
-from vitrim.network.stage import StagedViT
+from vitrim.network.model import StagedViT
 
 
 def golden_model() -> tuple[Golden, StagedViT]:

@@ -10,7 +10,7 @@ from toys import toy
 
 import vitrim
 from vitrim import FacT, compose
-from vitrim.network.stage import StagedViT
+from vitrim.network.model import StagedViT
 
 OFFICIAL = {  # our term -> the official middle factor
     "attn.qkv.terms.query": "attn.q",

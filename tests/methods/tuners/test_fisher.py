@@ -17,7 +17,7 @@ from vitrim.methods.selection.candidates import candidates
 from vitrim.methods.selection.shares import chosen_shares
 from vitrim.methods.tuners.sparse_delta import chosen_products
 from vitrim.network.method import Method
-from vitrim.network.stage import StagedViT
+from vitrim.network.model import StagedViT
 from vitrim.training.fitting import adopt, needs_fit
 
 GPS = FisherDelta(top=None, connections=2, score="gradient", biases=True, patch=True)

@@ -13,7 +13,7 @@ from toys import images, toy
 import vitrim
 from vitrim import Adapter, EViT, LoRA, compose
 from vitrim.backbones.tuned_linear import SummedLinear, linear_rows
-from vitrim.network.stage import StagedViT
+from vitrim.network.model import StagedViT
 
 
 def golden_model(case: str) -> tuple[StagedViT, Golden, dict[str, str]]:

@@ -9,7 +9,7 @@ from vitrim.cli.verbs.shared import composition_options, given_methods
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser, Namespace
 
-    from vitrim.network.stage import StagedViT
+    from vitrim.network.model import StagedViT
 
 DESCRIPTION = """
 Measure speed side by side with the plain backbone: both take turns on the same images, so the ratio holds

@@ -10,7 +10,7 @@ from vitrim.cli.verbs.shared import composition_options, given_methods
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser, Namespace
 
-    from vitrim.network.stage import StagedViT
+    from vitrim.network.model import StagedViT
 
 DESCRIPTION = """
 Count what a composition trains and what it costs to run, beside the plain backbone. Needs no weights, data or

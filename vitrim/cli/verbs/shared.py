@@ -14,7 +14,7 @@ from vitrim.settings.training_choices import CHOICES
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser, Namespace
 
-    from vitrim.network.stage import StagedViT
+    from vitrim.network.model import StagedViT
 
 
 def composition_options(parser: ArgumentParser) -> None:

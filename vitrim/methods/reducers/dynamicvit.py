@@ -19,7 +19,7 @@ from vitrim.network.placing import mix_from
 from vitrim.tokens.state import TokenState, at_least_float32, regroup
 
 if TYPE_CHECKING:
-    from vitrim.network.stage import StagedViT
+    from vitrim.network.model import StagedViT
 
 MIXING = MaskedMixing(epsilon=1e-6, itself=True)
 

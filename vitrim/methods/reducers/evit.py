@@ -17,7 +17,7 @@ from vitrim.tokens.state import Grouping, TokenState, regroup
 
 if TYPE_CHECKING:
     from vitrim.methods.selection.scores import LabelledImages
-    from vitrim.network.stage import StagedViT
+    from vitrim.network.model import StagedViT
 
 ROUND = {"ceil": math.ceil, "floor": math.floor}
 

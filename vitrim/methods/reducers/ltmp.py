@@ -24,7 +24,7 @@ from vitrim.tokens.attended import Attended
 from vitrim.tokens.state import TokenState, regroup, without_autocast
 
 if TYPE_CHECKING:
-    from vitrim.network.stage import StagedViT
+    from vitrim.network.model import StagedViT
 
 MIXING = MaskedMixing(epsilon=1e-5, itself=False)
 STARTS = {"merge": 1.0, "both": 0.9}  # of the merging threshold; pruning starts at 0, where nothing is pruned

@@ -17,7 +17,7 @@ from vitrim.tokens.attended import Attended
 from vitrim.tokens.state import Grouping, Reduction, TokenState, regroup, take_rows
 
 if TYPE_CHECKING:
-    from vitrim.network.stage import StagedViT
+    from vitrim.network.model import StagedViT
 
 
 @dataclass(frozen=True, repr=False)

@@ -15,7 +15,7 @@ from vitrim.tokens.attended import Attended
 from vitrim.tokens.state import TokenState, regroup, without_autocast
 
 if TYPE_CHECKING:
-    from vitrim.network.stage import StagedViT
+    from vitrim.network.model import StagedViT
 
 
 @dataclass(frozen=True, repr=False)

@@ -11,7 +11,7 @@ from vitrim.backbones.sites import Site
 
 if TYPE_CHECKING:
     from vitrim.backbones.support import TimmModule
-    from vitrim.network.stage import StagedViT
+    from vitrim.network.model import StagedViT
 
 
 @dataclass(frozen=True)

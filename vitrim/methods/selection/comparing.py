@@ -12,7 +12,7 @@ from vitrim.methods.selection.candidates import candidates
 from vitrim.methods.tuners.sparse_delta import SparseDeltaConv, SparseDeltaLinear
 
 if TYPE_CHECKING:
-    from vitrim.network.stage import StagedViT
+    from vitrim.network.model import StagedViT
     from vitrim.tokens.state import TokenState
 
 

@@ -24,7 +24,7 @@ from vitrim.backbones.heads import features
 from vitrim.backbones.tuned_linear import TunedLinear
 from vitrim.methods.selection.candidates import Candidate, candidates
 from vitrim.methods.selection.contrastive import contrastive_loss
-from vitrim.network.stage import StagedViT
+from vitrim.network.model import StagedViT
 
 if TYPE_CHECKING:
     from vitrim.network.method import Method

@@ -9,7 +9,7 @@ from vitrim.methods.tuners.sparse_delta import SparseDeltaLinear
 
 if TYPE_CHECKING:
     from vitrim.network.method import Method
-    from vitrim.network.stage import StagedViT
+    from vitrim.network.model import StagedViT
 
 MEASURED_TOP = 1.0  # percent of all weights
 

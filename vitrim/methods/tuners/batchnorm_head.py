@@ -8,7 +8,7 @@ from torch import nn
 from vitrim.network.method import Method
 
 if TYPE_CHECKING:
-    from vitrim.network.stage import StagedViT
+    from vitrim.network.model import StagedViT
 
 
 @dataclass(frozen=True, repr=False)

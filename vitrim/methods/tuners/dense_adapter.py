@@ -15,7 +15,7 @@ from vitrim.network.parts import Branch
 from vitrim.tokens.state import TokenState
 
 if TYPE_CHECKING:
-    from vitrim.network.stage import StagedViT
+    from vitrim.network.model import StagedViT
 
 
 @dataclass(frozen=True, repr=False)

@@ -22,7 +22,7 @@ from vitrim.network.parts import Branch
 from vitrim.tokens.state import TokenState
 
 if TYPE_CHECKING:
-    from vitrim.network.stage import StagedViT
+    from vitrim.network.model import StagedViT
 
 BLOCKS_PER_SUM = 3
 

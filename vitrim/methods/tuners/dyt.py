@@ -19,7 +19,7 @@ from vitrim.tokens.state import TokenState, at_least_float32
 
 if TYPE_CHECKING:
     from vitrim.backbones.support import TimmModule
-    from vitrim.network.stage import StagedViT
+    from vitrim.network.model import StagedViT
 
 
 @dataclass(frozen=True, repr=False)

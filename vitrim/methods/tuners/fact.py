@@ -13,7 +13,7 @@ from vitrim.checks import check_one_of, check_positive, check_probability, is_nu
 from vitrim.network.method import Method, option
 
 if TYPE_CHECKING:
-    from vitrim.network.stage import StagedViT
+    from vitrim.network.model import StagedViT
 
 
 @dataclass(frozen=True, repr=False)

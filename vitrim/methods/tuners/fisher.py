@@ -16,7 +16,7 @@ from vitrim.network.method import Method, option, store_setting
 
 if TYPE_CHECKING:
     from vitrim.methods.selection.scores import LabelledImages, Scores
-    from vitrim.network.stage import StagedViT
+    from vitrim.network.model import StagedViT
 
 
 @dataclass(frozen=True, repr=False)

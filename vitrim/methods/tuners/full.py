@@ -7,7 +7,7 @@ from vitrim.backbones.tuned_linear import Tuned
 from vitrim.network.method import Method
 
 if TYPE_CHECKING:
-    from vitrim.network.stage import StagedViT
+    from vitrim.network.model import StagedViT
 
 
 @dataclass(frozen=True, repr=False)

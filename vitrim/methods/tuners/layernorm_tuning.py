@@ -8,7 +8,7 @@ from vitrim.checks import check_one_of
 from vitrim.network.method import Method, option, store_setting
 
 if TYPE_CHECKING:
-    from vitrim.network.stage import StagedViT
+    from vitrim.network.model import StagedViT
 
 PARTS = ("weight", "bias")
 

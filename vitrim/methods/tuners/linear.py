@@ -14,7 +14,7 @@ from vitrim.methods.quantising.linear import BITS, QuantisedLinear
 from vitrim.network.method import Method, option
 
 if TYPE_CHECKING:
-    from vitrim.network.stage import StagedViT
+    from vitrim.network.model import StagedViT
 
 HEADS = ("head", "head_dist")  # timm's names
 

@@ -13,7 +13,7 @@ from vitrim.methods.quantising.linear import BITS, QuantisedLinear, start_quiet
 from vitrim.network.method import Method, option, store_setting
 
 if TYPE_CHECKING:
-    from vitrim.network.stage import StagedViT
+    from vitrim.network.model import StagedViT
 
 ATTENTION_INPUTS = ("query", "key", "value")
 

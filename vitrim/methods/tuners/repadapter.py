@@ -14,7 +14,7 @@ from vitrim.checks import check_one_of, check_positive, check_probability, is_nu
 from vitrim.network.method import Method, option, store_setting
 
 if TYPE_CHECKING:
-    from vitrim.network.stage import StagedViT
+    from vitrim.network.model import StagedViT
 
 BEFORE = {"attention": ("query", "key", "value"), "mlp": ("mlp_in",)}
 

@@ -14,7 +14,7 @@ from vitrim.tokens.state import TokenState
 
 if TYPE_CHECKING:
     from vitrim.backbones.support import TimmModule
-    from vitrim.network.stage import StagedViT
+    from vitrim.network.model import StagedViT
 
 
 @dataclass(frozen=True, repr=False)

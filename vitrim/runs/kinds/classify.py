@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from vitrim.network.stage import StagedViT
+from vitrim.network.model import StagedViT
 from vitrim.runs.kinds.kind import output_names, ratio
 
 

@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
-from vitrim.network.stage import StagedViT
+from vitrim.network.model import StagedViT
 
 
 class Kind(Protocol):

@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 from torch.nn import functional as F
 
-from vitrim.network.stage import StagedViT
+from vitrim.network.model import StagedViT
 from vitrim.runs.kinds.kind import output_names, ratio
 
 GIVEN = 0.5  # probability from which a label counts as given

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from vitrim.network.stage import StagedViT
+from vitrim.network.model import StagedViT
 from vitrim.network.target_scale import TargetScale
 from vitrim.runs.kinds.kind import output_names, ratio
 

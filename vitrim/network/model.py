@@ -1,0 +1,248 @@
+"""`StagedViT`, the model users hold: a timm backbone, a `Stage` for each of its blocks, its features."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from vitrim.backbones.embedding import embed
+from vitrim.backbones.geometry import grid_size, keep_statistics
+from vitrim.backbones.heads import classify, features, rows_read_by_head
+from vitrim.backbones.opening import Digests, Origin
+from vitrim.backbones.preprocess import Preprocess
+from vitrim.backbones.sites import Site, sites
+from vitrim.backbones.support import TimmModule
+from vitrim.checks import check_one_of
+from vitrim.network.bypassed import refuse_unseen_hooks
+from vitrim.network.features import block_indices, grid_map, patch_tokens, prefix_tokens
+from vitrim.network.parts import Branch as Branch
+from vitrim.network.parts import Reducer as Reducer
+from vitrim.network.parts import Scheduled as Scheduled
+from vitrim.network.parts import Selector as Selector
+from vitrim.network.placing import place
+from vitrim.network.target_scale import TargetScale
+from vitrim.tokens.restore import MODES
+from vitrim.tokens.state import TokenState
+
+if TYPE_CHECKING:
+    from vitrim.network.method import Method
+from vitrim.network.stage import Stage
+
+
+class StagedViT(nn.Module):
+    """A timm Vision Transformer with a composition of methods on it. Made by `vitrim.compose`.
+
+    Attributes:
+        vit: the timm model; its parameters keep timm's names under `vit.`.
+        stages: one `Stage` for each of its blocks.
+        shared: by method name, what several blocks read and only one place may own (FacT's factors).
+        methods: what was attached, in order; `repr` of each is what is saved.
+        preprocess: image size, mean, standard deviation and interpolation the backbone expects.
+        classes: names of the classes, None until trained or set.
+        task: what the outputs are: logits of classes ("classify") or of labels ("multilabel"), or scaled
+            numbers ("regress").
+        scale: of numbers to predict, how outputs become values; None otherwise.
+        origin: where the backbone came from.
+        by_products: reductions are matrix products, for engines that cannot scatter (export).
+        awaits: a reducer whose blocks have yet to be chosen by data; until then the model refuses to run.
+        base_names: names of the backbone's own weights in the state dict.
+        own_layers: owner, name and layer of every site before anything was attached, for `vitrim.swap`.
+        first_values: of backbone weights that `vitrim.swap` wrote over, by name.
+        digests: of the backbone's weights, so that none is read twice.
+    """
+
+    def __init__(self, vit: TimmModule, preprocess: Preprocess, origin: Origin) -> None:
+        super().__init__()
+        self.vit: TimmModule = vit
+        self.stages = cast("Sequence[Stage]", nn.ModuleList(Stage() for _ in vit.blocks))
+        self.shared = nn.ModuleDict()
+        self.methods: tuple[Method, ...] = ()
+        self.preprocess = preprocess
+        self.classes: tuple[str, ...] | None = None
+        self.task = "classify"
+        self.scale: TargetScale | None = None
+        self.checkpointing = False
+        self.by_products = False
+        self.awaits: Method | None = None
+        self.origin = origin
+        self.base_names = frozenset(f"vit.{name}" for name in vit.state_dict())
+        self.own_layers = tuple((site.owner, site.name, site.layer) for site in sites(vit))
+        self.first_values: dict[str, Tensor] = {}
+        self.digests: Digests = {}
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits [B, classes] of images [B, channels, height, width]. The last block computes only what the
+        head reads."""
+        return self.forward_with_penalty(images)[0]
+
+    def forward_with_penalty(self, images: Tensor, complete: bool = False) -> tuple[Tensor, Tensor | None]:
+        """Logits, and what learned reducers and dispatchers add to the loss (None where nothing does).
+
+        `complete` runs every MLP on every token, whatever a dispatcher would skip.
+        """
+        state = self._advance(images, rows_read_by_head(self.vit), complete)
+        return classify(self.vit, state), state.penalty
+
+    def run(
+        self, images: Tensor, history: bool = False, attention: bool = False
+    ) -> tuple[Tensor, TokenState]:
+        """Logits and the whole state after the last block, before the final norm; with `history`, what every
+        reduction did is kept for `vitrim.restore`, with `attention`, what every block attended to is in
+        `state.attention`: one [B, H, T, T] for each block, of the T tokens that entered it."""
+        state = self._advance(images, None, history=history, attention=attention)
+        return classify(self.vit, state), state
+
+    def forward_features(self, images: Tensor) -> Tensor:
+        """The tokens left after the last block and the final norm, as timm's: [B, P+N, D]"""
+        return cast("Tensor", self.vit.norm(self._advance(images, None).tokens))
+
+    def forward_intermediates(
+        self,
+        images: Tensor,
+        indices: int | Sequence[int] | None = None,
+        return_prefix_tokens: bool = False,
+        norm: bool = False,
+        output_fmt: str = "NCHW",
+        intermediates_only: bool = False,
+        restore: str = "delta",
+    ) -> Any:
+        """What blocks gave, and the final features: timm's call, for tuned and reduced models.
+
+        Args:
+            indices: which blocks, by index or the last so many; None for all.
+            return_prefix_tokens: also give the prefix tokens, as (map, prefix [B, P, D]).
+            norm: put the final norm on each.
+            output_fmt: "NCHW" for maps [B, D, rows, columns], "NLC" for tokens [B, N0, D].
+            intermediates_only: leave out the final features.
+            restore: how patches that were reduced come back, "delta", "copy" or "knn" (see
+                `vitrim.restore`); "tokens" gives the [B, N, D] that are left, with "NLC".
+        """
+        check_one_of("forward_intermediates", "output_fmt", output_fmt, ("NCHW", "NLC"))
+        check_one_of("forward_intermediates", "restore", restore, (*MODES, "tokens"))
+        wanted = block_indices(indices, self.depth)
+        states: list[TokenState] = []
+        last = self._advance(images, None, history=True, states=states)
+        shape = grid_map if output_fmt == "NCHW" else patch_tokens
+        found: list[Any] = [shape(self, states[index], norm, restore) for index in wanted]
+        if return_prefix_tokens and self.vit.num_prefix_tokens:
+            prefix = [prefix_tokens(self, states[index], norm) for index in wanted]
+            found = list(zip(found, prefix, strict=True))
+        return found if intermediates_only else (self.vit.norm(last.tokens), found)
+
+    def get_intermediate_layers(
+        self,
+        images: Tensor,
+        n: int | Sequence[int] = 1,
+        reshape: bool = False,
+        return_prefix_tokens: bool = False,
+        norm: bool = False,
+        restore: str = "delta",
+    ) -> list[Any]:
+        """The last `n` blocks' patches, or those of the blocks named, as timm and DINOv2 give them: [B, N0,
+        D], with `reshape` [B, D, rows, columns]."""
+        found: list[Any] = self.forward_intermediates(
+            images, n, return_prefix_tokens, norm, "NCHW" if reshape else "NLC", True, restore
+        )
+        return found
+
+    def read_by_head(self, images: Tensor) -> Tensor:
+        """What the classifier reads, before its dropout or normalisation. [B, D]"""
+        return features(self.vit, self._advance(images, rows_read_by_head(self.vit)))
+
+    def _advance(
+        self,
+        images: Tensor,
+        rows: int | None,
+        complete: bool = False,
+        history: bool = False,
+        attention: bool = False,
+        states: list[TokenState] | None = None,
+    ) -> TokenState:
+        if not (torch.compiler.is_compiling() or torch.jit.is_tracing()):  # tracers hook every module
+            refuse_unseen_hooks(self.vit)
+        if self.awaits is not None and not images.is_meta:
+            raise ValueError(
+                f"{self.awaits}: the blocks are not chosen yet; call vitrim.fit(model, batches) with "
+                "training images first (vitrim.train does), or name the blocks"
+            )
+        embedded = embed(self.vit, images)
+        state = TokenState.start(embedded.tokens, self.vit.num_prefix_tokens, embedded.grid)
+        state = replace(
+            state,
+            complete=complete,
+            by_products=self.by_products,
+            history=() if history else None,
+            attention=() if attention else None,
+        )
+        last = len(self.stages) - 1
+        for index, (stage, block) in enumerate(zip(self.stages, self.vit.blocks, strict=True)):
+            arguments = (block, state, embedded.places[index], rows if index == last else None)
+            if self.checkpointing and torch.is_grad_enabled():
+                state = checkpoint(stage, *arguments, use_reentrant=False)
+            else:
+                state = stage(*arguments)
+            if states is not None:
+                states.append(state.without_prompts(self.vit.num_prefix_tokens))
+        return state.without_prompts(self.vit.num_prefix_tokens) if rows is None else state
+
+    def train(self, mode: bool = True) -> "StagedViT":
+        """As in every module, but that a hybrid's stem keeps its running statistics."""
+        super().train(mode)
+        keep_statistics(self.vit)
+        return self
+
+    def set_progress(self, epoch: float) -> None:
+        """Tell every part with a schedule how many epochs of training are done; a training loop calls this at
+        the start of each epoch."""
+        for module in self.modules():
+            if isinstance(module, Scheduled):
+                module.follow(epoch)
+
+    def set_gradient_checkpointing(self, on: bool = True) -> None:
+        """Recompute each block in the backward pass instead of keeping its activations."""
+        self.checkpointing = on
+
+    def sites(self) -> Iterator[Site]:
+        """The layers methods can act on, by role; see `vitrim.sites`."""
+        return sites(self.vit)
+
+    def trained(self) -> dict[str, nn.Parameter]:
+        """What trains, by name. This set is the checkpoint."""
+        return {name: parameter for name, parameter in self.named_parameters() if parameter.requires_grad}
+
+    @property
+    def depth(self) -> int:
+        """Number of blocks."""
+        return len(self.stages)
+
+    @property
+    def width(self) -> int:
+        """D, the width of a token."""
+        return self.vit.embed_dim
+
+    @property
+    def num_classes(self) -> int:
+        """Outputs of the head, 0 for a backbone without one."""
+        return self.vit.num_classes
+
+    def reduce_at(self, at: Sequence[int], parts: Sequence[Reducer | Selector], by: "Method") -> None:
+        """Put one reducer on each of the blocks `at`; see `vitrim.placing` for what is refused."""
+        place(self, at, parts, by)
+
+    @property
+    def patch_count(self) -> int:
+        """N0, the patches of an image of the size the backbone was built for."""
+        rows, columns = grid_size(self.vit)
+        return rows * columns
+
+    def check_blocks(self, at: Sequence[int], by: "Method") -> tuple[int, ...]:
+        """The block indices, refused in a sentence when the backbone has no such block."""
+        for index in at:
+            if not 0 <= index < self.depth:
+                raise ValueError(
+                    f"{by}: there is no block {index}; the backbone has blocks 0 to {self.depth - 1}"
+                )
+        return tuple(at)
