@@ -206,7 +206,7 @@ class StagedViT(nn.Module):
         self.checkpointing = on
 
     def sites(self) -> Iterator[Site]:
-        """The layers methods can act on, by role; see `vitrim.sites`."""
+        """The layers methods can act on, by role; see `vitrim.backbones.sites`."""
         return sites(self.vit)
 
     def trained(self) -> dict[str, nn.Parameter]:
@@ -229,7 +229,7 @@ class StagedViT(nn.Module):
         return self.vit.num_classes
 
     def reduce_at(self, at: Sequence[int], parts: Sequence[Reducer | Selector], by: "Method") -> None:
-        """Put one reducer on each of the blocks `at`; see `vitrim.placing` for what is refused."""
+        """Put one reducer on each of the blocks `at`; see `vitrim.network.placing` for what is refused."""
         place(self, at, parts, by)
 
     @property
