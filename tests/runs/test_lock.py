@@ -8,11 +8,13 @@ from pathlib import Path
 import pytest
 from small_runs import colour_folder, small_run
 
+from vitrim.runs.folder import RunFolder
 from vitrim.runs.lock import HOLDER, alone_in
 
 HOLD = """
 import sys, time
 from pathlib import Path
+from vitrim.runs.folder import RunFolder
 from vitrim.runs.lock import alone_in
 with alone_in(Path(sys.argv[1])):
     print("held", flush=True)
@@ -41,3 +43,17 @@ def test_the_lock_is_free_after_an_error(tmp_path: Path) -> None:
     with alone_in(tmp_path):
         assert (tmp_path / HOLDER).exists()
     assert not (tmp_path / HOLDER).exists()
+
+
+def test_only_what_a_run_made_is_taken_back(tmp_path: Path) -> None:
+    (tmp_path / ".env.local").write_text("mine")
+    (tmp_path / ".run.json.12345.part").write_text("half")
+    folder = RunFolder(tmp_path)
+    folder.checkpoints.mkdir()
+    folder.write_record({"status": "running"})
+    folder.clear_leftovers()
+    assert not (tmp_path / ".run.json.12345.part").exists()
+    folder.remove()
+    assert [entry.name for entry in tmp_path.iterdir()] == [".env.local"]
+    with pytest.raises(FileExistsError, match="not empty"):
+        RunFolder.create(tmp_path)

@@ -11,13 +11,13 @@ import json
 import os
 import re
 from collections.abc import Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from vitrim.reading import parse_json, read_json, text_of
 from vitrim.runs.checkpoint_files import read_state, write_state
-from vitrim.runs.lock import alone_in
+from vitrim.runs.lock import HOLDER, LOCK, alone_in
 from vitrim.settings.run_plan import RunPlan
 from vitrim.writing import write_whole, writing
 
@@ -63,9 +63,19 @@ class RunFolder:
 
     def clear_leftovers(self) -> None:
         """Remove what a killed process left half-written."""
-        for place in (self.path, self.checkpoints):
-            for entry in filter(leftover, place.glob(".*.*")):
-                entry.unlink(missing_ok=True)
+        for entry in (*filter(leftover, self.path.glob(".*.*")), *self.checkpoints.glob(".*.*")):
+            entry.unlink(missing_ok=True)  # the folder of checkpoints is all ours
+
+    def remove(self) -> None:
+        """Take back a run that came to nothing: what was made for it, and the folder if that was all."""
+        self.clear_leftovers()
+        for state in self.checkpoints.glob("*.pt"):
+            state.unlink()
+        for file in (self.record_file, self.history_file, self.path / HOLDER, self.path / LOCK):
+            file.unlink(missing_ok=True)
+        with suppress(OSError):  # something else lies there, which stays
+            self.checkpoints.rmdir()
+            self.path.rmdir()
 
     def record(self) -> dict[str, Any]:
         """What run.json says, typed and within bounds; it need not be complete."""
@@ -225,9 +235,11 @@ def free_folder(wanted: Path) -> Path:
 
 def begun(path: Path) -> bool:
     """Whether a file or folder is all that a process left that was killed before it had written run.json."""
+    if path.name in (LOCK, HOLDER):
+        return True
     return leftover(path) or (path.name == "checkpoints" and path.is_dir() and not any(path.iterdir()))
 
 
 def leftover(path: Path) -> bool:
     """Whether a file is the unfinished part of one that was being written when a process was killed."""
-    return path.name.startswith(".")
+    return re.fullmatch(r"\..+\.\d+\.part", path.name) is not None

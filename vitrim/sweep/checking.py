@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from vitrim.settings.left_open import choose_left_open
 from vitrim.settings.run_plan import Asked, RunPlan, settle_plan
-from vitrim.sweep.found import flattened
 from vitrim.sweep.grid import Job
 
 if TYPE_CHECKING:
@@ -73,10 +71,12 @@ def check_same(job: Job) -> None:
 
     if not (job.folder / "run.json").is_file():
         return
+    chosen = RunFolder(job.folder).record().get("chosen") or {}
     stored, wanted = stored_plan(job.folder), settle_plan(job.asked)
-    images = RunFolder(job.folder).record()["data"]["images"][wanted.training.train_split]
-    wanted, _ = choose_left_open(wanted, images)  # as it would be chosen for the same images
-    before, now = (dict(flattened(plan.to_json())) for plan in (stored, wanted))
+    before, now = _values(stored), _values(wanted)
+    for name in wanted.left_open:  # chosen when a run starts, by its data: the same as long as it was chosen
+        for chose in (name, *(FOLLOWING if name == "epochs" else ())):
+            now[chose] = before[chose] if name in chosen else "auto"
     for name, value in now.items():
         if before.get(name) != value:
             raise ValueError(
@@ -84,3 +84,13 @@ def check_same(job: Job) -> None:
                 f"{name}={before.get(name)!r}, and the sweep now says {value!r}; choose another out, or "
                 "remove that folder to make the run anew"
             )
+
+
+FOLLOWING = ("warmup_epochs", "cooldown_epochs")  # which are shortened with a run of chosen length
+
+
+def _values(plan: RunPlan) -> dict[str, Any]:
+    """All that decides a run, where its files lie included, by name."""
+    values = plan.to_json()
+    training = values.pop("training")
+    return {**values, **training}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -36,7 +35,7 @@ def workers_in_words(folder: RunFolder, fresh: bool) -> Iterator[None]:
             raise
         spawned = multiprocessing.get_start_method(allow_none=True) in ("spawn", "forkserver")
         if spawned and fresh and not folder.history():
-            shutil.rmtree(folder.path)
+            folder.remove()
             raise ChildProcessError(
                 f"a process that reads images ended before the first epoch was over; {GUARD}, or train "
                 "without such processes (workers=0)"
