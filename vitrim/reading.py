@@ -8,7 +8,8 @@ pydantic is imported when a record is read, so that help and lists do not wait f
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 MOST_BYTES = 256 * 2**20  # of a record; results of a million classes are below 200 MB
 LARGEST = 2**63 - 1  # of any whole number, known or not
+Pairs = list[tuple[str, Any]]  # an object as it is written, equal keys included
 SHOWN = 60  # characters of an odd value that are repeated
 
 
@@ -60,6 +62,19 @@ def parse_json(text: str | bytes, schema: type[BaseModel], where: str) -> dict[s
     except ValidationError as error:
         raise ValueError(_sentence(error, where)) from None
     return stored
+
+
+def loose_json(text: str, where: str, pairs: Callable[[Pairs], Any] | None = None) -> Any:
+    """JSON of other makers, whose layout their readers check: what Python's parser says of text that is no
+    JSON, is nested too deep or holds a number without end becomes one sentence."""
+    try:
+        return json.loads(text, object_pairs_hook=pairs)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{where}, line {error.lineno}: not valid JSON ({error.msg})") from None
+    except RecursionError:
+        raise ValueError(f"{where} is no file of this kind: its JSON is nested too deep to read") from None
+    except ValueError:
+        raise ValueError(f"{where} is no file of this kind: a number in it has thousands of digits") from None
 
 
 def check_values(values: object, schema: type[BaseModel], where: str) -> None:

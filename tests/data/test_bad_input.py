@@ -338,6 +338,19 @@ CATALOGUE: dict[str, Case] = {
     "json cut short": spec(
         "vtab:dtd", "HERE/vtab/dtd/test.json, line 1: not valid JSON", vtab("dtd", test_json='[{"0.png": 1},')
     ),
+    "json nested deep": spec(
+        "vtab:dtd",
+        "test.json is no file of this kind: its JSON is nested",
+        vtab("dtd", test_json="[" * 9_999),
+    ),
+    "json number without end": spec(
+        "vtab:dtd",
+        "test.json is no file of this kind: a number in it has thousands of digits",
+        vtab("dtd", test_json='[{"0.png": ' + "9" * 5000 + "}]"),
+    ),
+    "json object nested deep": spec(
+        "fgvc:cub", "train.json is no file of this kind: its JSON is nested", fgvc('{"a":' * 9_999)
+    ),
     "json label is a word": spec(
         "vtab:dtd",
         "entry 2: {'1.png': 'cat'} is not",

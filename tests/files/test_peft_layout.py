@@ -123,3 +123,23 @@ def test_another_kind_of_adapter_is_refused(tmp_path: Path) -> None:
     (tmp_path / "adapter_config.json").write_text(json.dumps(config | {"peft_type": "LOHA"}))
     with pytest.raises(ValueError, match="of PEFT's type LOHA; only LORA can be read"):
         load_peft(tmp_path, toy())
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (b"", "line 1: not valid JSON"),
+        (b"[]", "holds no settings by name"),
+        (b"null", "holds no settings by name"),
+        (b"[" * 99_999, "nested too deep"),
+        (b'{"a":' * 99_999, "nested too deep"),
+        (b'{"r": ' + b"9" * 5000 + b"}", "a number in it has thousands of digits"),
+        (b"\xff\xfe", "not text in UTF-8"),
+    ],
+    ids=lambda given: str(given)[:30],
+)
+def test_a_damaged_configuration_is_refused(tmp_path: Path, content: bytes, sentence: str) -> None:
+    save_peft(compose(toy(), LoRA()), tmp_path)
+    (tmp_path / "adapter_config.json").write_bytes(content)
+    with pytest.raises(ValueError, match=sentence):
+        load_peft(tmp_path, toy())

@@ -55,3 +55,25 @@ def test_mistakes_get_one_sentence(text: str) -> None:
         parse_method(text)
     assert MISTAKES[text] in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+DEEP = {
+    "a sum": "BitFit(" + "+".join(["1"] * 40_000) + ")",
+    "signs": "BitFit(roles=" + "-" * 90_000 + "1)",
+    "some signs": "BitFit(roles=" + "-" * 900 + "1)",
+    "a chain of names": "a" + ".a" * 40_000 + "()",
+    "lists": "BitFit(roles=" + "[" * 90_000 + ")",
+    "some lists": "BitFit(roles=" + "[" * 150 + "]" * 150 + "())",
+    "calls": "BitFit(roles=" + "f(" * 150 + ")" * 150 + ")",
+    "names with values": "BitFit(roles={[]: 1})",
+    "digits": "BitFit(roles=" + "9" * 90_000 + ")",
+    "zero byte": "BitFit(roles=\0)",
+}
+
+
+@pytest.mark.parametrize("text", DEEP.values(), ids=DEEP)
+def test_text_of_any_depth_is_refused_in_a_short_sentence(text: str) -> None:
+    """Such text may stand in a record or a file's metadata, which anybody can write."""
+    with pytest.raises(ValueError, match=r"cannot read method|must be a plain value") as refused:
+        parse_method(text)
+    assert len(str(refused.value)) < 400 and refused.value.__suppress_context__

@@ -1,11 +1,13 @@
 """One process at a time trains in a folder; the lock ends with its process."""
 
+import json
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from mutations import mutations
 from small_runs import colour_folder, small_run
 
 from vitrim.runs.folder import RunFolder
@@ -57,3 +59,28 @@ def test_only_what_a_run_made_is_taken_back(tmp_path: Path) -> None:
     assert [entry.name for entry in tmp_path.iterdir()] == [".env.local"]
     with pytest.raises(FileExistsError, match="not empty"):
         RunFolder.create(tmp_path)
+
+
+def test_whatever_the_holder_is_said_to_be_the_refusal_stands(tmp_path: Path) -> None:
+    """Damaged, hostile or half-written: who holds the lock is told or not, but nothing else comes out."""
+    with alone_in(tmp_path):
+        said = json.loads((tmp_path / HOLDER).read_text())
+        texts = [text for _, text in mutations(said)]
+        texts += [
+            "",
+            "[]",
+            "{",
+            "[" * 100_000,
+            '{"a":' * 100_000,
+            '{"pid": 1e999, "host": "h", "since": "s"}',
+        ]
+        texts += [json.dumps(said | {"host": "a\x1b[31m"}), json.dumps(said | {"since": "x" * 10**6})]
+        for text in texts:
+            (tmp_path / HOLDER).write_text(text)
+            with (
+                pytest.raises(
+                    BlockingIOError, match=r"is being trained in by another process \([^\x1b]{,200}\);"
+                ),
+                alone_in(tmp_path),
+            ):
+                pass

@@ -1,8 +1,9 @@
 """Lists of images: one "path label" per line, or JSON. Errors say which file and which line."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
+
+from vitrim.reading import loose_json
 
 
 @dataclass(frozen=True)
@@ -39,10 +40,7 @@ def read_text_list(file: Path) -> Rows:
 
 def read_json_list(file: Path, images: str) -> Rows:
     """SynQT's form: a list of one-entry objects, {"name.png": 3}; the files lie in the folder `images`."""
-    try:
-        entries = json.loads(read_text(file))
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{file}, line {error.lineno}: not valid JSON ({error.msg})") from error
+    entries = loose_json(read_text(file), str(file))
     if type(entries) is not list:
         raise ValueError(f'{file} is not a list of {{"file name": label}} objects')
     rows = []
@@ -60,10 +58,7 @@ def read_json_list(file: Path, images: str) -> Rows:
 
 def read_json_object(file: Path) -> Rows:
     """VPT's form: one object, {"path/of/image.jpg": 17, ...}. The class ids may be any whole numbers."""
-    try:
-        entries = json.loads(read_text(file), object_pairs_hook=_Pairs)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{file}, line {error.lineno}: not valid JSON ({error.msg})") from error
+    entries = loose_json(read_text(file), str(file), _Pairs)
     if not isinstance(entries, _Pairs):
         raise ValueError(f'{file} is not an object {{"path of image": class id, ...}}')
     rows: Rows = []

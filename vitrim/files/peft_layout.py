@@ -23,6 +23,7 @@ from vitrim.methods.tuners.linear import Linear
 from vitrim.methods.tuners.lora import LoRA
 from vitrim.network.method import Method
 from vitrim.network.model import StagedViT
+from vitrim.reading import loose_json
 from vitrim.writing import write_whole
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
@@ -130,6 +131,16 @@ def _config(pairs: dict[str, Pair]) -> dict[str, Any]:
     }
 
 
+def _read_config(file: Path) -> dict[str, Any]:
+    try:
+        config = loose_json(file.read_text(encoding="utf-8"), str(file))
+    except UnicodeDecodeError:
+        raise ValueError(f"{file} is no file of this kind: it is not text in UTF-8") from None
+    if not isinstance(config, dict):
+        raise ValueError(f"{file} is no file of this kind: it holds no settings by name")
+    return config
+
+
 def _read(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Settings and tensors, the latter by timm's names; refused where a setting asks for more than LoRA."""
     for file in (folder / CONFIG, folder / WEIGHTS):
@@ -137,7 +148,7 @@ def _read(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
             raise FileNotFoundError(
                 f"{str(folder)!r} holds no {file.name}; give the folder of a PEFT adapter"
             )
-    config = json.loads((folder / CONFIG).read_text())
+    config = _read_config(folder / CONFIG)
     if config.get("peft_type") != "LORA":
         raise ValueError(f"the adapter is of PEFT's type {config.get('peft_type')}; only LORA can be read")
     odd = {name: value for name, value in config.items() if value and name not in UNDERSTOOD}

@@ -11,6 +11,10 @@ from vitrim.methods.tables import REDUCERS as REDUCERS
 from vitrim.methods.tables import TUNERS as TUNERS
 from vitrim.network.method import Method
 
+UNREADABLE = (SyntaxError, ValueError, RecursionError, MemoryError)
+"""what the parser raises: the last two for text that is nested or chained too deep, as no method is"""
+SHOWN = 200  # characters of such text in a sentence
+
 
 def parse_method(text: str) -> Method:
     """The method written as text: `parse_method("EViT(keep=0.7, at=(3, 6, 9))") == EViT(keep=0.7, at=(3, 6,
@@ -19,13 +23,14 @@ def parse_method(text: str) -> Method:
     A name alone stands for the method with its defaults. Raises ValueError for anything else, saying what is
     allowed.
     """
+    refusal = f"cannot read method {text[:SHOWN]!r}; write it like EViT(keep=0.7, at=(3, 6, 9))"
     try:
         expression = ast.parse(text.strip(), mode="eval").body
-    except SyntaxError:
-        raise ValueError(f"cannot read method {text!r}; write it like EViT(keep=0.7, at=(3, 6, 9))") from None
+    except UNREADABLE:
+        raise ValueError(refusal) from None
     call = expression if isinstance(expression, ast.Call) else ast.Call(expression, [], [])
     if not isinstance(call.func, ast.Name):
-        raise ValueError(f"cannot read method {text!r}; write it like EViT(keep=0.7, at=(3, 6, 9))")
+        raise ValueError(refusal)
     kind = method_class(call.func.id)
     return kind(**_arguments(call, kind, text))
 
@@ -61,8 +66,14 @@ def _arguments(call: ast.Call, kind: type[Method], text: str) -> dict[str, Any]:
 def _literal(value: ast.expr, name: str, kind: type[Method]) -> Any:
     try:
         return ast.literal_eval(value)
-    except ValueError:
-        written = ast.unparse(value)
+    except (*UNREADABLE, TypeError):
         raise ValueError(
-            f"{kind.__name__}: {name} must be a plain value, got {written}; put text in quotes"
+            f"{kind.__name__}: {name} must be a plain value, got {_written(value)}; put text in quotes"
         ) from None
+
+
+def _written(value: ast.expr) -> str:
+    try:
+        return ast.unparse(value)[:SHOWN]
+    except RecursionError:
+        return "a value nested too deep to write"

@@ -1,4 +1,4 @@
-"""What the files beside run.json may say, with bounds: history.jsonl, tested.json, checkpoints."""
+"""What the files beside run.json may say, with bounds: history.jsonl, tested.json, checkpoints, .holder."""
 
 from __future__ import annotations
 
@@ -65,3 +65,14 @@ class Best(Open):
 
     FORMAT: ClassVar[int] = 1
     weights: dict[Name, Any]
+
+
+Told = Annotated[str, Field(max_length=60, pattern=r"^[^\x00-\x1f\x7f]+$")]  # it is shown on a terminal
+
+
+class Holder(Open):
+    """.holder: who holds the lock of a run folder."""
+
+    pid: Annotated[int, Field(ge=1, le=2**31)]
+    host: Told
+    since: Told

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
+from vitrim.reading import read_json
 from vitrim.writing import write_whole, writing
 
 LOCK, HOLDER = ".lock", ".holder"  # who holds it is no part of the lock, which others may open and empty
@@ -36,7 +37,8 @@ def alone_in(folder: Path) -> Iterator[None]:
             "or stop it, and then resume"
         )
     try:
-        mine = {"pid": os.getpid(), "host": socket.gethostname(), "since": f"{datetime.now(UTC):%F %T} UTC"}
+        host = socket.gethostname()[:60] or "this machine"
+        mine = {"pid": os.getpid(), "host": host, "since": f"{datetime.now(UTC):%F %T} UTC"}
         write_whole(folder / HOLDER, json.dumps(mine).encode())
         yield
     finally:
@@ -46,8 +48,10 @@ def alone_in(folder: Path) -> Iterator[None]:
 
 def _holder(folder: Path) -> str:
     """Who holds the lock, as far as it has said so."""
+    from vitrim.runs.beside import Holder
+
     try:
-        told = json.loads((folder / HOLDER).read_text(encoding="utf-8"))
-        return f"process {int(told['pid'])} on {told['host']!s:.60}, since {told['since']!s:.30}"
-    except (OSError, ValueError, KeyError, TypeError):
+        told = read_json(folder / HOLDER, Holder, most=4096)
+    except (OSError, ValueError):  # the refusal itself stands, whatever lies there
         return "it has not said which"
+    return f"process {told['pid']} on {told['host']}, since {told['since']}"

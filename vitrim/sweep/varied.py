@@ -87,6 +87,12 @@ def parse_over(text: str) -> tuple[str, list[object]]:
         raise ValueError(f"over takes NAME=VALUE,VALUE such as scale=0.1,1, got {text!r}")
     try:
         values = list(ast.literal_eval(f"[{listed}]"))
-    except (ValueError, SyntaxError):  # words, such as schedule=cosine,constant
+    except (
+        ValueError,
+        SyntaxError,
+        TypeError,
+        RecursionError,
+        MemoryError,
+    ):  # words, such as schedule=cosine,constant
         values = [word.strip() for word in listed.split(",")]
     return name.strip(), values

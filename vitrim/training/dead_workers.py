@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from vitrim.runs.folder import RunFolder
 
+TOLD = "VITRIM_UNGUARDED"  # names the file by which such a process tells the one that started it
 GUARD = 'put the call under  if __name__ == "__main__":  in your script'
 
 
@@ -17,31 +21,41 @@ def refuse_unguarded() -> None:
     So it goes where processes are spawned (Windows, macOS) and the script calls `train` at its top level.
     """
     if getattr(multiprocessing.current_process(), "_inheriting", False):
+        if TOLD in os.environ:
+            Path(os.environ[TOLD]).touch()
         raise SystemExit(f"vitrim: a process that should read images would train too; {GUARD}")
 
 
 @contextmanager
 def workers_in_words(folder: RunFolder, fresh: bool) -> Iterator[None]:
-    """Turn torch's error about a dead worker into a sentence. A fresh run whose spawned workers died before
-    its first epoch was over leaves nothing behind.
+    """Turn torch's error about a dead worker into a sentence. A fresh run whose workers said that the script
+    lacks its guard leaves nothing behind; one whose workers were killed can be resumed.
 
     Raises:
         ChildProcessError: where a process that reads images has ended.
     """
-    try:
-        yield
-    except RuntimeError as error:
-        if "DataLoader worker" not in str(error):
-            raise
-        spawned = multiprocessing.get_start_method(allow_none=True) in ("spawn", "forkserver")
-        if spawned and fresh and not folder.history():
-            folder.remove()
+    with TemporaryDirectory() as place:
+        told = Path(place) / "unguarded"
+        before, os.environ[TOLD] = os.environ.get(TOLD), str(told)
+        try:
+            yield
+        except RuntimeError as error:
+            if "DataLoader worker" not in str(error):
+                raise
+            if told.exists():
+                if fresh and not folder.history():
+                    folder.remove()
+                raise ChildProcessError(
+                    f"the processes that read images could not start; {GUARD}, or train "
+                    "without them (workers=0)"
+                ) from None
             raise ChildProcessError(
-                f"a process that reads images ended before the first epoch was over; {GUARD}, or train "
-                "without such processes (workers=0)"
+                "a process that reads images was killed, as systems do when memory runs out; "
+                f"vitrim train --resume --out {folder.path} goes on, with fewer --workers or a smaller batch "
+                "if it happens again"
             ) from None
-        raise ChildProcessError(
-            "a process that reads images was killed, as systems do when memory runs out; "
-            f"vitrim train --resume --out {folder.path} goes on, with fewer --workers or a smaller batch if "
-            "it happens again"
-        ) from None
+        finally:
+            if before is None:
+                del os.environ[TOLD]
+            else:
+                os.environ[TOLD] = before
