@@ -10,6 +10,14 @@ from small_runs import colour_folder, small_run, weights
 from vitrim.runs.folder import RunFolder
 from vitrim.training import loop
 
+CHANGES: list[dict[str, Any]] = [
+    {},
+    {"head": "batchnorm"},
+    {"drop_last": False, "ema": 0.9},
+    {"accumulate": 3},  # of 4 batches: one is left over at the end of every epoch
+    {"accumulate": 2, "batch_size": 9},
+]
+
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> str:
@@ -20,7 +28,7 @@ def history(folder: Path) -> list[dict[str, Any]]:
     return [{k: v for k, v in row.items() if k != "seconds"} for row in RunFolder(folder).history()]
 
 
-@pytest.mark.parametrize("changes", [{}, {"head": "batchnorm"}, {"drop_last": False, "ema": 0.9}])
+@pytest.mark.parametrize("changes", CHANGES, ids=str)
 def test_the_same_history_and_weights_as_without(
     tmp_path: Path, data: str, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any]
 ) -> None:
@@ -111,3 +119,25 @@ def test_stopped_and_resumed_is_the_same(tmp_path: Path, data: str, monkeypatch:
     assert history(tmp_path / "stopped") == history(tmp_path / "whole")
     stopped, whole = weights(tmp_path / "stopped"), weights(tmp_path / "whole")
     assert all(torch.equal(stopped[name], whole[name]) for name in whole)
+
+
+def test_gradients_left_over_do_not_outlive_their_epoch(
+    tmp_path: Path, data: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run that is stopped between epochs has nothing pending that its checkpoint would not know."""
+    settings = {"methods": (), "augment": "none", "batch_size": 8, "accumulate": 3, "select": "last"}
+    small_run(tmp_path / "whole", data, **settings)
+    own = loop.train_epoch
+
+    def stop(learning: Any, epoch: int, progress: Any) -> float:
+        if epoch == 2:
+            raise KeyboardInterrupt
+        return own(learning, epoch, progress)
+
+    with monkeypatch.context() as stopped:
+        stopped.setattr(loop, "train_epoch", stop)
+        with pytest.raises(KeyboardInterrupt):
+            small_run(tmp_path / "stopped", data, **settings)
+    small_run(tmp_path / "stopped", data, resume=True, **settings)
+    whole, resumed = weights(tmp_path / "whole"), weights(tmp_path / "stopped")
+    assert all(torch.equal(value, resumed[name]) for name, value in whole.items())

@@ -46,6 +46,9 @@ def test_halves_of_a_batch_weigh_as_the_whole() -> None:
     torch.testing.assert_close(objective(logits, labels), halves)
     plain = F.cross_entropy(logits, labels, reduction="none")
     torch.testing.assert_close(objective(logits, labels), (plain * weights[labels]).mean())
+    smooth = Objective(Model(), Training(class_weights="balanced", label_smoothing=0.1), weights)  # type: ignore[arg-type]
+    plain = F.cross_entropy(logits, labels, label_smoothing=0.1, reduction="none")
+    torch.testing.assert_close(smooth(logits, labels), (plain * weights[labels]).mean())
     soft = F.one_hot(labels, 3).float()
     torch.testing.assert_close(objective(logits, soft), objective(logits, labels))
 

@@ -12,7 +12,7 @@ import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from hashlib import sha256
+from hashlib import file_digest, sha256
 from pathlib import Path
 
 import numpy
@@ -23,6 +23,7 @@ from vitrim.writing import write_whole
 
 FILE = "tested.json"
 FORMAT = 1
+BY_CONTENT = "content:"  # before digests that look into the files; earlier ones knew names alone
 
 
 @dataclass(frozen=True)
@@ -31,19 +32,37 @@ class TestedPictures:
 
     split: str
     pictures: str
-    """digest of classes, names and labels"""
+    """digest of classes, names, contents and labels"""
     right: tuple[bool, ...]
 
 
 def digest_of(source: DataSource, split: str) -> str:
-    """Tells whether two runs saw the same pictures with the same labels, wherever the folder lies."""
+    """Tells whether two runs saw the same pictures with the same labels, wherever the folder lies: by the
+    content of the files, or by the data's own name and number where a picture is no file of its own.
+    """
     images = source.split(split)
+    content = [_content(source, name) for name in images.names]
     names = [Path(name).as_posix() for name in images.names]
     above = os.path.commonpath(names) if all(name.startswith("/") for name in names) else ""
     if above:
         names = [os.path.relpath(name, above) for name in names]
-    told = json.dumps([list(source.classes), names, list(map(int, images.labels))])
-    return sha256(told.encode()).hexdigest()
+    told = json.dumps([list(source.classes), names, content, list(map(int, images.labels))])
+    return BY_CONTENT + sha256(told.encode()).hexdigest()
+
+
+def _content(source: DataSource, name: str) -> str:
+    file = Path(name)
+    if not file.is_file():
+        return source.spec.partition("?")[0]
+    with file.open("rb") as stream:
+        return file_digest(stream, "sha256").hexdigest()
+
+
+def differs(tested: TestedPictures | None, source: DataSource, split: str) -> bool:
+    """Whether a split holds other pictures than the run was tested on, as far as that is known."""
+    if tested is None or tested.split != split or not tested.pictures.startswith(BY_CONTENT):
+        return False
+    return tested.pictures != digest_of(source, split)
 
 
 def write_tested(folder: Path, tested: TestedPictures) -> None:

@@ -8,15 +8,15 @@ computes everything anew.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING, cast
 
 import torch
 from timm.layers import DropPath
 from timm.models.deit import VisionTransformerDistilled
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils.data import DataLoader, TensorDataset
 
 from vitrim.methods.tuners.batchnorm_head import BatchNormHead
 from vitrim.methods.tuners.linear import Linear
@@ -50,42 +50,13 @@ class HeadAlone(nn.Module):
         return self(features), None
 
 
-class Order(Protocol):
-    """Indices, in the order of an epoch."""
-
-    def __len__(self) -> int: ...
-
-    def __iter__(self) -> Iterator[int]: ...
-
-
-class FeatureBatches:
-    """Batches of (features, labels) as a DataLoader gives them, in a given order."""
-
-    def __init__(
-        self, features: Tensor, labels: Tensor, size: int, order: Order, drop_last: bool = False
-    ) -> None:
-        self.features, self.labels, self.size, self.order, self.drop_last = (
-            features, labels, size, order, drop_last,
-        )  # fmt: skip
-
-    def __len__(self) -> int:
-        count = len(self.order)
-        return count // self.size if self.drop_last else -(-count // self.size)
-
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        indices = list(self.order)
-        for start in range(0, len(self) * self.size, self.size):
-            chosen = torch.tensor(indices[start : start + self.size], device=self.features.device)
-            yield self.features[chosen], self.labels[chosen]
-
-
 @dataclass(frozen=True)
 class FrozenFeatures:
     """What takes the place of model, training images and validation images."""
 
     head: HeadAlone
-    training: FeatureBatches
-    validation: FeatureBatches | None
+    training: Batches
+    validation: Batches | None
     seconds: float
 
 
@@ -163,8 +134,10 @@ def freeze_features(task: Task, accelerator: Accelerator) -> FrozenFeatures | st
         return "some training images cannot be read"  # which of them an epoch meets is recorded
     validation = None
     if task.validation is not None and (held_out := features_of(model, task.validation, accelerator)):
-        validation = FeatureBatches(*held_out, training.batch_size, range(len(held_out[1])))
-    ordered = FeatureBatches(*found, training.batch_size, batches.order, training.drop_last)
+        validation = DataLoader(TensorDataset(*held_out), training.batch_size)
+    ordered = DataLoader(
+        TensorDataset(*found), training.batch_size, sampler=batches.order, drop_last=training.drop_last
+    )
     return FrozenFeatures(HeadAlone(model), ordered, validation, time.perf_counter() - began)
 
 
@@ -191,7 +164,7 @@ def what_learns(task: Task, found: FrozenFeatures | str) -> tuple[StagedViT, Bat
     """What is trained and measured in an epoch, and on what: the model on images, or its head on features."""
     if isinstance(found, str):
         return task.model, task.batches.loader
-    return cast(StagedViT, found.head), cast(Batches, found.training)
+    return cast(StagedViT, found.head), found.training
 
 
 def in_words(found: FrozenFeatures | str) -> str:

@@ -39,9 +39,11 @@ class Objective(nn.Module):
             return F.huber_loss(outputs, wanted) if self.huber else F.mse_loss(outputs, wanted)
         if self.weights is None:
             return F.cross_entropy(outputs, targets, label_smoothing=self.label_smoothing)
-        return F.cross_entropy(
-            outputs, targets, weight=self.weights, label_smoothing=self.label_smoothing, reduction="none"
-        ).mean()
+        if targets.ndim == 2:  # shares of mixed images, which bring their own smoothing
+            return F.cross_entropy(outputs, targets, weight=self.weights, reduction="none").mean()
+        # torch would weigh the smoothing by every class's weight, and an image by more than its own class
+        losses = F.cross_entropy(outputs, targets, label_smoothing=self.label_smoothing, reduction="none")
+        return (self.weights[targets] * losses).mean()
 
 
 def balancing_weights(task: str, split: Split, count: int) -> Tensor:

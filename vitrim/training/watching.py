@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from vitrim.network.model import StagedViT
 from vitrim.runs.batches import Batches
@@ -21,7 +21,7 @@ def watched_batches(task: Task, frozen: FrozenFeatures | str, accelerator: Accel
     the test images only if asked for.
     """
     if isinstance(frozen, FrozenFeatures):
-        return {} if frozen.validation is None else {"val": cast(Batches, frozen.validation)}
+        return {} if frozen.validation is None else {"val": frozen.validation}
     watched = {} if task.validation is None else {"val": accelerator.prepare(task.validation)}
     return watched | ({"test": accelerator.prepare(task.test)} if task.select == "best-on-test" else {})
 

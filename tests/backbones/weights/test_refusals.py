@@ -122,6 +122,15 @@ def test_wrong_files_are_refused(kind: str, tmp_path: Path) -> None:
     assert words in str(caught.value) and "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_values_that_are_no_numbers_are_refused_by_name(value: float, tmp_path: Path) -> None:
+    weights = state()
+    weights["blocks.5.mlp.fc1.bias"] = torch.full_like(weights["blocks.5.mlp.fc1.bias"], value)
+    torch.save(weights, tmp_path / "c.pth")
+    with pytest.raises(ValueError, match=r"1 tensors .* no numbers .*blocks\.5\.mlp\.fc1\.bias"):
+        compose(NAME, weights=tmp_path / "c.pth", image_size=32, num_classes=3)
+
+
 def test_a_key_bias_that_the_model_cannot_hold_is_refused(tmp_path: Path) -> None:
     model = timm.create_model("vit_small_patch16_dinov3", depth=1)
     named = dict(model.state_dict())

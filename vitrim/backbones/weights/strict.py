@@ -41,6 +41,12 @@ def load_strictly(vit: TimmModule, found: Found, file: str, model: str) -> None:
             f"{model} does not; "
             "take timm's name with quickgelu in it, such as vit_base_patch16_clip_quickgelu_224"
         )
+    broken = [name for name, value in tensors.items() if not value.isfinite().all()]
+    if broken:
+        raise ValueError(
+            f"{len(broken)} tensors in {file!r} hold values that are no numbers (NaN or infinite): "
+            f"{some(broken)}; the training that wrote them had diverged, or the file is damaged"
+        )
     with torch.no_grad():
         vit.load_state_dict(tensors, strict=True)
 

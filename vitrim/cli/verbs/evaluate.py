@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vitrim.cli.verbs.shared import data_options, opened, refuse_mistyped, size_option, trust_option
@@ -83,6 +84,7 @@ def run(chosen: Namespace) -> None:
     from vitrim.runs import answer_files as files
     from vitrim.runs.evaluate import answer
     from vitrim.runs.measured_split import open_measured
+    from vitrim.runs.tested import differs, read_tested
 
     if chosen.worst < 0:
         raise ValueError(f"worst must be at least 0, got {chosen.worst}")
@@ -104,6 +106,11 @@ def run(chosen: Namespace) -> None:
     )
     if not PartialState().is_main_process:
         return
+    if chosen.data is None and differs(read_tested(Path(chosen.run)), data, split):
+        sys.stderr.write(
+            f"vitrim: these are not the {split} pictures that the run was tested on: files came, went or "
+            "changed, and some may have been trained on\n"
+        )
     if predictions:
         files.write_answers(found, predictions)
     if per_class:
