@@ -351,6 +351,11 @@ CATALOGUE: dict[str, Case] = {
     "json object nested deep": spec(
         "fgvc:cub", "train.json is no file of this kind: its JSON is nested", fgvc('{"a":' * 9_999)
     ),
+    "label of thousands of digits": spec(
+        "vtab:dtd",
+        "is not a path, a space and a label",
+        vtab("dtd", train800_txt="0.png " + "9" * 5000 + "\n"),
+    ),
     "json label is a word": spec(
         "vtab:dtd",
         "entry 2: {'1.png': 'cat'} is not",

@@ -143,3 +143,28 @@ def test_a_damaged_configuration_is_refused(tmp_path: Path, content: bytes, sent
     (tmp_path / "adapter_config.json").write_bytes(content)
     with pytest.raises(ValueError, match=sentence):
         load_peft(tmp_path, toy())
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"r": "8"}, "must hold a number"),
+        ({"r": 0}, "from 1 to"),
+        ({"r": 10**400}, "from 1 to"),
+        ({"lora_alpha": None}, "must hold a number"),
+        ({"lora_alpha": float("nan")}, "must hold a number"),
+        ({"rank_pattern": [8]}, "values by layer"),
+        ({"rank_pattern": {"(": 8}}, "no pattern"),
+        ({"alpha_pattern": {"qkv": "x"}}, "must hold a number"),
+        ({"r": 4}, "the rank 4, its weights have 16"),
+    ],
+    ids=str,
+)
+def test_ranks_and_factors_that_cannot_be_are_refused(
+    tmp_path: Path, changes: dict[str, object], said: str
+) -> None:
+    save_peft(compose(toy(), LoRA(rank=8)), tmp_path)
+    config = json.loads((tmp_path / "adapter_config.json").read_text())
+    (tmp_path / "adapter_config.json").write_text(json.dumps(config | changes))
+    with pytest.raises(ValueError, match=said):
+        load_peft(tmp_path, toy())

@@ -5,6 +5,7 @@ One launch of two processes makes all the runs that need two; it takes most of t
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -175,3 +176,31 @@ def test_torchrun_as_the_docs_write_it_joins_the_processes_on_cpus(tmp_path: Pat
     rows = (tmp_path / "run" / "history.jsonl").read_text().splitlines()
     assert len(rows) == 2
     assert done.stdout.count("epoch   1/2") == 1
+
+
+def test_a_folder_that_is_taken_ends_every_process(tmp_path: Path) -> None:
+    """Without a launcher that would end those that are left waiting."""
+    data = colour_folder(tmp_path / "colours", per_class=8)
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "mine.txt").write_text("mine")
+    command = [sys.executable, "-m", "vitrim", "train", f"--data={data}", f"--out={tmp_path / 'run'}",
+               "--method=BitFit()", "--epochs=1", "--batch_size=4", "--image_size=32"]  # fmt: skip
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    common = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
+    common |= {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    started = [
+        subprocess.Popen(
+            command, stderr=subprocess.PIPE, text=True,
+            env={**common, "RANK": str(rank), "LOCAL_RANK": str(rank)},
+        )
+        for rank in range(2)
+    ]  # fmt: skip
+    try:
+        said = [process.communicate(timeout=120)[1] for process in started]
+    finally:
+        for process in started:
+            process.kill()
+    assert all("is not empty" in text for text in said)
+    assert [process.returncode for process in started] == [2, 2]

@@ -20,6 +20,7 @@ class Row:
 
 
 Rows = list[Row]
+DIGITS = 18  # of a label; Python refuses to read thousands
 
 
 def read_text_list(file: Path) -> Rows:
@@ -29,12 +30,13 @@ def read_text_list(file: Path) -> Rows:
         if not line.strip():
             continue
         fields = line.rsplit(maxsplit=1)
-        if len(fields) != 2 or not (fields[1].isascii() and fields[1].isdigit()):
+        label = fields[-1]
+        if len(fields) != 2 or not (label.isascii() and label.isdigit() and len(label) <= DIGITS):
             raise ValueError(
                 f"{file}, line {number}: {line.strip()[:80]!r} is not a path, a space and "
                 "a label (a whole number from 0)"
             )
-        rows.append(Row(fields[0].strip(), int(fields[1]), file, number))
+        rows.append(Row(fields[0].strip(), int(label), file, number))
     return _not_empty(rows, file)
 
 

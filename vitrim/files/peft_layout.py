@@ -17,6 +17,7 @@ from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 
 from vitrim.backbones.tuned_linear import SummedLinear, Tuned
+from vitrim.checks import is_number
 from vitrim.compose import compose
 from vitrim.files.peft_roles import Pair, as_one, by_layer, fill_pairs, settings, unreached
 from vitrim.methods.tuners.linear import Linear
@@ -26,6 +27,7 @@ from vitrim.network.model import StagedViT
 from vitrim.reading import loose_json
 from vitrim.writing import write_whole
 
+MOST = 65_536  # of a rank or a factor
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 PREFIX = "base_model.model."
 DOWN, UP = ".lora_A.weight", ".lora_B.weight"
@@ -152,6 +154,7 @@ def _read(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     if config.get("peft_type") != "LORA":
         raise ValueError(f"the adapter is of PEFT's type {config.get('peft_type')}; only LORA can be read")
     odd = {name: value for name, value in config.items() if value and name not in UNDERSTOOD}
+    _check_numbers(config, folder / CONFIG)
     if config.get("bias", "none") != "none":
         odd["bias"] = config["bias"]
     if config.get("init_lora_weights", True) not in STARTS:
@@ -164,6 +167,24 @@ def _read(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     return config, {name.removeprefix(PREFIX): value for name, value in load_file(folder / WEIGHTS).items()}
 
 
+def _check_numbers(config: dict[str, Any], file: Path) -> None:
+    """Refuse ranks and factors that are none; patterns name layers and hold the same."""
+    least = {"r": 1.0, "lora_alpha": 0.0}
+    for name, pattern in (("r", "rank_pattern"), ("lora_alpha", "alpha_pattern")):
+        others = config.get(pattern) or {}
+        if not isinstance(others, dict):
+            raise ValueError(f"{file}: {pattern} must be values by layer, got {str(others)[:60]!r}")
+        for value in (config.get(name), *others.values()):
+            if not is_number(value) or not least[name] <= value <= MOST:
+                what = f"a number from {least[name]:g} to {MOST:,}"
+                raise ValueError(f"{file}: {name} and {pattern} must hold {what}, got {str(value)[:60]!r}")
+        for layer in others:
+            try:
+                re.compile(layer)
+            except re.error as error:
+                raise ValueError(f"{file}: {pattern} holds {layer[:60]!r}, no pattern: {error}") from None
+
+
 def _pairs(config: dict[str, Any], tensors: dict[str, Tensor]) -> dict[str, Pair]:
     """A, B and factor of every layer by its name."""
     odd = [name for name, value in tensors.items() if not name.endswith((DOWN, UP)) or value.ndim != 2]
@@ -172,6 +193,13 @@ def _pairs(config: dict[str, Any], tensors: dict[str, Tensor]) -> dict[str, Pair
             f"the adapter holds {odd[0] if odd else 'nothing'}; LoRA of linear layers and a head can be read"
         )
     names = [name.removesuffix(DOWN) for name in tensors if name.endswith(DOWN)]
+    for name in names:
+        rank, stored = (
+            _of_pattern(config.get("rank_pattern"), name, config["r"]),
+            tensors[name + DOWN].shape[0],
+        )
+        if rank != stored:  # its factor is alpha / rank, so the adapter would act more or less than it should
+            raise ValueError(f"the adapter's settings give {name} the rank {rank}, its weights have {stored}")
     return {name: Pair(tensors[name + DOWN], tensors[name + UP], _scale(config, name)) for name in names}
 
 

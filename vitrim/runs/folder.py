@@ -181,22 +181,26 @@ def claim_folder(
     out: str | Path | None, plan: RunPlan, resume: bool, accelerator: Accelerator, held: ExitStack
 ) -> RunFolder:
     """The folder to write to, the same for all processes: the given one, or a fresh one under runs/. No other
-    run may write to it until `held` is closed."""
+    run may write to it until `held` is closed. A refusal reaches all processes: none waits for the others."""
     from accelerate.utils import broadcast_object_list
 
-    place = [None if out is None else str(out)]
+    found: list[Any] = [None]  # the path, or why there is none
     if accelerator.is_main_process:
-        if resume:
-            begun = RunFolder.open(str(out))
-            held.enter_context(alone_in(begun.path))
-            begun.clear_leftovers()
-        else:
-            fresh = RunFolder.create(out or free_folder(default_folder(plan)))
-            held.enter_context(alone_in(fresh.path))
-            place = [str(fresh.path)]
+        try:
+            if resume:
+                folder = RunFolder.open(str(out))
+            else:
+                folder = RunFolder.create(out or free_folder(default_folder(plan)))
+            held.enter_context(alone_in(folder.path))
+            folder.clear_leftovers()
+            found = [str(folder.path)]
+        except OSError as error:
+            found = [error]
     if accelerator.num_processes > 1:
-        broadcast_object_list(place)
-    return RunFolder(str(place[0]))
+        broadcast_object_list(found)
+    if isinstance(found[0], OSError):
+        raise found[0]
+    return RunFolder(found[0])
 
 
 def stored_plan(out: str | Path | None) -> RunPlan:
