@@ -26,6 +26,7 @@ if TYPE_CHECKING:  # imported when first used: see vitrim/lazy.py
     from vitrim.methods.plugins import load_plugin as load_plugin
     from vitrim.methods.plugins import register as register
     from vitrim.methods.reducers import LTMP as LTMP
+    from vitrim.methods.reducers import PYRA as PYRA
     from vitrim.methods.reducers import Bipartite as Bipartite
     from vitrim.methods.reducers import DynamicViT as DynamicViT
     from vitrim.methods.reducers import EViT as EViT
