@@ -151,7 +151,7 @@ class MergeModulated(Reducer):
     """One block's PYRA step."""
 
     commutes = False  # modulates what it merges by the tokens themselves
-    # In a last block it changes nothing the loss sees, but processes that train together wait for its gradients
+    # In a last block the loss sees none of it, but processes that train together wait for its gradients
     has_penalty = True
 
     def __init__(self, count: int, width: int, like: Tensor) -> None:
@@ -164,8 +164,8 @@ class MergeModulated(Reducer):
     def leaving(self, entering: int) -> int:
         if self.count > entering // 2:
             raise ValueError(
-                f"{self.by}: {self.count} of {entering} patches are to merge in one block, but at most half can "
-                "join the others; give a schedule of smaller numbers"
+                f"{self.by}: {self.count} of {entering} patches are to merge in one block, but at most half "
+                "can join the others; give a schedule of smaller numbers"
             )
         return entering - self.count
 
