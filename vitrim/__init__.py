@@ -46,6 +46,7 @@ if TYPE_CHECKING:  # imported when first used: see vitrim/lazy.py
     from vitrim.methods.tuners import Linear as Linear
     from vitrim.methods.tuners import LoRA as LoRA
     from vitrim.methods.tuners import RepAdapter as RepAdapter
+    from vitrim.methods.tuners import SynQT as SynQT
     from vitrim.papers.verdicts import reproduce as reproduce
     from vitrim.planner.proposals import propose as propose
     from vitrim.runs.evaluate import evaluate as evaluate

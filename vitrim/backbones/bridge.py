@@ -52,7 +52,7 @@ def attend(
         queries = _rotate(queries, table, state.prefix, half, values) if rows is None else queries
         keys = _rotate(keys, table, state.prefix, half, values)
     keys, values = _repeated(attention, keys), _repeated(attention, values)
-    bias = attention_bias(state, proportional, padded=mixing is None)
+    bias = key_bias = attention_bias(state, proportional, padded=mixing is None)
     relative = relative_bias(attention, places.shared, state, rows)
     if relative is not None:
         bias = relative if bias is None else bias + relative
@@ -65,13 +65,33 @@ def attend(
         )  # [B, H, T, d]
     else:
         mixed, weights = mixing(queries, keys, values, attention.scale, bias, state)
-    mixed = mixed.transpose(1, 2).flatten(2)  # [B, T, D']
+    mixed = _joined_heads(attention, mixed, normed if rows is None else normed[:, :rows])
+    seen = Attended(
+        queries, keys, plain_keys, attention.scale, bias, state.prefix, state.keep, weights, values, key_bias
+    )
+    return mixed, seen
+
+
+def ask(attention: TimmModule, normed: Tensor, attended: Attended) -> Tensor:
+    """What tokens outside the sequence, which have no place in it, receive from its keys and values, up to,
+    but without, the output projection: [B, q, D] -> [B, q, D']"""
+    queries = _queries(attention, normed)
+    if hasattr(attention, "q_norm"):
+        queries = attention.q_norm(queries)
+    dropout = attention.attn_drop.p if attention.training else 0.0
+    mask = None if attended.key_bias is None else attended.key_bias.to(queries.dtype)
+    mixed = F.scaled_dot_product_attention(
+        queries, attended.keys, attended.values, attn_mask=mask, dropout_p=dropout
+    )  # [B, H, q, d]
+    return _joined_heads(attention, mixed, normed)
+
+
+def _joined_heads(attention: TimmModule, mixed: Tensor, normed: Tensor) -> Tensor:
+    """The heads side by side, under the attention's norm and gate where it has them: [B, T, D']."""
+    mixed = mixed.transpose(1, 2).flatten(2)
     mixed = attention.norm(mixed) if hasattr(attention, "norm") else mixed
     gate = getattr(attention, "gate", None)
-    if gate is not None:
-        mixed = mixed * gate(normed if rows is None else normed[:, :rows]).sigmoid()
-    seen = Attended(queries, keys, plain_keys, attention.scale, bias, state.prefix, state.keep, weights)
-    return mixed, seen
+    return mixed if gate is None else mixed * gate(normed).sigmoid()
 
 
 def attention_bias(state: TokenState, proportional: bool, padded: bool = True) -> Tensor | None:
@@ -160,6 +180,15 @@ def _project(attention: TimmModule, normed: Tensor, rows: int | None) -> tuple[T
     heads = attention.num_heads
     shared = heads // _groups(attention)
     return split_heads(queries, heads), split_heads(keys, shared), split_heads(values, shared)
+
+
+def _queries(attention: TimmModule, normed: Tensor) -> Tensor:
+    """Queries alone, [B, H, T, d]."""
+    if getattr(attention, "qkv", None) is None:
+        return split_heads(attention.q_proj(normed), attention.num_heads)
+    width, extra = attention.qkv.out_features // 3, _separate_bias(attention)
+    queries = linear_rows(attention.qkv, normed, slice(0, width))
+    return split_heads(queries if extra is None else queries + extra[:width], attention.num_heads)
 
 
 def _groups(attention: TimmModule) -> int:

@@ -35,6 +35,14 @@ def classify(vit: TimmModule, state: TokenState) -> Tensor:
     return vit.head(vit.head_drop(vit.fc_norm(pool(vit, tokens, state))))
 
 
+def classify_features(vit: TimmModule, given: Tensor) -> Tensor:
+    """Logits of what takes the place of the pooled tokens [B, D]; a distilled pair of classifiers reads it
+    twice."""
+    if isinstance(vit, VisionTransformerDistilled):
+        return (vit.head(vit.head_drop(given)) + vit.head_dist(vit.head_drop(given))) / 2
+    return vit.head(vit.head_drop(given))
+
+
 def normalise_before_head(vit: TimmModule, norm: nn.Module) -> None:
     """Let `norm` change what the classifier reads; refused a second time."""
     if isinstance(vit.head_drop, nn.Sequential):

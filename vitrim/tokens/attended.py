@@ -29,6 +29,9 @@ class Attended:
         keep: [B, N], zero for padding, whose queries count for nothing; None where there is none.
         weights: [B, H, T, T], the attention itself where it was not fused (while masks are learned), else
             None.
+        values: [B, H, T, d].
+        key_bias: the part of `bias` that is the same for every query: log sizes and padding [B, 1, 1, T], or
+            None.
     """
 
     queries: Tensor
@@ -39,6 +42,8 @@ class Attended:
     prefix: int
     keep: Tensor | None = None
     weights: Tensor | None = None
+    values: Tensor | None = None
+    key_bias: Tensor | None = None
 
     def from_class_token(self) -> Tensor:
         """Attention of the class token to every patch: softmax over all T tokens per head, then the mean over

@@ -30,7 +30,8 @@ def golden_model() -> tuple[StagedViT, dict[str, str]]:
             name = f"vit.blocks.{block}.attn.qkv.terms.shared.{ours}.weight"
             names[name] = f"blocks.{block}.attn.LoRA_{theirs}.weight"
         for ours, theirs in (
-            ("a", "pyra_a"), ("b", "pyra_b"), ("norm.weight", "pyra_norm.weight"), ("norm.bias", "pyra_norm.bias")
+            ("a", "pyra_a"), ("b", "pyra_b"),
+            ("norm.weight", "pyra_norm.weight"), ("norm.bias", "pyra_norm.bias"),
         ):  # fmt: skip
             names[f"stages.{block}.reducer.{ours}"] = f"blocks.{block}.{theirs}"
     with torch.no_grad():
