@@ -100,9 +100,9 @@ def test_the_backbone_is_in_memory_once_and_as_it_was(crowd):
 
 def test_memory_of_an_adapter_is_about_its_file(crowd):
     pool, paths = crowd
-    for tuner in set(TUNERS) - {"FisherDelta"}:  # whose indices are unpacked for use
+    for tuner in TUNERS:
         size, file = pool.describe(f"{tuner} None").bytes, paths[f"{tuner} None"].stat().st_size
-        assert size <= file, tuner
+        assert size <= file * (1.3 if tuner == "FisherDelta" else 1), tuner  # its indices are unpacked too
 
 
 def test_a_batch_of_all_adapters_gives_each_row_what_it_gives_alone(crowd):
