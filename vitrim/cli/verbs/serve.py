@@ -13,11 +13,11 @@ if TYPE_CHECKING:
     from vitrim.deploy.serving.settings import Serving
 
 DESCRIPTION = """
-Answer over HTTP: many trained models on one backbone in memory, each picture by the one that is asked for. POST a
-picture to /v1/predict?adapter=NAME, or speak the Open Inference Protocol at /v2; / is a page to drop pictures on,
-/metrics is for Prometheus. Only this machine reaches it unless --host says otherwise. With a token in the
-environment variable VITRIM_TOKEN, or in a file, everybody has to show it. Ctrl-C or SIGTERM ends it, after it
-answered what it had accepted.
+Answer over HTTP: many trained models on one backbone in memory, each picture by the one that is asked for.
+POST a picture to /v1/predict?adapter=NAME, or speak the Open Inference Protocol at /v2; / is a page to drop
+pictures on, /metrics is for Prometheus. Only this machine reaches it unless --host says otherwise. With a
+token in the environment variable VITRIM_TOKEN, or in a file, everybody has to show it. Ctrl-C or SIGTERM ends
+it, after it answered what it had accepted.
 """
 
 EXAMPLES = """

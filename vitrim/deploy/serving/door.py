@@ -1,7 +1,7 @@
-"""What every request passes before a route sees it, and every answer after: an ASGI application around another.
+"""What every request passes before a route sees it, and every answer after: an application around another.
 
-Access, the size of bodies (counted as they arrive, whatever is declared), the bytes of all bodies held at once,
-and the time of a whole request are limited here. A route gets a body that is whole and within the limits.
+Access, the size of bodies (counted as they arrive, whatever is declared), the bytes of all bodies held at
+once, and the time of a whole request are limited here. A route gets a body that is whole and within limits.
 """
 
 from __future__ import annotations

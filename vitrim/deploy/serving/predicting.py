@@ -1,4 +1,4 @@
-"""`POST /v1/predict`: pictures in, class names and probabilities out, as `vitrim predict --json` writes them."""
+"""`POST /v1/predict`: pictures in, names and probabilities out, as `vitrim predict --json` writes them."""
 
 from __future__ import annotations
 

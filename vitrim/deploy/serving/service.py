@@ -205,7 +205,8 @@ class Service:
 
 def check_name(name: str) -> None:
     """Refuse names that could not stand in an address or on one line."""
-    if not 1 <= len(name) <= LONGEST_NAME or "/" in name or not name.isprintable() or name.strip() != name:
+    short = name[:LONGEST_NAME]
+    if not name or short != name or "/" in name or not name.isprintable() or name.strip() != name:
         raise ValueError(
-            f"an adapter's name is one line of 1 to {LONGEST_NAME} characters without /, got {name[:LONGEST_NAME]!r}"
+            f"an adapter's name is one line of 1 to {LONGEST_NAME} characters without /, got {short!r}"
         )
