@@ -96,5 +96,5 @@ async def _http(request: Request, error: Any) -> Response:
 async def _invalid(request: Request, error: Any) -> Response:
     """A value in the address that has another type."""
     first = error.errors()[0]
-    name = first["loc"][-1]
-    return JSONResponse({"error": f"{name}: {first['msg']}, got {short(first['input'])}"}, 400)
+    wanted = "must be a whole number" if first["type"].startswith("int") else first["msg"]
+    return JSONResponse({"error": f"{first['loc'][-1]} {wanted}, got {short(first['input'])}"}, 400)

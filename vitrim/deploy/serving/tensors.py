@@ -120,7 +120,8 @@ def write_answer(
     for name, as_bytes in wanted.items():
         values = outputs[name]
         shape = list(values.shape) if isinstance(values, Tensor) else [len(values)]
-        one = {"name": name, "datatype": "FP32" if isinstance(values, Tensor) else "BYTES", "shape": shape}
+        kind = "FP32" if isinstance(values, Tensor) else "BYTES"
+        one: dict[str, Any] = {"name": name, "datatype": kind, "shape": shape}
         if as_bytes or asked.all_binary:
             packed = _packed(values)
             binary += packed

@@ -101,7 +101,7 @@ function take(file) {
   shown.onload = () => { shown.hidden = false; };
   shown.onerror = () => { shown.hidden = true; }; // a format that the server reads and the browser does not
   shown.src = URL.createObjectURL(file);
-  part("hint").textContent = file.name;
+  part("hint").textContent = `${file.name} (drop or choose another)`;
   predict();
 }
 
