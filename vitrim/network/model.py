@@ -12,6 +12,7 @@ from vitrim.backbones.embedding import embed
 from vitrim.backbones.geometry import grid_size, keep_statistics
 from vitrim.backbones.heads import classify, features, rows_read_by_head
 from vitrim.backbones.opening import Digests, Origin
+from vitrim.backbones.places import Places
 from vitrim.backbones.preprocess import Preprocess
 from vitrim.backbones.sites import Site, sites
 from vitrim.backbones.support import TimmModule
@@ -161,6 +162,18 @@ class StagedViT(nn.Module):
         attention: bool = False,
         states: list[TokenState] | None = None,
     ) -> TokenState:
+        state, places = self.begin(images)
+        state = replace(
+            state,
+            complete=complete,
+            history=() if history else None,
+            attention=() if attention else None,
+        )
+        state = self.pass_blocks(state, places, range(self.depth), rows, states)
+        return state.without_prompts(self.vit.num_prefix_tokens) if rows is None else state
+
+    def begin(self, images: Tensor) -> tuple[TokenState, list[Places]]:
+        """The state before the first block, and what each block's attention is told about places."""
         if not (torch.compiler.is_compiling() or torch.jit.is_tracing()):  # tracers hook every module
             refuse_unseen_hooks(self.vit)
         if self.awaits is not None and not images.is_meta:
@@ -170,23 +183,29 @@ class StagedViT(nn.Module):
             )
         embedded = embed(self.vit, images)
         state = TokenState.start(embedded.tokens, self.vit.num_prefix_tokens, embedded.grid)
-        state = replace(
-            state,
-            complete=complete,
-            by_products=self.by_products,
-            history=() if history else None,
-            attention=() if attention else None,
-        )
-        last = len(self.stages) - 1
-        for index, (stage, block) in enumerate(zip(self.stages, self.vit.blocks, strict=True)):
-            arguments = (block, state, embedded.places[index], rows if index == last else None)
+        return replace(state, by_products=self.by_products), embedded.places
+
+    def pass_blocks(
+        self,
+        state: TokenState,
+        places: list[Places],
+        blocks: range,
+        rows: int | None,
+        states: list[TokenState] | None = None,
+    ) -> TokenState:
+        """The state after some of the blocks; the last block of all computes only `rows`, if given. The
+        state after each is added to `states`."""
+        last = self.depth - 1
+        for index in blocks:
+            stage, block = self.stages[index], self.vit.blocks[index]
+            arguments = (block, state, places[index], rows if index == last else None)
             if self.checkpointing and torch.is_grad_enabled():
                 state = checkpoint(stage, *arguments, use_reentrant=False)
             else:
                 state = stage(*arguments)
             if states is not None:
                 states.append(state.without_prompts(self.vit.num_prefix_tokens))
-        return state.without_prompts(self.vit.num_prefix_tokens) if rows is None else state
+        return state
 
     def train(self, mode: bool = True) -> "StagedViT":
         """As in every module, but that a hybrid's stem keeps its running statistics."""
