@@ -30,6 +30,7 @@ VERBS = {
     "plan": "compositions that stay within a budget of operations, milliseconds or megabytes",
     "costs": "parameters, operations and tokens of a composition, without weights or data",
     "export": "a trained model as an ONNX or torch.export file, checked before it gets its name",
+    "serve": "answer over HTTP: many trained models on one backbone, batched across requests",
     "bench": "measured speed, side by side with the plain backbone",
     "sweep": "a grid of recipes, data sets and seeds, and its table on disk",
     "table": "the accuracies of many runs, recipes by tasks, as the papers print them",
