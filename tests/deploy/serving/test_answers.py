@@ -20,7 +20,9 @@ Answer = list[tuple[str, float]]
 
 
 @pytest.fixture(scope="module")
-def offline(files: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], Answer]:
+def offline(
+    files: dict[str, Path], tmp_path_factory: pytest.TempPathFactory
+) -> dict[tuple[str, str], Answer]:
     """What the verb says, by adapter and picture."""
     folder = tmp_path_factory.mktemp("pictures")
     for name, content in PICTURES.items():
@@ -37,7 +39,9 @@ def offline(files: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) ->
 
 def said(answer: httpx.Response, index: int = 0) -> Answer:
     assert answer.status_code == 200, answer.text
-    return [(guess["class"], guess["probability"]) for guess in answer.json()["results"][index]["predictions"]]
+    return [
+        (guess["class"], guess["probability"]) for guess in answer.json()["results"][index]["predictions"]
+    ]
 
 
 def same(one: Answer, other: Answer) -> None:

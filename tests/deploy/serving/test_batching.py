@@ -29,7 +29,9 @@ class Sums:
         assert self.go_on.wait(LONG)
         if "broken" in adapters:
             raise ValueError("this adapter is broken")
-        return [torch.tensor([image.sum(), float(name)]) for image, name in zip(images, adapters, strict=True)]
+        return [
+            torch.tensor([image.sum(), float(name)]) for image, name in zip(images, adapters, strict=True)
+        ]
 
 
 def batcher(sums: Sums, max_batch: int = 8, max_wait: float = 0.0, coming: int = 0) -> Batcher:

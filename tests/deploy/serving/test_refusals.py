@@ -89,7 +89,9 @@ def test_an_adapter_that_fails_is_our_error_and_tells_nothing(
 
     broken.before = fail  # type: ignore[method-assign]
     with caplog.at_level(logging.ERROR):
-        answer = ask(make_application(broken), "POST", "/v1/predict", params={"adapter": "lora"}, content=GOOD)
+        answer = ask(
+            make_application(broken), "POST", "/v1/predict", params={"adapter": "lora"}, content=GOOD
+        )
     assert answer.status_code == 500 and "secret" not in answer.text
     assert "/secret/path" in caplog.text
 
