@@ -1,4 +1,4 @@
-"""Adapters are made once for each file of tests."""
+"""Adapters are made and loaded once; tests that change a pool make their own."""
 
 from pathlib import Path
 
@@ -10,12 +10,12 @@ from vitrim.deploy.pool import AdapterPool
 from vitrim.deploy.serving.application import make_application
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return save_adapters(tmp_path_factory.mktemp("adapters"))
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def pool(files: dict[str, Path]) -> AdapterPool:
     return pool_of(files)
 

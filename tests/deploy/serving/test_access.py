@@ -45,7 +45,8 @@ def reachable(pool: AdapterPool) -> FastAPI:
 
 
 ASKED = [
-    ("GET", "/v1/adapters"), ("GET", "/metrics"), ("GET", "/v2"), ("GET", "/v2/models/lora"), ("GET", "/openapi.json"),
+    ("GET", "/v1/adapters"), ("GET", "/metrics"), ("GET", "/v2"), ("GET", "/v2/models/lora"),
+    ("GET", "/openapi.json"),
     ("POST", "/v1/predict?adapter=lora"), ("POST", "/v2/models/lora/infer"), ("POST", "/v1/adapters"),
     ("DELETE", "/v1/adapters/lora"), ("GET", "/nope"),
 ]  # fmt: skip

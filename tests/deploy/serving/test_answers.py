@@ -1,4 +1,4 @@
-"""Every answer is that of `vitrim predict` for the same file: format, form of request and company change nothing."""
+"""Every answer is that of `vitrim predict` for the same file, whatever its format, form and company."""
 
 import asyncio
 import base64

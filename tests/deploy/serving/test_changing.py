@@ -3,6 +3,7 @@
 import asyncio
 import shutil
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,29 +13,38 @@ from fastapi import FastAPI
 from served import Pool, ask, client, pictures, pool_of, together
 
 import vitrim
+from vitrim.deploy.pool import AdapterPool
 from vitrim.deploy.serving.application import make_application
 from vitrim.deploy.serving.settings import Serving
 
 GOOD = pictures()["plain.png"]
 
 
-@pytest.fixture
-def root(files: dict[str, Path], tmp_path: Path) -> Path:
-    """A folder to load from, and adapters that lie beside it."""
-    folder = tmp_path / "root"
+@pytest.fixture(scope="module")
+def root(files: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder to load from, and an adapter that lies beside it."""
+    folder = tmp_path_factory.mktemp("beside") / "root"
     (folder / "deeper").mkdir(parents=True)
     shutil.copy(files["sparse"], folder / "sparse.safetensors")
     shutil.copy(files["labels"], folder / "deeper" / "labels.safetensors")
     (folder / "text.safetensors").write_text("no adapter")
-    shutil.copy(files["labels"], tmp_path / "outside.safetensors")
-    (folder / "link.safetensors").symlink_to(tmp_path / "outside.safetensors")
+    shutil.copy(files["labels"], folder.parent / "outside.safetensors")
+    (folder / "link.safetensors").symlink_to(folder.parent / "outside.safetensors")
     (folder / "circle").symlink_to(folder / "circle")
     return folder
 
 
+@pytest.fixture(scope="module")
+def alone(files: dict[str, Path]) -> AdapterPool:
+    return pool_of({"lora": files["lora"]})
+
+
 @pytest.fixture
-def application(files: dict[str, Path], root: Path) -> FastAPI:
-    return make_application(pool_of({"lora": files["lora"]}), Serving(adapters_root=root))
+def application(alone: AdapterPool, root: Path) -> Iterator[FastAPI]:
+    yield make_application(alone, Serving(adapters_root=root))
+    for name in alone.names():
+        if name != "lora":
+            alone.remove(name)
 
 
 def names(application: FastAPI) -> list[str]:
@@ -71,8 +81,8 @@ def test_an_absolute_path_inside_is_inside(application: FastAPI, root: Path) -> 
 @pytest.mark.parametrize(
     "source",
     [
-        "../outside.safetensors", "link.safetensors", "{outside}", "/etc/passwd", "nothing.safetensors", "circle",
-        "deeper/../../outside.safetensors", "\0", "x" * 5000,
+        "../outside.safetensors", "link.safetensors", "{outside}", "/etc/passwd", "nothing.safetensors",
+        "circle", "deeper/../../outside.safetensors", "\0", "x" * 5000,
     ],
 )  # fmt: skip
 def test_what_lies_outside_is_refused_like_what_is_not_there(
@@ -113,8 +123,8 @@ def test_another_backbone_is_refused(application: FastAPI, root: Path) -> None:
     assert answer.status_code == 400 and "backbone" in answer.json()["error"]
 
 
-def test_nothing_is_loaded_where_no_folder_was_given(files: dict[str, Path]) -> None:
-    closed = make_application(pool_of({"lora": files["lora"]}))
+def test_nothing_is_loaded_where_no_folder_was_given(alone: AdapterPool, files: dict[str, Path]) -> None:
+    closed = make_application(alone)
     answer = load(closed, str(files["sparse"]))
     assert answer.status_code == 403 and "--adapters_root" in answer.json()["error"]
 
@@ -168,8 +178,8 @@ def test_others_answer_while_adapters_come_and_go(application: FastAPI) -> None:
     assert len(statuses) > 1 and set(statuses) == {200}
 
 
-def test_a_change_is_done_whole_also_when_nobody_waits_for_it(files: dict[str, Path], root: Path) -> None:
-    slow = Pool(pool_of({"lora": files["lora"]}))
+def test_a_change_is_done_whole_also_when_nobody_waits_for_it(alone: AdapterPool, root: Path) -> None:
+    slow = Pool(alone)
     go_on = threading.Event()
     real = slow.real.add
     slow.add = lambda name, source: (go_on.wait(30), real(name, source))  # type: ignore[attr-defined]
@@ -185,3 +195,4 @@ def test_a_change_is_done_whole_also_when_nobody_waits_for_it(files: dict[str, P
 
     assert together(give_up()) == 504
     assert names(application) == ["lora", "more"] == slow.names()
+    alone.remove("more")

@@ -1,4 +1,4 @@
-"""What is taken on is bounded: pictures, bytes, seconds. What is beyond is refused, and the server goes on."""
+"""What is taken on is bounded: pictures, bytes, seconds. What is beyond is refused; others are answered."""
 
 import asyncio
 import threading

@@ -13,6 +13,7 @@ from vitrim.deploy.serving.application import make_application
 from vitrim.deploy.serving.settings import Serving
 
 GOOD = pictures()["plain.png"]
+JSON = {"content-type": "application/json"}
 TEXT = base64.b64encode(GOOD).decode()
 REFUSED: dict[str, tuple[dict[str, Any], int, str]] = {
     "no picture": ({"content": b"<html></html>"}, 422, "the picture is not an image"),
@@ -23,12 +24,10 @@ REFUSED: dict[str, tuple[dict[str, Any], int, str]] = {
     "no adapter": ({"content": GOOD, "params": {"adapter": "lorra"}}, 404, "did you mean lora"),
     "which adapter": ({"content": GOOD, "params": {}}, 400, "say which adapter"),
     "top of none": ({"content": GOOD, "params": {"adapter": "lora", "top": 0}}, 400, "between 1 and"),
-    "top of words": ({"content": GOOD, "params": {"adapter": "lora", "top": "x"}}, 400, "must be a whole number"),
+    "top of words": ({"content": GOOD, "params": {"adapter": "lora", "top": "x"}}, 400, "whole number"),
     "top of too many": ({"content": GOOD, "params": {"adapter": "lora", "top": 5}}, 400, "(4), got 5"),
-    "json that is none": ({"content": b"{", "headers": {"content-type": "application/json"}}, 400, "not valid JSON"),
-    "json too deep": (
-        {"content": b"[" * 100_000, "headers": {"content-type": "application/json"}}, 400, "not valid JSON",
-    ),
+    "json that is none": ({"content": b"{", "headers": JSON}, 400, "not valid JSON"),
+    "json too deep": ({"content": b"[" * 100_000, "headers": JSON}, 400, "not valid JSON"),
     "json of a list": ({"json": [TEXT]}, 400, "must be a JSON object"),
     "json without": ({"json": {}}, 400, 'either "image" or "images"'),
     "json with both": ({"json": {"image": TEXT, "images": [TEXT]}}, 400, 'either "image" or "images"'),
