@@ -1,10 +1,10 @@
 """Does `vitrim serve` answer right, and how fast, while strangers send rubbish?
 
-Starts a real server on loopback with four adapters on the bundled backbone (made here), and drives it with many
-clients at once. Good requests (four forms, pictures of many formats) are compared with what `vitrim predict`
-says of the same file; bad ones (cut short, a header of 30,000 x 30,000 pixels, no picture, an adapter that is
-not there, 100 MB with and without a declared length) must be refused with their status. Any wrong answer,
-any lost connection, a server that ends by itself, or memory that goes on growing makes the exit code 1.
+Starts a real server on loopback with four adapters on the bundled backbone (made here), and drives it with
+many clients at once. Good requests (four forms, pictures of many formats) are compared with what `vitrim
+predict` says of the same file; bad ones (cut short, a header of 30,000 x 30,000 pixels, no picture, an adapter
+that is not there, 100 MB with and without a declared length) must be refused with their status. A wrong answer,
+a lost connection, a server that ends by itself, or memory that goes on growing makes the exit code 1.
 
     python benchmarks/serving.py --seconds 60 --clients 64 --json serving.json
 """
@@ -170,9 +170,7 @@ def judge(form: str, answer: dict, expected: list[tuple[str, float]], adapter: s
     else:
         given = [(guess["class"], guess["probability"]) for guess in answer["results"][0]["predictions"]]
     difference = max(abs(one[1] - other[1]) for one, other in zip(given, expected, strict=True))
-    close = all(
-        abs(one[1] - other[1]) < 2 * TOLERANCE for one, other in zip(expected, expected[1:], strict=False)
-    )
+    close = all(abs(one[1] - other[1]) < 2 * TOLERANCE for one, other in itertools.pairwise(expected))
     same = [name for name, _ in given] == [name for name, _ in expected]
     return difference if same or close else float("inf")
 
