@@ -99,7 +99,7 @@ class AdapterPool:
         self._own = storages(held_tensors(self._base.vit))
         digest(self._base.vit, (), self._base.digests)  # so that no adapter reads the weights again
         self._adapters: dict[str, _Adapter] = {}  # replaced as a whole, so that readers need no lock
-        self._changing = threading.Lock()
+        self._changing = threading.RLock()  # a finalizer may remove while its own thread adds
 
     def add(self, name: str, source: str | Path) -> None:
         """Read an adapter from a run folder or a saved file and offer it under a name, after it ran once.

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from vitrim.checks import check_one_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,6 +27,8 @@ vitrim serve runs/flowers runs/pets
 vitrim serve flowers=runs/one/model.safetensors runs/pets --port 9000 --max_batch 64
 vitrim serve runs/flowers --adapters_root runs
 VITRIM_TOKEN=$(cat token) vitrim serve runs/flowers --host 0.0.0.0
+vitrim serve runs/flowers --print-config > serve.yaml
+vitrim serve runs/flowers runs/pets --on ray --config serve.yaml
 curl --data-binary @rose.jpg "http://127.0.0.1:8000/v1/predict?adapter=flowers&top=3"
 """
 
@@ -64,7 +68,38 @@ def options(parser: ArgumentParser) -> None:
     limits.add_argument(
         "--decoders", type=int | None, metavar="N", help="threads that decode; not given: the CPUs, at most 8"
     )
+    past = parser.add_argument_group("past one machine")
+    past.add_argument(
+        "--on",
+        type=str,
+        default="here",
+        metavar="{here,ray}",
+        help="this process, or Ray Serve (usually here)",
+    )
+    past.add_argument(
+        "--ray",
+        type=dict,
+        default=RAY,
+        metavar="{...}",
+        help="replicas, autoscaling and the cluster's address: write them with --print-config > FILE, change "
+        "them, and give --config FILE",
+    )
 
+
+RAY: dict[str, Any] = {
+    "address": None,
+    "max_adapters": 16,
+    "front": {"replicas": 1, "cpus": 1.0},
+    "computing": {
+        "cpus": 1.0,
+        "gpus": 0.0,
+        "min_replicas": 1,
+        "max_replicas": 1,
+        "target_requests": 32.0,
+        "upscale_delay": 30.0,
+        "downscale_delay": 600.0,
+    },
+}  # as in `on_ray/settings.py`, which help does not wait for
 
 LIMITS: tuple[tuple[str, type, float, str], ...] = (
     ("max_batch", int, 32, "pictures computed at a time"),
@@ -78,6 +113,9 @@ LIMITS: tuple[tuple[str, type, float, str], ...] = (
 
 
 def run(chosen: Namespace) -> None:
+    check_one_of("serve", "on", chosen.on, ("here", "ray"))
+    if chosen.on == "here" and plain(chosen.ray) != RAY:
+        raise ValueError("the settings under ray are for --on ray; give it, or leave them out")
     named = named_runs(chosen.runs)
     serving = _serving(chosen)
     try:
@@ -87,6 +125,9 @@ def run(chosen: Namespace) -> None:
         import uvicorn  # noqa: F401
     except ImportError as error:
         raise ImportError(f"serving needs {error.name}; pip install 'vitrim[serve]'") from None
+    if chosen.on == "ray":
+        _run_on_ray(chosen, named, serving)
+        return
 
     from vitrim.deploy.pool import AdapterPool
     from vitrim.deploy.serving.application import make_application
@@ -97,6 +138,35 @@ def run(chosen: Namespace) -> None:
         pool.add(name, path)
     names = ", ".join(named)
     run_server(make_application(pool, serving), serving, lambda address: _say(f"{names}: {address}"))
+
+
+def _run_on_ray(chosen: Namespace, named: dict[str, Path], serving: Serving) -> None:
+    from vitrim.deploy.serving.on_ray.settings import ray_settings
+    from vitrim.methods.plugins import asked_by_environment
+
+    settings = ray_settings(plain(chosen.ray), chosen.device)
+    try:
+        import ray.serve  # noqa: F401
+    except ImportError:
+        raise ImportError("serving on Ray needs it; pip install 'vitrim[serve,ray]'") from None
+    from vitrim.deploy.serving.on_ray.plan import make_plan
+    from vitrim.deploy.serving.on_ray.running import run_on_ray
+
+    plugins = tuple(dict.fromkeys([*asked_by_environment(), *(chosen.plugin or ())]))
+    names = ", ".join(named)
+    stays = "" if settings.address is None else "; it stays until: serve shutdown"
+    run_on_ray(
+        make_plan(named, serving, settings, chosen.device, plugins),
+        lambda address: _say(f"{names} on Ray: {address}{stays}"),
+    )
+
+
+def plain(given: Any) -> Any:
+    """What the option parser read, as dicts of plain values."""
+    items = vars(given).items() if hasattr(given, "__dict__") and not isinstance(given, dict) else None
+    if items is None and isinstance(given, dict):
+        items = given.items()
+    return given if items is None else {name: plain(value) for name, value in items}
 
 
 def named_runs(given: list[str]) -> dict[str, Path]:

@@ -36,6 +36,7 @@ def make_application(
     serving: Serving | None = None,
     routers: Sequence[APIRouter] = (),
     pages: Collection[str] = (),
+    service: Service | None = None,
 ) -> FastAPI:
     """The HTTP application over a pool of adapters.
 
@@ -45,8 +46,9 @@ def make_application(
         routers: further routes. A route finds the adapters, the decoder and the batches in
             `request.app.state.service`.
         pages: their paths that need no token.
+        service: what answers, where not this process computes.
     """
-    service = Service(pool, serving or Serving())
+    service = service or Service(pool, serving or Serving())
     access = Access(service.serving, pages)
     application = FastAPI(
         title="vitrim", version=__version__, lifespan=_lifespan, docs_url=None, redoc_url=None

@@ -52,13 +52,7 @@ class Service:
         self.pool, self.serving = pool, serving
         self.metrics = Metrics()
         self.decoder = Decoder(serving.most_pixels, serving.decoders)
-        self.batcher = Batcher(
-            pool.logits_grouped,
-            serving.max_batch,
-            serving.max_wait / 1000,
-            lambda: self.decoding,
-            self._batched,
-        )
+        self.batcher = self.make_batcher()
         self.adapters: dict[str, Adapter] = {}
         self.changing = asyncio.Lock()
         self.changes: set[asyncio.Future[Any]] = set()
@@ -70,6 +64,12 @@ class Service:
         self.metrics.show("adapters", "Adapters in memory", lambda: len(self.adapters))
         for name in pool.names():
             self._know(name)
+
+    def make_batcher(self) -> Batcher:
+        """Where pictures go that wait to be computed."""
+        wait = self.serving.max_wait / 1000
+        compute = self.pool.logits_grouped
+        return Batcher(compute, self.serving.max_batch, wait, lambda: self.decoding, self._batched)
 
     async def predict(
         self, name: str | None, pictures: Sequence[Picture], top: int = 1

@@ -54,8 +54,8 @@ class Entries(nn.Module):
 
     @property
     def index(self) -> Tensor:
-        """The columns, [rows, count]; unpacked when they have changed, as they do when a file is read. Between
-        calls they are held as small integers: a pool may hold many."""
+        """The columns, [rows, count]; unpacked when they have changed, as they do when a file is read.
+        Between calls they are held as small integers: a pool may hold many."""
         packed, last = self.packed, self._unpacked
         version = -1 if packed.is_inference() else packed._version
         if last is None or last[0] is not packed or last[1] != version or version < 0:
