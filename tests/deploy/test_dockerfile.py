@@ -44,12 +44,15 @@ def test_it_starts_from_a_plain_name_and_holds_no_address() -> None:
     text = RECIPE.read_text(encoding="utf-8")
     for address in re.findall(r"\w+://[^\s'\")]+", text):
         assert address.startswith("http://127.0.0.1:8000/"), address
-    assert not re.search(r"index-url|--extra-index|--find-links|trusted-host", text)
+    given = re.findall(r"--(?:index-url|extra-index-url|find-links|trusted-host)\s+(\S+)", text)
+    assert set(given) == {'"${TORCH_INDEX}"'} and arguments["TORCH_INDEX"] == '""'
 
 
 def test_what_it_copies_is_in_the_repository_and_is_all_that_building_needs() -> None:
     copied = [source for rest in all_of("COPY") for source in rest.split()[:-1]]
     assert copied and all((ROOT / source).exists() for source in copied)
+    let_in = (ROOT / "deploy" / "Dockerfile.dockerignore").read_text(encoding="utf-8").splitlines()
+    assert let_in[0] == "*" and {line[1:] for line in let_in if line.startswith("!")} == set(copied)
     settings = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
     for needed in re.findall(r'^(?:readme = |license-files = \[|path = )"([^"]+)"', settings, re.M):
         assert any(needed == source or needed.startswith(f"{source}/") for source in copied), needed
