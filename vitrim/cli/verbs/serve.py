@@ -25,7 +25,7 @@ vitrim serve runs/flowers runs/pets
 vitrim serve flowers=runs/one/model.safetensors runs/pets --port 9000 --max_batch 64
 vitrim serve runs/flowers --adapters_root runs
 VITRIM_TOKEN=$(cat token) vitrim serve runs/flowers --host 0.0.0.0
-curl --data-binary @rose.jpg "http://127.0.0.1:8000/v1/predict?adapter=flowers&top=3"
+curl --data-binary @rose.jpg "http://127.0.0.1:8000/v1/predict?adapter=pets"
 """
 
 TOKEN = "VITRIM_TOKEN"
