@@ -3,6 +3,7 @@
 import base64
 import json
 import struct
+from importlib.metadata import version
 from typing import Any
 
 import httpx
@@ -12,7 +13,6 @@ import torch
 from fastapi import FastAPI
 from served import CLASSES, ask, pictures
 
-import vitrim
 from vitrim.deploy.pool import AdapterPool
 from vitrim.runs.predict import predict
 
@@ -57,7 +57,7 @@ def close(values: list[float], expected: torch.Tensor) -> None:
 
 def test_the_server_and_its_models_describe_themselves(application: FastAPI) -> None:
     assert ask(application, "GET", "/v2").json() == {
-        "name": "vitrim", "version": vitrim.__version__, "extensions": ["binary_tensor_data"],
+        "name": "vitrim", "version": version("vitrim"), "extensions": ["binary_tensor_data"],
     }  # fmt: skip
     assert ask(application, "GET", "/v2/health/live").json() == {"live": True}
     assert ask(application, "GET", "/v2/health/ready").json()["ready"] is True

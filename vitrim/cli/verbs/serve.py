@@ -29,7 +29,7 @@ vitrim serve runs/flowers --adapters_root runs
 VITRIM_TOKEN=$(cat token) vitrim serve runs/flowers --host 0.0.0.0
 vitrim serve runs/flowers --print-config > serve.yaml
 vitrim serve runs/flowers runs/pets --on ray --config serve.yaml
-curl --data-binary @rose.jpg "http://127.0.0.1:8000/v1/predict?adapter=flowers&top=3"
+curl --data-binary @rose.jpg "http://127.0.0.1:8000/v1/predict?adapter=pets"
 """
 
 TOKEN = "VITRIM_TOKEN"

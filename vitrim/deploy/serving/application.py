@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
+from importlib.metadata import version
 from typing import Any
 
 from fastapi import APIRouter, FastAPI, Request, Response
@@ -17,7 +18,6 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 
-from vitrim import __version__
 from vitrim.deploy.pool import AdapterPool
 from vitrim.deploy.serving import changing, page, predicting, protocol
 from vitrim.deploy.serving.access import Access
@@ -51,7 +51,7 @@ def make_application(
     service = service or Service(pool, serving or Serving())
     access = Access(service.serving, pages)
     application = FastAPI(
-        title="vitrim", version=__version__, lifespan=_lifespan, docs_url=None, redoc_url=None
+        title="vitrim", version=version("vitrim"), lifespan=_lifespan, docs_url=None, redoc_url=None
     )  # FastAPI's pages of documentation load scripts from elsewhere
     application.state.service, application.state.access = service, access
     for router in (

@@ -6,12 +6,12 @@ the metadata say, or BYTES [-1]: image files, decoded here, as OpenVINO's server
 
 from __future__ import annotations
 
+from importlib.metadata import version
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
 from torch import Tensor
 
-from vitrim import __version__
 from vitrim.deploy.serving.predicting import Served
 from vitrim.deploy.serving.refusal import Refusal
 from vitrim.deploy.serving.service import Adapter
@@ -32,7 +32,7 @@ router = APIRouter(prefix="/v2")
 
 @router.get("")
 async def server_metadata() -> dict[str, Any]:
-    return {"name": "vitrim", "version": __version__, "extensions": ["binary_tensor_data"]}
+    return {"name": "vitrim", "version": version("vitrim"), "extensions": ["binary_tensor_data"]}
 
 
 @router.get("/health/live")
@@ -100,10 +100,10 @@ async def infer(name: str, request: Request, service: Served) -> Response:
         return await service.decoder.run(lambda: _answer(adapter, logits, asked))
 
 
-@router.get("/models/{name}/versions/{version}")
-@router.get("/models/{name}/versions/{version}/ready")
-@router.post("/models/{name}/versions/{version}/infer")
-async def versions(name: str, version: str) -> Response:
+@router.get("/models/{name}/versions/{number}")
+@router.get("/models/{name}/versions/{number}/ready")
+@router.post("/models/{name}/versions/{number}/infer")
+async def no_versions(name: str, number: str) -> Response:
     raise Refusal(404, "adapters have no versions; leave /versions/... out")
 
 
