@@ -5,8 +5,9 @@
 
 All weights are random: what is measured does not depend on them. `look-up` is the time until the model of
 another adapter is at hand. `first run` is what a forward pass right after another adapter's takes more than
-one right after its own, by turns (A B A B ... against B B ...), median and quartiles: whatever has to be
-brought near again is in there. A row of the bare backbone against itself shows the noise.
+one right after its own, by turns (A B A B ... against B B ...), median and quartiles of this process's CPU
+time, divided by the threads: whatever has to be brought near again is in there. The first row, a linear
+probe beside a linear probe, shows the noise.
 """
 
 import argparse
@@ -48,9 +49,10 @@ def composed(name: str, vit: torch.nn.Module, classes: int) -> StagedViT:
 
 
 def seconds(pool: AdapterPool, images: torch.Tensor, adapter: str) -> float:
-    start = time.perf_counter()
+    """CPU time for each thread: what others do on this machine does not count."""
+    start = time.process_time()
     pool.logits(images, adapter)
-    return time.perf_counter() - start
+    return (time.process_time() - start) / torch.get_num_threads()
 
 
 def look_up(pool: AdapterPool, names: list[str], count: int = 2000) -> float:
@@ -99,7 +101,7 @@ def main() -> None:
         file = Path(folder) / "adapter.safetensors"
         save(composed("Linear", vit, given.classes), file)
         pool.add("other", file)
-        rows.append({**measured(pool, "none (noise)", file, given.rounds)})
+        rows.append(measured(pool, "Linear (noise)", file, given.rounds))
         for tuner in given.tuners:
             save(composed(tuner, vit, given.classes), file)
             rows.append(measured(pool, tuner, file, given.rounds))
