@@ -1,4 +1,4 @@
-"""A folder that transformers' `from_pretrained` takes: config.json, model.safetensors, the image processor."""
+"""A folder that `from_pretrained` of transformers takes: config, weights, image processor."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from vitrim.backbones.support import TimmModule
 from vitrim.backbones.transformers_forms import FORMS, config_of, kind_of
 from vitrim.backbones.weights.renaming import renamed
 from vitrim.deploy.plain_weights import Written, strictly
+from vitrim.network.model import StagedViT
 
 PROBLEMS = {
     "classify": "single_label_classification",
