@@ -234,6 +234,8 @@ def option_sentence(message: str, known: Sequence[str]) -> str:
     if key and given and wanted:
         words = " or ".join(KINDS_OF_VALUE.get(kind, kind) for kind in wanted if kind != "NoneType")
         return f"--{key[1]} takes {words or 'names with their values'}, got {given[1]!r}"
+    if "Key must be a string, got: True" in message:
+        return "YAML reads the bare word on as true; write 'on', in quotes, in the file of --config"
     return " ".join(message.split())
 
 

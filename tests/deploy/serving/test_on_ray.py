@@ -79,6 +79,9 @@ def test_what_print_config_writes_is_what_the_settings_are(tmp_path: Path, capsy
     assert main(["serve", "--config", str(tmp_path / "serve.yaml")]) == 2
     said = capsys.readouterr().err
     assert "ray.computing has no setting 'max_replica'; did you mean max_replicas" in said
+    (tmp_path / "serve.yaml").write_text("on: ray\nruns: [a]\n", encoding="utf-8")
+    assert main(["serve", "--config", str(tmp_path / "serve.yaml")]) == 2
+    assert "write 'on', in quotes" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
