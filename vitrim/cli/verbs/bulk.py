@@ -1,4 +1,4 @@
-"""What `vitrim predict --out` and `vitrim embed` share, no verb itself: options, and what is said at the end."""
+"""What `vitrim predict --out` and `vitrim embed` share: options, and what is said at the end."""
 
 from __future__ import annotations
 
