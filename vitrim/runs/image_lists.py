@@ -115,10 +115,24 @@ def each_path(given: Sequence[str], unread: Counter[str] | None = None) -> Itera
         path = Path(text).expanduser()
         if is_list(path):
             yield from listed(path)
-        elif glob.has_magic(text) and not os.path.lexists(path):
+        elif is_pattern(text):
             yield from matching(str(path), unread)
         else:
             yield from (source for _, source in each_image(path, unread) if isinstance(source, Path))
+
+
+def as_images(given: Sequence[str], unread: Counter[str] | None = None) -> Sequence[str] | Iterator[Path]:
+    """What `predict` takes for them: files and folders as they are, the others one path after the other."""
+    if any(text.startswith(HUB) for text in given):
+        raise ValueError(f"images of a data set ({HUB}) go into a table: give --out FILE.parquet")
+    if any(is_list(Path(text).expanduser()) or is_pattern(text) for text in given):
+        return each_path(given, unread)
+    return given
+
+
+def is_pattern(text: str) -> bool:
+    """Whether this stands for several names, and is not one itself."""
+    return glob.has_magic(text) and not os.path.lexists(text)
 
 
 def is_list(path: Path) -> bool:

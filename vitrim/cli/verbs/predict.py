@@ -31,6 +31,9 @@ vitrim predict runs/flowers list.txt --out /shared/archive --on ray
 """
 
 
+ONLY_TABLES = ("workers", "on", "actors")
+
+
 def options(parser: ArgumentParser) -> None:
     parser.add_argument(
         "run",
@@ -99,11 +102,14 @@ def _into_lines(chosen: Namespace) -> None:
     from collections import Counter
 
     from vitrim.data.finding import unread_note
+    from vitrim.runs.image_lists import as_images
     from vitrim.runs.predict import predictions
     from vitrim.runs.prediction_files import WRITERS, Pictures, output
 
     if chosen.csv is not None and chosen.json is not None:
         raise ValueError("--csv and --json are two ways to write the same; give one of them")
+    if chosen.embeddings or chosen.download or any(chosen[name] is not None for name in ONLY_TABLES):
+        raise ValueError("embeddings, download, workers, on and actors go with --out, a table of many images")
     form, file = next(
         ((form, file) for form, file in (("csv", chosen.csv), ("json", chosen.json)) if file), ("text", "-")
     )
@@ -111,8 +117,8 @@ def _into_lines(chosen: Namespace) -> None:
     unread: Counter[str] = Counter()
     broken: list[str] | None = [] if chosen.skip_broken else None
     found = predictions(
-        model, chosen.images, top=chosen.top, batch_size=chosen.batch_size, device=chosen.device,
-        unread=unread, broken=broken,
+        model, as_images(chosen.images, unread), top=chosen.top, batch_size=chosen.batch_size,
+        device=chosen.device, unread=unread, broken=broken,
     )  # fmt: skip
     pictures = Pictures(found, chosen.images, model.classes or ())
     with output(file) as stream:
