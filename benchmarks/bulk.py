@@ -56,8 +56,8 @@ def measure(place: Path, given: argparse.Namespace) -> dict[str, object]:
     subprocess.run(command(run, place, whole, given), check=True)
     alone = time.monotonic() - begin
     found: dict[str, object] = {"images": given.images, "pixels": given.size, "seconds_of_the_command": alone}
-    found |= speeds(run, place, given)
     found |= killed_at_random(run, place, whole, alone, given)
+    found |= speeds(run, place, given)
     if given.ray:
         found |= on_ray(run, place, whole, given)
     return found
@@ -139,8 +139,8 @@ def speeds(run: Path, place: Path, given: argparse.Namespace) -> dict[str, float
 
 
 def good(place: Path) -> list[Path]:
-    """The plain loop would stop at the pictures that are cut short."""
-    return [file for file in sorted(place.glob("pictures/*/*.jpg")) if int(file.stem) % 97 != 5]
+    """400 of them; the plain loop would stop at those that are cut short."""
+    return [file for file in sorted(place.glob("pictures/*/*.jpg")) if int(file.stem) % 97 != 5][:400]
 
 
 def on_ray(run: Path, place: Path, whole: Path, given: argparse.Namespace) -> dict[str, object]:

@@ -1,4 +1,4 @@
-"""Bulk prediction: the same rows as `predict`, whatever is broken, whenever it is killed, wherever it runs."""
+"""Bulk prediction: the rows of `predict`, whatever is broken, whenever it is killed, wherever it runs."""
 
 import json
 import os
@@ -120,7 +120,7 @@ def test_a_folder_and_other_processes_give_the_same_rows(
 
 
 def killed_at(call: int, work: Callable[[], object]) -> bool:
-    """Do the work in a process that ends by SIGKILL at its `call`-th step of changing files; whether it did."""
+    """Do the work in a process that SIGKILL ends at its `call`-th step of changing files; whether it did."""
     child = os.fork()
     if child == 0:
         steps = iter(range(10**6))
@@ -241,7 +241,7 @@ def test_what_lies_at_the_place_of_the_table_is_left_alone(run: str, pictures: P
         predicted(run, pictures, folder)
     assert foreign.read_bytes() == before
     assert sorted(path.name for path in tmp_path.iterdir()) == ["mine", "mine.parquet"]
-    with pytest.raises(ValueError, match="ends in .parquet, or a folder"):
+    with pytest.raises(ValueError, match=r"ends in \.parquet, or a folder, got"):
         predicted(run, pictures, tmp_path / "table.csv")
 
 

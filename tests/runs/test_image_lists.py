@@ -48,7 +48,7 @@ def test_a_file_with_a_pattern_in_its_name_is_itself(place: Path) -> None:
     [
         (["nowhere"], "there is no image nowhere"),
         (["x*.png"], "no picture matches 'x\\*.png'"),
-        (["empty.txt"], "empty.txt lists no images; write one path a line"),
+        (["empty.txt"], r"empty.txt lists no images; write one path a line"),
         (
             ["gone.txt"],
             "gone.txt lists no file that is there, at least not in its first 2 lines",

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pyarrow import Table
 
 ENDING = ".parquet"
+ITSELF = "."  # of a table in one file, whatever it is called
 TOGETHER = 8192  # rows of a row group in one file, at least
 
 
@@ -62,7 +63,7 @@ def finish(job: Job, output: Output) -> Job:
     _write_broken(job, output.broken)
     if output.one_file:
         rows, broken = (sum(part[key] for part in parts) for key in ("rows", "broken"))
-        parts = [{"file": output.path.name, "rows": rows, "broken": broken}]
+        parts = [{"file": ITSELF, "rows": rows, "broken": broken}]
     done = Job(job.folder, {**job.manifest, "complete": True, "parts": parts})
     if output.one_file:
         _write_table(done, output.path)
