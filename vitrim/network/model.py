@@ -154,6 +154,11 @@ class StagedViT(nn.Module):
         """What the classifier reads, before its dropout or normalisation. [B, D]"""
         return features(self.vit, self._advance(images, rows_read_by_head(self.vit)))
 
+    def features_and_logits(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """`read_by_head` and the logits of one pass. [B, D], [B, classes]"""
+        state = self._advance(images, rows_read_by_head(self.vit))
+        return features(self.vit, state), classify(self.vit, state)
+
     def _advance(
         self,
         images: Tensor,
