@@ -22,11 +22,11 @@ from vitrim.backbones.support import TimmModule
 from vitrim.compose import assemble
 from vitrim.files.budget import fitting_memory, fitting_stored, values_in
 from vitrim.files.saving import (
-    backbone_of_file,
     budget,
     changed_names,
     check_digest,
     fill_from_file,
+    find_backbone,
     read,
     saved_tensors,
     task_of,
@@ -65,7 +65,7 @@ def bare_backbone_of(file: Path) -> tuple[nn.Module, Origin]:
     included = about["backbone"]["included"]
     most = fitting_stored(values_in(tensors.values())) if included else fitting_memory()
     with budget(most, file):
-        vit, found = backbone_of_file(origin, None, None, included)
+        vit, found = find_backbone(origin, None, None, included)
     if included:
         own = {name: value for name, value in vit.state_dict().items() if name.split(".")[0] not in HEADS}
         kept = {name: tensors[f"vit.{name}"] for name in own if f"vit.{name}" in tensors}
