@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import torch
 from timm.models.beit import Beit
+from timm.models.cait import Cait
 from timm.models.eva import Eva
 from timm.models.naflexvit import NaFlexVit
 from timm.models.vision_transformer_relpos import VisionTransformerRelPos
@@ -40,6 +41,8 @@ def embed(vit: TimmModule, images: Tensor) -> Embedded:
         tokens, rotary = embedded["patches"], embedded["rope_embeds"]
     elif isinstance(vit, Beit | VisionTransformerRelPos):
         tokens, shared = _embed_without_rotary(vit, images)
+    elif isinstance(vit, Cait):
+        tokens = vit.pos_drop(vit.patch_embed(images) + vit.pos_embed)
     elif isinstance(vit, Eva):
         tokens, rotary = vit._pos_embed(vit.patch_embed(images))
         tokens = vit.norm_pre(tokens)

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from vitrim.backbones.embedding import embed
-from vitrim.backbones.geometry import grid_size, keep_statistics
-from vitrim.backbones.heads import classify, features, rows_read_by_head
+from vitrim.backbones.geometry import grid_size, keep_statistics, prefix_count
+from vitrim.backbones.heads import classify, features, last_tokens, rows_read_by_head
 from vitrim.backbones.opening import Digests, Origin
 from vitrim.backbones.preprocess import Preprocess
 from vitrim.backbones.sites import Site, sites
@@ -97,7 +97,7 @@ class StagedViT(nn.Module):
 
     def forward_features(self, images: Tensor) -> Tensor:
         """The tokens left after the last block and the final norm, as timm's: [B, P+N, D]"""
-        return cast("Tensor", self.vit.norm(self._advance(images, None).tokens))
+        return last_tokens(self.vit, self._advance(images, None))[0]
 
     def forward_intermediates(
         self,
@@ -127,10 +127,10 @@ class StagedViT(nn.Module):
         last = self._advance(images, None, history=True, states=states)
         shape = grid_map if output_fmt == "NCHW" else patch_tokens
         found: list[Any] = [shape(self, states[index], norm, restore) for index in wanted]
-        if return_prefix_tokens and self.vit.num_prefix_tokens:
+        if return_prefix_tokens and prefix_count(self.vit):
             prefix = [prefix_tokens(self, states[index], norm) for index in wanted]
             found = list(zip(found, prefix, strict=True))
-        return found if intermediates_only else (self.vit.norm(last.tokens), found)
+        return found if intermediates_only else (last_tokens(self.vit, last)[0], found)
 
     def get_intermediate_layers(
         self,
@@ -169,7 +169,7 @@ class StagedViT(nn.Module):
                 "training images first (vitrim.train does), or name the blocks"
             )
         embedded = embed(self.vit, images)
-        state = TokenState.start(embedded.tokens, self.vit.num_prefix_tokens, embedded.grid)
+        state = TokenState.start(embedded.tokens, prefix_count(self.vit), embedded.grid)
         state = replace(
             state,
             complete=complete,
@@ -185,8 +185,8 @@ class StagedViT(nn.Module):
             else:
                 state = stage(*arguments)
             if states is not None:
-                states.append(state.without_prompts(self.vit.num_prefix_tokens))
-        return state.without_prompts(self.vit.num_prefix_tokens) if rows is None else state
+                states.append(state.without_prompts(prefix_count(self.vit)))
+        return state.without_prompts(prefix_count(self.vit)) if rows is None else state
 
     def train(self, mode: bool = True) -> "StagedViT":
         """As in every module, but that a hybrid's stem keeps its running statistics."""

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from vitrim.backbones.embedding import embed
+from vitrim.backbones.geometry import prefix_count
 from vitrim.network.model import StagedViT
 from vitrim.tokens.state import TokenState
 
@@ -34,7 +35,7 @@ class Seen:
 def states(model: StagedViT, images: Tensor) -> Iterator[TokenState]:
     """The state after each block."""
     embedded = embed(model.vit, images)
-    state = TokenState.start(embedded.tokens, model.vit.num_prefix_tokens, embedded.grid)
+    state = TokenState.start(embedded.tokens, prefix_count(model.vit), embedded.grid)
     for stage, block, places in zip(model.stages, model.vit.blocks, embedded.places, strict=True):
         state = stage(block, state, places, None)
         yield state

@@ -11,6 +11,7 @@ import torch
 from matplotlib.figure import Figure
 
 from vitrim.backbones.embedding import embed
+from vitrim.backbones.geometry import prefix_count
 from vitrim.data import DataSource
 from vitrim.data.transforms import eval_transform
 from vitrim.methods.selection.candidates import candidates
@@ -115,7 +116,7 @@ def token_redundancy(model: StagedViT, source: DataSource, count: int = IMAGES) 
     images = torch.stack([tensors[index][0] for index in spread(split.labels, count)])
     plain = StagedViT(model.vit, model.preprocess, model.origin).eval()
     embedded = embed(plain.vit, images)
-    first = TokenState.start(embedded.tokens, plain.vit.num_prefix_tokens, embedded.grid)
+    first = TokenState.start(embedded.tokens, prefix_count(plain.vit), embedded.grid)
     return [redundancy(state) for state, _ in pairwise([first, *states(plain, images)])]
 
 
