@@ -5,9 +5,9 @@
 
 Every name is built on the meta device, where vitrim refuses what it does not run, and is run there whole, at
 its own size: shapes, no values. Then one block of each kind is kept (two at least), at full width, and all
-weights get random values: timm's own forward pass on images of 6x8 patches (CaiT: its own size) is compared with vitrim's, with
-nothing attached and with reducers that remove nothing; with reducers that do, it must be finite and
-repeatable. Names of one structure share that run.
+weights get random values: timm's own forward pass on images of 6x8 patches (CaiT: of its own size) is
+compared with vitrim's, with nothing attached and with reducers that remove nothing; with reducers that do, it
+must be finite and repeatable. Names of one structure share that run.
 """
 
 import argparse

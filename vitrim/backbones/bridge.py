@@ -175,7 +175,10 @@ def call_biased_qkv(vit: TimmModule) -> None:
 
 def _table_at(rotary: Tensor, position: Tensor) -> Tensor:
     """The rotary table of the cells the tokens sit on: [N0, 2d] -> [B, 1, N, 2d], [H, N0, 2d] -> [B, H, N,
-    2d]."""
+    2d]; of images of many sizes [B, 1 or H, N0, 2d] -> [B, 1 or H, N, 2d]."""
+    if rotary.ndim == 4:
+        cells = position[:, None, :, None].expand(-1, rotary.shape[1], -1, rotary.shape[3])
+        return rotary.gather(2, cells)
     if rotary.ndim == 2:
         return rotary[position][:, None]
     return rotary[:, position].transpose(0, 1)

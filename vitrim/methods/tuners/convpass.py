@@ -87,6 +87,7 @@ class Bypass(Branch):
     """s * up(dropout(q(conv(q(down(normed)))))), convolved on the grid."""
 
     reads_norm = True
+    reads_grid = True
 
     def __init__(self, width: int, settings: Convpass, like: Tensor) -> None:
         super().__init__()
