@@ -153,9 +153,7 @@ def _naflex_arguments(vit: TimmModule) -> dict[str, Any]:
         "class_token": vit.has_class_token,
         "reg_tokens": vit.num_reg_tokens,
         "pos_embed": embeds.pos_embed_type,
-        "pos_embed_grid_size": None
-        if embeds.pos_embed_grid_size is None
-        else list(embeds.pos_embed_grid_size),
+        "pos_embed_grid_size": None if grid is None else list(grid),
         **{f"pos_embed_{name}": getattr(embeds, f"pos_embed_{name}") for name in places},
         "embed_proj_type": "linear" if embeds.is_linear else "conv",
         "patchify_channels_last": embeds.channels_last,
