@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor, nn
 
+from vitrim.backbones.geometry import prefix_count
 from vitrim.backbones.heads import classify, rows_read_by_head
 from vitrim.network.model import StagedViT
 from vitrim.network.stage import Stage
@@ -72,7 +73,7 @@ def _along_the_backbone(base: StagedViT, images: Tensor, groups: Sequence[Group]
         here = until
         own = _of_images(state, range(len(group.rows)))  # its rows come first
         own = group.model.pass_blocks(own, places, range(here, group.model.depth), read)
-        own = own.without_prompts(base.vit.num_prefix_tokens) if read is None else own
+        own = own.without_prompts(prefix_count(base.vit)) if read is None else own
         found.update(zip(group.rows, classify(group.model.vit, own), strict=True))
         state = _of_images(state, range(len(group.rows), len(left)))
         left = left[len(group.rows) :]
