@@ -19,6 +19,7 @@ from vitrim.backbones.support import TimmModule
 from vitrim.checks import check_one_of
 from vitrim.network.bypassed import refuse_unseen_hooks
 from vitrim.network.features import block_indices, grid_map, patch_tokens, prefix_tokens
+from vitrim.network.notebook import summary_html
 from vitrim.network.packed import check_takes_packed
 from vitrim.network.parts import Branch as Branch
 from vitrim.network.parts import Reducer as Reducer
@@ -190,6 +191,10 @@ class StagedViT(nn.Module):
             if states is not None:
                 states.append(state.without_prompts(prefix_count(self.vit)))
         return state.without_prompts(prefix_count(self.vit)) if rows is None else state
+
+    def _repr_html_(self) -> str:
+        """What notebooks show."""
+        return summary_html(self)
 
     def train(self, mode: bool = True) -> "StagedViT":
         """As in every module, but that a hybrid's stem keeps its running statistics."""
