@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from vitrim.checks import check_number, check_one_of, check_positive, check_probability
-from vitrim.methods.tuners.synqt_parts import ResidualMap, SelfQuery, unread_weights
+from vitrim.methods.tuners.synqt_parts import ResidualMap, SelfQuery, norm_like, unread_weights
 from vitrim.network.method import Method, option
 from vitrim.network.side import SideStep, SideStream
 from vitrim.tokens.attended import Attended
@@ -78,8 +78,16 @@ class SynQT(Method):
         check_one_of("SynQT", "follows", self.follows, ("paper", "release"))
 
     def attach(self, model: "StagedViT") -> None:
-        model.put_beside(Synthesis(model, self), by=self)
-        synthesis = model.shared["SynQT"]
+        from vitrim.backbones.blocks import can_answer
+
+        for index, block in enumerate(model.vit.blocks):
+            if not can_answer(block):
+                raise ValueError(
+                    f"{self}: the attention of block {index} ({type(block).__name__}) mixes or subtracts "
+                    "heads, or is one of several, so queries beside it cannot ask it; choose another tuner"
+                )
+        synthesis = Synthesis(model, self)
+        model.put_beside(synthesis, by=self)
         for stage in model.stages:
             stage.aside.append(AskBlock(model.width, self, synthesis))
 
@@ -87,7 +95,7 @@ class SynQT(Method):
 class AskBlock(SideStep):
     """The queries of one block, and what they do before it answers."""
 
-    def __init__(self, width: int, settings: SynQT, synthesis: nn.Module) -> None:
+    def __init__(self, width: int, settings: SynQT, synthesis: "Synthesis") -> None:
         super().__init__()
         self.reads = (synthesis,)  # a tuple, so that it is registered once, in `StagedViT.shared`
         like = synthesis.norm.weight
@@ -101,18 +109,14 @@ class AskBlock(SideStep):
     def reading(
         self, block: "TimmModule", state: TokenState, attended: Attended, side: SideState
     ) -> SideState:
-        from vitrim.backbones.bridge import after_attention, after_mlp, ask, before_attention, before_mlp
-        from vitrim.backbones.bridge import project_attention as project
+        from vitrim.backbones.blocks import answer
 
         asking = self.queries.expand(state.tokens.shape[0], -1, -1)  # [B, q, D]
         if side.values:
             asking = asking + self.reads[0].feature_scale * side.values[-3][:, None]
         asking = self.dropout(self.among(self.enter(asking)))
-        answer = ask(block.attn, before_attention(block, asking), attended)
-        attention = after_attention(block, project(block.attn, answer))
-        asking = asking + attention
-        mlp = after_mlp(block, block.mlp(before_mlp(block, asking)))
-        means = (each.mean(1) for each in (asking + mlp, attention, mlp))  # [B, D] each
+        attention, mlp = answer(block, asking, attended)
+        means = (each.mean(1) for each in (asking + attention + mlp, attention, mlp))  # [B, D] each
         return SideState(values=(*side.values, *means))
 
 
@@ -124,13 +128,12 @@ class Synthesis(SideStream):
     def __init__(self, model: "StagedViT", settings: SynQT) -> None:
         super().__init__()
         like, width = next(model.vit.blocks[0].parameters()), model.width
-        where = {"device": like.device, "dtype": like.dtype}
         gathered = 3 * model.depth + 1
         self.feature_scale = nn.Parameter(like.new_full((1,), settings.feature_scale))
         self.map = ResidualMap(width, settings.hidden, settings.dropout, like)
-        self.norm = nn.LayerNorm(width, **where)
-        self.weigh = nn.Linear(width, gathered - 1, **where)
-        self.head_norm = nn.LayerNorm(width, **where)
+        self.norm = norm_like(width, like)
+        self.weigh = nn.Linear(width, gathered - 1, device=like.device, dtype=like.dtype)
+        self.head_norm = norm_like(width, like)
         self.dropout = nn.Dropout(settings.dropout)
         self.drop_features = settings.drop_features
         _copy_norm(model.vit, self.head_norm)
@@ -166,7 +169,14 @@ class Synthesis(SideStream):
 
 def _copy_norm(vit: "TimmModule", norm: nn.LayerNorm) -> None:
     """Start as the backbone's last norm, wherever its pooling has it; without one, as a plain norm."""
-    own = next((part for part in (vit.norm, vit.fc_norm) if getattr(part, "weight", None) is not None), None)
+    own = next(
+        (
+            part
+            for part in (vit.norm, getattr(vit, "fc_norm", None))
+            if getattr(part, "weight", None) is not None
+        ),
+        None,
+    )
     if own is None:
         return
     with torch.no_grad():

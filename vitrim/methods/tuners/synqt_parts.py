@@ -27,9 +27,8 @@ class SelfQuery(nn.Module):
 
     def __init__(self, width: int, settings: "SynQT", like: Tensor) -> None:
         super().__init__()
-        where = {"device": like.device, "dtype": like.dtype}
-        self.norm_attention, self.norm_map = nn.LayerNorm(width, **where), nn.LayerNorm(width, **where)
-        self.norm_query, self.norm_others = nn.LayerNorm(width, **where), nn.LayerNorm(width, **where)
+        self.norm_attention, self.norm_map = norm_like(width, like), norm_like(width, like)
+        self.norm_query, self.norm_others = norm_like(width, like), norm_like(width, like)
         small = settings.attention_hidden
         self.query, self.key, self.value, self.out = (ResidualMap(width, small, 0.0, like) for _ in range(4))
         self.map = ResidualMap(width, settings.hidden, settings.dropout, like)
@@ -50,6 +49,11 @@ class SelfQuery(nn.Module):
             self.query(self.norm_query(asking)), self.key(others), self.value(others), dropout_p=dropout
         )  # scaled by 1 / sqrt(D)
         return self.dropout(self.out(mixed))
+
+
+def norm_like(width: int, like: Tensor) -> nn.LayerNorm:
+    """A layer norm, eps 1e-5, where `like` is."""
+    return nn.LayerNorm(width, device=like.device, dtype=like.dtype)
 
 
 def unread_weights(count: int, like: Tensor) -> nn.Parameter:
