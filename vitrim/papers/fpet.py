@@ -1,6 +1,6 @@
 """FPET, arXiv 2503.20282. Adapters are bias-free as in its code; layers count from 0 as in its tables."""
 
-from vitrim.papers.prompts import VTAB_DEEP, VTAB_SHALLOW, mean_of_groups
+from vitrim.papers.prompts import VTAB_DEEP, VTAB_SHALLOW, mean_of_groups, mean_of_synqt
 from vitrim.papers.reading import DEIT_B, DEIT_S, VIT_L, VIT_S, Reading
 from vitrim.papers.tables import Paper, Row, Table
 
@@ -38,7 +38,8 @@ TABLE_1 = Table(
         Row("AdaptFormer", ("17.6",), Reading(ADAPTFORMER)),
         Row("Bi-LoRA", ("17.6",), folded(BI_LORA), why="folded", also=also(("as coded", Reading(BI_LORA)))),
         Row("Bi-AdaptFormer", ("17.7",), Reading(BI_ADAPTFORMER)),
-        Row("SynQT", ("16.84",), None, why="synqt"),
+        Row("SynQT", ("16.84",), Reading(mean_of_synqt()), why="synqt",
+            also=also(("one query", Reading("SynQT(queries=1)")))),
         Row("FPET RepAdapter", ("13.3",), folded(f"{REPADAPTER}; {HALVE}"), why="halved-folded"),
         Row("FPET LoRA", ("13.3",), folded(f"{LORA}; {HALVE}"), why="halved-folded",
             also=also(("as coded, not folded", Reading(f"{LORA}; {HALVE}")))),
@@ -75,6 +76,8 @@ TABLE_2 = Table(
         adaptformer("AdaptFormer", "0.16", ADAPTFORMER, "bias-free"),
         Row("Bi-LoRA", ("1.17",), Reading(BI_LORA), why="truncated"),
         adaptformer("Bi-AdaptFormer", "0.64", BI_ADAPTFORMER, "bi-adaptformer"),
+        Row("SynQT", ("2.72",), Reading(mean_of_synqt()), why="synqt-count",
+            also={"#param(M)": (("with the mean VTAB classifier", Reading(mean_of_synqt(), head="vtab")),)}),
         Row("FPET LoRA", ("0.30",), Reading(f"{LORA}; {HALVE}")),
         adaptformer("FPET AdaptFormer", "0.17", f"{ADAPTFORMER}; {HALVE}", "bias-free-below"),
         Row("FPET RepAdapter", ("0.23",), Reading(f"{REPADAPTER}; {HALVE}", without="biases"),

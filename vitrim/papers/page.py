@@ -48,7 +48,8 @@ papers', `--measure` measures time and memory on your machine.
   count them; here they are left out as well.
 - **TR-PTS's own parameters.** The paper states neither how many connections are chosen nor whether biases
   train, and its repository holds no code. Its one cost figure is a chart.
-- **SynQT's operations.** The method is not in vitrim; two papers print two figures.
+- **SynQT's operations.** Two papers print two figures, and both are below what its released code runs.
+- **PYRA's operations and Res-Tuning's parameters.** No released schedule or length gives them.
 - **Time, memory and accuracy.** The first two belong to a machine (`--measure`), accuracy to training
   runs (`--runs`). Means of printed accuracies are recomputed at the end of this page.
 

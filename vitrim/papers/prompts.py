@@ -1,6 +1,7 @@
 """How many prompts VPT's authors chose for each task; other papers print means of the parameters they make.
+At the end the same for SynQT's queries, from its released settings.
 
-The numbers are those of the list in VPT's appendix, quoted from memory: neither the list nor the file its
+VPT's numbers are those of the list in its appendix, quoted from memory: neither the list nor the file its
 repository links to is at hand here. Their check is that five counts in three papers follow from them to the
 last printed digit.
 """
@@ -11,6 +12,9 @@ VTAB_SHALLOW = ((100, 5, 1, 50, 200, 50, 1), (5, 50, 50, 10), (100, 200, 100, 10
 # CUB, NABirds, Flowers, Dogs, Cars
 FGVC_DEEP = ((10, 50, 5, 100, 200),)
 FGVC_SHALLOW = ((100, 50, 100, 100, 100),)
+
+# Queries of SynQT on ViT-B/16, by the released settings, and for how many of the 19 tasks each
+SYNQT_QUERIES = ((1, 4), (4, 6), (16, 9))
 
 Compositions = tuple[tuple[str, int], ...]
 
@@ -26,6 +30,11 @@ def mean_of_groups(groups: tuple[tuple[int, ...], ...], deep: bool) -> Compositi
     for group in groups:
         tasks *= len(group)
     return tuple((_vpt(prompts, deep), tasks // len(group)) for group in groups for prompts in group)
+
+
+def mean_of_synqt() -> Compositions:
+    """SynQT for each task, with the weights that its release holds and never reads."""
+    return tuple((f"SynQT(queries={queries}, follows='release')", tasks) for queries, tasks in SYNQT_QUERIES)
 
 
 def _vpt(prompts: int, deep: bool) -> str:

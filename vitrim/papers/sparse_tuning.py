@@ -1,6 +1,6 @@
 """Sparse-Tuning, arXiv 2405.14700: tables of results. Tables of ablations are in the next file."""
 
-from vitrim.papers.prompts import VTAB_DEEP, mean_of_groups
+from vitrim.papers.prompts import VTAB_DEEP, mean_of_groups, mean_of_synqt
 from vitrim.papers.reading import Reading
 from vitrim.papers.sparse_tuning_ablations import ABLATIONS
 from vitrim.papers.tables import Paper, Row, Table
@@ -43,6 +43,19 @@ TABLE_1 = Table(
     ),
 )  # fmt: skip
 
+PYRA_LOW = Reading("LoRA(rank=8); PYRA(schedule='low')")
+ONE_QUERY = (("one query", Reading("SynQT(queries=1)")),)
+RES_TUNING = Table(
+    "II, Res-Tuning",
+    "VTAB-1K, parameters",
+    TWO[:1],
+    (
+        Row("Res-Tuning", ("0.51",), Reading("ResTuning()"), why="res-tuning",
+            also={"Params(M)": (("the branch of length 32", Reading("ResTuning(form='adapter')")),
+                                ("the bypass of length 10", Reading("ResTuning(length=10)")))}),
+    ),
+)  # fmt: skip
+
 TABLE_2 = Table(
     "II",
     "VTAB-1K",
@@ -62,6 +75,14 @@ TABLE_2 = Table(
         Row("ConvPass", ("0.33", "17.64"), Reading("Convpass(width=8)")),
         Row("AdaptFormer", ("0.16", "17.61"), Reading("Adapter(width=8)")),
         Row("FacT", ("0.04", "17.58"), FACT, why=("fact-ranks", "folded")),
+        Row("SynQT", ("2.73", "17.20"), Reading(mean_of_synqt()), why=("synqt-params", "synqt"),
+            otherwise={"Params(M)": Reading(mean_of_synqt(), head="vtab")},
+            also={"Params(M)": (("without that head", Reading(mean_of_synqt())),),
+                  "GFLOPs": ONE_QUERY}),
+        Row("PYRA", ("0.30", "16.37"), PYRA_LOW, why=("pyra-norms", "pyra"),
+            otherwise={"Params(M)": Reading(PYRA_LOW.methods, without="biases")},
+            also={"Params(M)": (("with its norms", PYRA_LOW),),
+                  "GFLOPs": (("high schedule", Reading("LoRA(rank=8); PYRA(schedule='high')")),)}),
         *(
             Row(f"DyT r={rate}", printed, Reading(f"DyT(width=8, rate={rate})", without="dispatchers"),
                 why=("no-dispatchers", "activation"))
@@ -147,5 +168,5 @@ SPARSE_TUNING = Paper(
     "sparse-tuning",
     "Sparse-Tuning",
     "Sparse-Tuning: Adapting Vision Transformers with Efficient Fine-tuning and Inference, arXiv 2405.14700",
-    (TABLE_1, TABLE_2, TABLE_3, TABLE_4, *ABLATIONS),
+    (TABLE_1, TABLE_2, RES_TUNING, TABLE_3, TABLE_4, *ABLATIONS),
 )
