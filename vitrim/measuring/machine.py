@@ -47,3 +47,13 @@ def cpu_name() -> str:
             if line.startswith("model name"):
                 return line.split(":", 1)[1].strip()
     return platform.processor() or "unknown"
+
+
+def computes_bf16() -> bool:
+    """Whether the processor multiplies bfloat16 by itself; False where the system does not say."""
+    information = Path("/proc/cpuinfo")
+    if not information.exists():
+        return False
+    lines = information.read_text(encoding="utf-8", errors="replace").splitlines()
+    features = next((line for line in lines if line.startswith(("flags", "Features"))), "")
+    return bool({"avx512_bf16", "amx_bf16", "bf16"} & set(features.split()))
