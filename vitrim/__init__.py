@@ -47,6 +47,8 @@ if TYPE_CHECKING:  # imported when first used: see vitrim/lazy.py
     from vitrim.methods.tuners import RepAdapter as RepAdapter
     from vitrim.papers.verdicts import reproduce as reproduce
     from vitrim.planner.proposals import propose as propose
+    from vitrim.report.explaining import explain as explain
+    from vitrim.report.showing import show as show
     from vitrim.runs.evaluate import evaluate as evaluate
     from vitrim.runs.predict import predict as predict
     from vitrim.settings.protocols import PROTOCOLS as PROTOCOLS

@@ -27,6 +27,7 @@ VERBS = {
     "train": "adapt a pretrained Vision Transformer to your images",
     "evaluate": "measure the accuracy of a trained model",
     "predict": "name what is on pictures",
+    "explain": "why it says so: tokens kept and merged, attention beside the plain backbone",
     "plan": "compositions that stay within a budget of operations, milliseconds or megabytes",
     "costs": "parameters, operations and tokens of a composition, without weights or data",
     "export": "a trained model as an ONNX or torch.export file, checked before it gets its name",

@@ -119,7 +119,7 @@ def load(
     most = fitting_stored(stored) if included and backbone is weights is None else fitting_memory()
     with as_before_if_refused(backbone):
         with budget(most, path):
-            vit, found = _find_backbone(origin, backbone, weights, included)
+            vit, found = find_backbone(origin, backbone, weights, included)
         if backbone is not None:
             check_structure(vit, origin, Path(path))
         if not included:
@@ -235,7 +235,7 @@ def changed_names(model: StagedViT) -> set[str]:
     return trained | {name for name in model.vit.state_dict() if name not in own}
 
 
-def _find_backbone(
+def find_backbone(
     origin: Origin, backbone: str | nn.Module | None, weights: str | Path | None, included: bool
 ) -> tuple[nn.Module, Origin]:
     if backbone is not None:

@@ -18,6 +18,7 @@ from vitrim.backbones.support import TimmModule
 from vitrim.checks import check_one_of
 from vitrim.network.bypassed import refuse_unseen_hooks
 from vitrim.network.features import block_indices, grid_map, patch_tokens, prefix_tokens
+from vitrim.network.notebook import summary_html
 from vitrim.network.parts import Branch as Branch
 from vitrim.network.parts import Reducer as Reducer
 from vitrim.network.parts import Scheduled as Scheduled
@@ -187,6 +188,10 @@ class StagedViT(nn.Module):
             if states is not None:
                 states.append(state.without_prompts(self.vit.num_prefix_tokens))
         return state.without_prompts(self.vit.num_prefix_tokens) if rows is None else state
+
+    def _repr_html_(self) -> str:
+        """What notebooks show."""
+        return summary_html(self)
 
     def train(self, mode: bool = True) -> "StagedViT":
         """As in every module, but that a hybrid's stem keeps its running statistics."""

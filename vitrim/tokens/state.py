@@ -115,13 +115,14 @@ class TokenState:
 class Reduction:
     """One reduction as it happened: patch tokens `before` [B, N, D] and `after` [B, M, D] it, the new place
     of each (`slots`
-    [B, N], -1 for dropped), and which of the new ones are tokens rather than padding (`keep` [B, M], None
-    where all are)."""
+    [B, N], -1 for dropped), which of the new ones are tokens rather than padding (`keep` [B, M], None
+    where all are), and whether the last of the new ones was fused from what was not kept."""
 
     before: Tensor
     after: Tensor
     slots: Tensor
     keep: Tensor | None
+    fused: bool = False
 
 
 def regroup(state: TokenState, grouping: Grouping) -> TokenState:
@@ -150,15 +151,15 @@ def regroup(state: TokenState, grouping: Grouping) -> TokenState:
         source=source,
         keep=None if state.keep is None else state.keep.gather(1, grouping.lead),
     )
-    return remember(state, reduced, grouping.slots)
+    return remember(state, reduced, grouping.slots, grouping.fuse is not None)
 
 
-def remember(before: TokenState, after: TokenState, slots: Tensor) -> TokenState:
+def remember(before: TokenState, after: TokenState, slots: Tensor, fused: bool = False) -> TokenState:
     """Add the step from `before` to `after` to the history, where one is kept."""
     if before.history is None:
         return after
     patches = before.tokens[:, before.prefix :], after.tokens[:, after.prefix :]
-    return replace(after, history=(*before.history, Reduction(*patches, slots, after.keep)))
+    return replace(after, history=(*before.history, Reduction(*patches, slots, after.keep, fused)))
 
 
 def at_least_float32(dtype: torch.dtype) -> torch.dtype:
