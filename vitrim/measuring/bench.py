@@ -74,9 +74,7 @@ def turns_of(
     return turns
 
 
-def going_round(
-    calls: Mapping[Key, Callable[[], object]], device: torch.device
-) -> Iterator[dict[Key, Turn]]:
+def going_round(calls: Mapping[Key, Callable[[], object]], device: torch.device) -> Iterator[dict[Key, Turn]]:
     """One round after the other, without end, after a warm-up.
 
     Where calls are short, every measurement begins with one that is not timed: what the candidate before it

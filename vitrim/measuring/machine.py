@@ -11,8 +11,14 @@ RECORDED = ("torch", "torchvision", "timm", "accelerate", "torchmetrics", "safet
 
 
 def versions() -> dict[str, str]:
-    found = {"vitrim": version("vitrim"), "python": platform.python_version()}
-    for name in RECORDED:
+    own = {"vitrim": version("vitrim"), "python": platform.python_version()}
+    return own | package_versions(*RECORDED)
+
+
+def package_versions(*names: str) -> dict[str, str]:
+    """Installed versions, in words where there is none."""
+    found = {}
+    for name in names:
         try:
             found[name] = version(name)
         except PackageNotFoundError:

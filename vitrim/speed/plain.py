@@ -8,6 +8,7 @@ from vitrim.measuring.counting import MacCounter, counting, without_values
 from vitrim.network.model import StagedViT
 
 
+@torch.inference_mode(False)
 def plain_macs(model: StagedViT) -> int:
     """Multiply-accumulates of timm's own forward pass for one image, whatever stands beside the backbone.
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import cast
 
 import torch
 from torch import Tensor, nn
+from torch._dynamo.exc import TorchDynamoException
 
 from vitrim.backbones.preprocess import Preprocess
 from vitrim.deploy.exported import open_exported
@@ -54,6 +54,9 @@ WAYS = {
 }
 
 
+USUAL = ("eager", "compiled", "onnx", "int8", "bf16")  # where none are named
+
+
 class PlainBackbone(nn.Module):
     """timm's own model and its own forward pass, with what an export asks of a model."""
 
@@ -87,12 +90,20 @@ def why_not(name: str, device: torch.device) -> str | None:
     return None
 
 
-def prepared(name: str, model: nn.Module, folder: Path, called: str, device: torch.device) -> Runs:
+def prepared(
+    name: str,
+    model: nn.Module,
+    folder: Path,
+    called: str,
+    device: torch.device,
+    any_batch: bool = False,
+) -> Runs:
     """A composed model or a `PlainBackbone` made ready to run that way; images [B, C, height, width] in
     float32 go in.
 
     Args:
         folder, called: where an exported file goes, and its name without suffix.
+        any_batch: compile one graph for all batch sizes above 1 instead of one for each.
 
     Raises:
         ValueError: for a composition that cannot leave, if the way needs an exported file.
@@ -103,19 +114,22 @@ def prepared(name: str, model: nn.Module, folder: Path, called: str, device: tor
     run: nn.Module = model.to(device).eval()
     if way.precision == "bf16":
         run = InferenceModel(copy.deepcopy(cast("StagedViT", run)), "bf16", raw=False).eval()
-    return compiled(run) if way.compiled else run
+    return compiled(run, any_batch) if way.compiled else run
 
 
-def compiled(model: nn.Module) -> Runs:
-    """One graph, without a fall back to eager: a reducer that broke it would be measured as something else.
-
-    Every batch size gets a graph of its own.
-    """
-    run = torch.compile(model, fullgraph=True, dynamic=False)
+def compiled(model: nn.Module, any_batch: bool = False) -> Runs:
+    """One graph, without a fall back to eager: a reducer that broke it would be measured as something
+    else."""
+    run = torch.compile(model, fullgraph=True, dynamic=None if any_batch else False)
 
     def call(images: Tensor) -> Tensor:
-        with torch._dynamo.config.patch(recompile_limit=GRAPHS):
-            logits: Tensor = run(images)
+        if any_batch and len(images) > 1:  # else the second size would be compiled for itself, too
+            torch._dynamo.maybe_mark_dynamic(images, 0)
+        try:
+            with torch._dynamo.config.patch(recompile_limit=GRAPHS):
+                logits: Tensor = run(images)
+        except TorchDynamoException as error:
+            raise ValueError(f"torch.compile refuses it: {str(error).strip().splitlines()[0]}") from error
         return logits
 
     return call
@@ -125,7 +139,8 @@ def _exported(model: nn.Module, path: Path, int8: bool) -> Runs:
     leaving = _leaving(model)
     preprocess, floats = leaving.model.preprocess, path.with_suffix(".onnx")
     if not floats.exists():
-        logits = leaving(leaving.example(2))
+        with torch.no_grad():
+            logits = leaving(leaving.example(2))
         about = {"classes": None, "num_classes": logits.shape[1], "raw": False}
         write_onnx(program_of(leaving, portable=False), {**about, "preprocess": preprocess.to_json()}, floats)
     if not int8:
