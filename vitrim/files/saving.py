@@ -160,6 +160,17 @@ def read(path: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     return values, tensors
 
 
+def is_saved_model(path: Path) -> bool:
+    """Whether `save` wrote this file, as its header says."""
+    if not path.is_file():
+        return False
+    try:
+        with safe_open(path, framework="pt") as opened:
+            return "vitrim" in (opened.metadata() or {})
+    except (SafetensorError, OSError):
+        return False
+
+
 def budget(most: int, path: str | Path) -> Budget:
     """Refuse a description that asks for far more than the file's tensors or the memory."""
     return Budget(
@@ -238,6 +249,8 @@ def changed_names(model: StagedViT) -> set[str]:
 def find_backbone(
     origin: Origin, backbone: str | nn.Module | None, weights: str | Path | None, included: bool
 ) -> tuple[nn.Module, Origin]:
+    """The backbone a file was trained on, or the one given instead; with random weights where the file holds
+    them."""
     if backbone is not None:
         return open_backbone(backbone, weights=weights, image_size=origin.image_size)
     if weights is not None:
