@@ -8,8 +8,11 @@ if TYPE_CHECKING:  # imported when first used: see vitrim/lazy.py
     from vitrim.compose import compose as compose
     from vitrim.compose import merge as merge
     from vitrim.data import open_data as open_data
+    from vitrim.deploy.bulk.predicting import bulk_embed as bulk_embed
+    from vitrim.deploy.bulk.predicting import bulk_predict as bulk_predict
     from vitrim.deploy.export import export as export
     from vitrim.deploy.exported import open_exported as open_exported
+    from vitrim.deploy.pool import AdapterPool as AdapterPool
     from vitrim.files.peft_layout import load_peft as load_peft
     from vitrim.files.peft_layout import save_peft as save_peft
     from vitrim.files.plain_timm import to_timm as to_timm

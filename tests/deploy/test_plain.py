@@ -142,6 +142,9 @@ REFUSED = {
     "relative positions": ("beit", (), "transformers", "none of timm's Beit"),
     "torchvision, DINOv2": ("dinov2", (), "torchvision", "ls1"),
     "torchvision, Eva": ("dinov3", (), "torchvision", "the plain one of 2020"),
+    "parallel attentions": ("parallel-things", (), "transformers", "none of timm's"),
+    "parallel halves": ("parallel-scaling", (), "torchvision", "the plain one of 2020"),
+    "packed patches": ("naflex-map", (), "torchvision", "the plain one of 2020"),
     "normed queries": ("qk-norm", (), "transformers", "q_norm"),
     "DINOv3 with a classifier": ("dinov3", (), "transformers", "no form with a classifier"),
 }

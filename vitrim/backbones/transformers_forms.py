@@ -8,7 +8,7 @@ from torch import nn
 
 from vitrim.backbones.geometry import image_size, input_channels
 from vitrim.backbones.structure import ACTIVATIONS as KINDS
-from vitrim.backbones.support import TimmModule
+from vitrim.backbones.support import PARALLEL, TimmModule
 from vitrim.backbones.transformers_configs import ACTIVATIONS
 
 
@@ -60,7 +60,7 @@ def kind_of(vit: TimmModule) -> str:
         return "dinov3_vit"
     if kind == "VisionTransformerDistilled":
         return "deit"
-    if kind != "VisionTransformer":
+    if kind != "VisionTransformer" or isinstance(vit.blocks[0], PARALLEL):
         return ""
     if vit.attn_pool is not None:
         return "siglip_vision_model"

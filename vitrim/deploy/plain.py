@@ -88,7 +88,7 @@ def _refuse_others(plain: TimmModule, theirs: nn.Module, images: Tensor, to: str
         raise ValueError(
             f"{to} has no form for this {backbone}: its own model gives other outputs with these weights (by "
             f"{difference:.1e} of {largest:.1e}); this one pools by {plain.global_pool!r} and has norms of "
-            f"eps {plain.blocks[0].norm1.eps:g}"
+            f"eps {next(part.eps for part in plain.blocks.modules() if hasattr(part, 'eps')):g}"
         )
 
 

@@ -15,7 +15,7 @@ from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 
 from vitrim.backbones.bridge import call_biased_qkv
-from vitrim.backbones.opening import BUNDLED, Digests, Origin, digest, open_backbone, open_described
+from vitrim.backbones.opening import BUNDLED, Digests, Origin, adapted, digest, open_backbone, open_described
 from vitrim.backbones.preprocess import Preprocess
 from vitrim.backbones.rollback import as_before_if_refused
 from vitrim.backbones.structure import structure_digest
@@ -160,6 +160,17 @@ def read(path: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     return values, tensors
 
 
+def is_saved_model(path: Path) -> bool:
+    """Whether `save` wrote this file, as its header says."""
+    if not path.is_file():
+        return False
+    try:
+        with safe_open(path, framework="pt") as opened:
+            return "vitrim" in (opened.metadata() or {})
+    except (SafetensorError, OSError):
+        return False
+
+
 def budget(most: int, path: str | Path) -> Budget:
     """Refuse a description that asks for far more than the file's tensors or the memory."""
     return Budget(
@@ -209,7 +220,10 @@ def saved_tensors(model: StagedViT) -> dict[str, Tensor]:
 def _cannot_be_found_again(model: StagedViT) -> bool:
     if model.origin.kind != "random":
         return model.origin.kind in ("merged", "described")
-    fresh, _ = open_backbone(model.origin.name, image_size=model.origin.image_size, seed=model.origin.seed)
+    origin = model.origin
+    fresh, _ = adapted(
+        *open_backbone(origin.name, image_size=origin.image_size, seed=origin.seed), origin.in_chans
+    )
     changed = changed_names(model)
     return digest(fresh, changed) != digest(model.vit, changed)
 
@@ -236,6 +250,14 @@ def changed_names(model: StagedViT) -> set[str]:
 
 
 def find_backbone(
+    origin: Origin, backbone: str | nn.Module | None, weights: str | Path | None, included: bool
+) -> tuple[nn.Module, Origin]:
+    """The backbone a file was trained on, or the one given instead; with random weights where the file holds
+    them."""
+    return adapted(*_find(origin, backbone, weights, included), origin.in_chans)
+
+
+def _find(
     origin: Origin, backbone: str | nn.Module | None, weights: str | Path | None, included: bool
 ) -> tuple[nn.Module, Origin]:
     if backbone is not None:

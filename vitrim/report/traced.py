@@ -10,8 +10,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from vitrim.backbones.embedding import embed
-from vitrim.backbones.geometry import has_class_token
+from vitrim.backbones.geometry import has_class_token, prefix_count
 from vitrim.backbones.heads import classify
 from vitrim.network.model import StagedViT
 from vitrim.tokens.state import TokenState
@@ -87,24 +86,24 @@ def trace(model: StagedViT, images: Tensor) -> Traced:
     blocks: list[TracedBlock] = []
     fused = torch.zeros(())
     before = None
+    classed = has_class_token(model.vit)
     for index, state in enumerate(states(model.eval(), images, watched=True)):
         if before is None:
             before = start_of(state)
             fused = torch.zeros_like(before.source, dtype=torch.bool)
         fused = _fused(fused, before, state)
-        blocks.append(_block(index, before, state, fused, has_class_token(model.vit)))
+        blocks.append(_block(index, before, state, fused, classed))
         before = state
     if before is None:
         raise ValueError("the model has no blocks to trace")
-    last = before.without_prompts(model.vit.num_prefix_tokens)
+    last = before.without_prompts(prefix_count(model.vit))
     return Traced(classify(model.vit, last), before.grid, tuple(blocks))
 
 
 def states(model: StagedViT, images: Tensor, watched: bool = False) -> Iterator[TokenState]:
     """The state after each block; `watched`, with its attention and what its reductions did."""
-    embedded = embed(model.vit, images)
-    state = TokenState.start(embedded.tokens, model.vit.num_prefix_tokens, embedded.grid)
-    for stage, block, places in zip(model.stages, model.vit.blocks, embedded.places, strict=True):
+    state, all_places = model.begin(images, watched)
+    for stage, block, places in zip(model.stages, model.vit.blocks, all_places, strict=True):
         if watched:
             state = replace(state, history=(), attention=(), dispatched=())
         state = stage(block, state, places, None)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from vitrim.backbones.bridge import set_drop_path
+from vitrim.backbones.blocks import set_drop_path
 from vitrim.backbones.preprocess import as_asked
 from vitrim.compose import compose
 from vitrim.data import DataSource
@@ -96,6 +96,7 @@ def fresh_model(plan: RunPlan, source: DataSource, backbone: str | nn.Module) ->
         pretrained=plan.pretrained,
         image_size=plan.image_size,
         weights=plan.weights,
+        in_chans=plan.in_chans,
     )
     model.classes, model.task = source.classes, source.task
     if source.task == "regress":

@@ -42,7 +42,8 @@ def fit_projections(tensors: dict[str, Tensor], wanted: dict[str, Tensor]) -> di
     """Query, key and value as the model has them: one layer or three, with the biases it has."""
     found = dict(tensors)
     for owner in sorted({key.split(".attn.")[0] for key in tensors if ".attn." in key}):
-        _fit_attention(found, f"{owner}.attn.", wanted)
+        if f"{owner}.attn.q.weight" not in wanted:  # as CaiT's class attention is written, in all files
+            _fit_attention(found, f"{owner}.attn.", wanted)
     _fit_pool(found, wanted)
     return found
 

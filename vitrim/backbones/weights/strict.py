@@ -86,7 +86,11 @@ def _check(
     missing = [name for name in wanted if name not in tensors]
     extra = [name for name in tensors if name not in wanted] + list(found.left_over)
     shapes = [name for name, value in tensors.items() if _differs(name, value, wanted)]
-    whole = [name for name, value in tensors.items() if not value.dtype.is_floating_point and name in wanted]
+    whole = [
+        name
+        for name, value in tensors.items()
+        if not value.dtype.is_floating_point and name in wanted and wanted[name].dtype.is_floating_point
+    ]
     if not (missing or extra or shapes or whole):
         return
     wrong = []

@@ -76,7 +76,7 @@ def _unmarked(key: str) -> str:
 def _prefixes(layout: Layout, tensors: Iterable[str]) -> list[str]:
     """Below which prefixes there is a backbone of this layout."""
     names = list(tensors)
-    ends = (re.fullmatch(rf"((?:.*[./])?){layout.sign}", key) for key in names)
+    ends = (re.fullmatch(rf"((?:.*[./])?)(?:{layout.sign})", key) for key in names)
     found = sorted({match[1] for match in ends if match})
     return [
         prefix

@@ -201,5 +201,6 @@ def _model(chosen: Namespace) -> StagedViT:
         pretrained=chosen.pretrained,
         weights=chosen.weights,
         image_size=chosen.image_size,
+        in_chans=chosen.in_chans,
     )
     return compose_asked(asked)

@@ -93,7 +93,7 @@ class Adapter(Method):
     def attach(self, model: "StagedViT") -> None:
         for stage, block in zip(model.stages, model.vit.blocks, strict=True):
             for place in self.places:
-                bottleneck = Bottleneck(model.width, self, like=block.norm1.weight)
+                bottleneck = Bottleneck(model.width, self, like=next(block.parameters()))
                 if self.form == "sequential":
                     after = stage.after_mlp if place == "mlp" else stage.after_attention
                     after.append(Behind(bottleneck))

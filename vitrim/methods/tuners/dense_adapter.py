@@ -88,7 +88,9 @@ class DenseAdapter(Method):
             reads = tuple(distance for distance in self.reads if distance <= since)
             forgets = index == model.depth - 1 or self._since_start(index + 1) == 0
             memory = 0 if forgets else max(self.reads, default=0)
-            stage.beside_mlp.append(DenseBottleneck(model.width, self, reads, memory, block.norm1.weight))
+            stage.beside_mlp.append(
+                DenseBottleneck(model.width, self, reads, memory, next(block.parameters()))
+            )
 
     def _since_start(self, index: int) -> int:
         """How many blocks back the memory of block `index` goes."""

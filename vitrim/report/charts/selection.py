@@ -10,7 +10,6 @@ from itertools import pairwise
 import torch
 from matplotlib.axes import Axes
 
-from vitrim.backbones.embedding import embed
 from vitrim.data import DataSource
 from vitrim.data.transforms import eval_transform
 from vitrim.methods.selection.candidates import candidates
@@ -20,7 +19,6 @@ from vitrim.network.model import StagedViT
 from vitrim.report.chart import COLOURS, Cell, Chart, Theme, plain, safe
 from vitrim.report.samples import by_class_in_turn
 from vitrim.report.traced import states
-from vitrim.tokens.state import TokenState
 
 IMAGES = 32  # to measure redundancy on
 
@@ -130,8 +128,7 @@ def token_redundancy(model: StagedViT, source: DataSource, count: int = IMAGES) 
     tensors = split.with_transform(eval_transform(model.preprocess))
     images = torch.stack([tensors[index][0] for index in by_class_in_turn(split.labels)[:count]])
     plain = StagedViT(model.vit, model.preprocess, model.origin).eval()
-    embedded = embed(plain.vit, images)
-    first = TokenState.start(embedded.tokens, plain.vit.num_prefix_tokens, embedded.grid)
+    first, _ = plain.begin(images)
     return [redundancy(state) for state, _ in pairwise([first, *states(plain, images)])]
 
 
