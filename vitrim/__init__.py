@@ -29,6 +29,7 @@ if TYPE_CHECKING:  # imported when first used: see vitrim/lazy.py
     from vitrim.methods.plugins import load_plugin as load_plugin
     from vitrim.methods.plugins import register as register
     from vitrim.methods.reducers import LTMP as LTMP
+    from vitrim.methods.reducers import PYRA as PYRA
     from vitrim.methods.reducers import Bipartite as Bipartite
     from vitrim.methods.reducers import DynamicViT as DynamicViT
     from vitrim.methods.reducers import EViT as EViT
@@ -48,6 +49,7 @@ if TYPE_CHECKING:  # imported when first used: see vitrim/lazy.py
     from vitrim.methods.tuners import Linear as Linear
     from vitrim.methods.tuners import LoRA as LoRA
     from vitrim.methods.tuners import RepAdapter as RepAdapter
+    from vitrim.methods.tuners import SynQT as SynQT
     from vitrim.papers.verdicts import reproduce as reproduce
     from vitrim.planner.proposals import propose as propose
     from vitrim.report.explaining import explain as explain

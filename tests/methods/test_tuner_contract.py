@@ -51,11 +51,13 @@ def build(tuner: str | None, reducer: str | None, family: str = "vit") -> Staged
 
 
 def stirred(model: StagedViT) -> StagedViT:
-    """Whatever tunes moved off its start, so that no branch is silent; reducers keep theirs."""
+    """Whatever tunes moved off its start, so that no branch is silent; reducers keep theirs, but for matrices
+    of zeros, behind which nothing has a gradient."""
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for name, parameter in model.trained().items():
-            if ".reducer." in name or ".before." in name:
+            zeros = parameter.ndim > 1 and not parameter.any()
+            if (".reducer." in name or ".before." in name) and not zeros:
                 continue
             noise = torch.randn(parameter.shape, generator=generator, dtype=parameter.dtype)
             parameter.add_(noise / max(1, parameter.shape[-1] if parameter.ndim else 1) ** 0.5, alpha=0.3)

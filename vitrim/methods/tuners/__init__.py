@@ -13,11 +13,12 @@ from vitrim.methods.tuners.linear import Linear as Linear
 from vitrim.methods.tuners.lora import LoRA as LoRA
 from vitrim.methods.tuners.repadapter import RepAdapter as RepAdapter
 from vitrim.methods.tuners.ssf import SSF as SSF
+from vitrim.methods.tuners.synqt import SynQT as SynQT
 from vitrim.methods.tuners.vpt import VPT as VPT
 from vitrim.network.method import Method
 
 IN_PLACE = (Full, Linear, BitFit, LayerNormTuning)
 FOLDABLE = (SSF, LoRA, FacT, RepAdapter, FisherDelta)
-BESIDE = (Adapter, DenseAdapter, Convpass, DyT, VPT)
+BESIDE = (Adapter, DenseAdapter, Convpass, DyT, VPT, SynQT)
 
 TUNERS: dict[str, type[Method]] = {method.__name__: method for method in (*IN_PLACE, *FOLDABLE, *BESIDE)}
