@@ -95,9 +95,9 @@ def merge(model: StagedViT) -> StagedViT:
         for name, child in list(parent.named_children()):
             if isinstance(child, Tuned):
                 setattr(parent, name, child.merged().train(child.training))
-    for method in model.methods:
-        if method.folds and type(method).__name__ in merged.shared:
-            del merged.shared[type(method).__name__]
+    for kind in {type(method) for method in model.methods if method.folds}:
+        for key in merged.shared_by(kind):
+            del merged.shared[key]
     call_biased_qkv(merged.vit)
     for name, parameter in merged.named_parameters():
         if name in model.base_names:

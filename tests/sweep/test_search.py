@@ -68,6 +68,12 @@ def test_unreadable_values(text: str) -> None:
         parse_over(text)
 
 
+def test_methods_of_one_kind_in_different_blocks_are_varied_together() -> None:
+    methods = [LoRA(rank=2, at=(0,)), LoRA(rank=4, at=(1,))]
+    (found,) = candidates(methods, {"scale": [0.5]})
+    assert found.methods == (LoRA(rank=2, scale=0.5, at=(0,)), LoRA(rank=4, scale=0.5, at=(1,)))
+
+
 def row(accuracy: float | None, trained: int = 10) -> dict[str, Any]:
     status = "finished" if accuracy is not None else "failed"
     return {"accuracy": accuracy, "trained": trained, "status": status, "failure": "too high"}

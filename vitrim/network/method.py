@@ -9,6 +9,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
+from vitrim.checks import block_indices
+
 if TYPE_CHECKING:
     from vitrim.network.model import StagedViT
 
@@ -64,6 +66,13 @@ def spread(at: Iterable[int], depth: int) -> tuple[int, ...]:
 def option(default: Any) -> Any:
     """A setting that is left out of the method's text while it has its default."""
     return field(default=default, metadata={"option": True})
+
+
+def store_blocks(method: Any) -> None:
+    """Check the setting `at` of a method that stands in all blocks unless told otherwise: None, or block
+    indices in their normal form."""
+    if method.at is not None:
+        store_setting(method, "at", block_indices(type(method).__name__, method.at))
 
 
 def store_setting(method: Method, name: str, value: Any) -> None:
