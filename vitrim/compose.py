@@ -91,9 +91,10 @@ def merge(model: StagedViT) -> StagedViT:
     Reducers and branches stay. A layer without a bias gets one where a shift is folded into it.
     """
     merged = copy.deepcopy(model)
+    folding = {type(method).__name__ for method in model.methods if method.folds}
     for parent in list(merged.modules()):
         for name, child in list(parent.named_children()):
-            if isinstance(child, Tuned):
+            if isinstance(child, Tuned) and child.by in folding:
                 setattr(parent, name, child.merged().train(child.training))
     for kind in {type(method) for method in model.methods if method.folds}:
         for key in merged.shared_by(kind):

@@ -23,12 +23,14 @@ class Method:
         folds: whether `merge` leaves nothing of it, because all it adds folds into plain layers.
         reduces: whether it makes the sequence of tokens shorter, and so is a reducer; the others are tuners.
         starts_unchanged: whether a model with it computes what it did without, until something has trained.
+        proposed: whether plans offer it.
         trains_own: whether it changes the weights the backbone came with, which a high rate would undo.
     """
 
     folds: ClassVar[bool] = False
     reduces: ClassVar[bool] = False
     starts_unchanged: ClassVar[bool] = True
+    proposed: ClassVar[bool] = True
     trains_own: ClassVar[bool] = False
 
     def attach(self, model: "StagedViT") -> None:

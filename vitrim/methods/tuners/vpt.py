@@ -85,15 +85,20 @@ class Prompts(nn.Module):
 
     def forward(self, state: TokenState) -> TokenState:
         """[B, P+N, D] -> [B, P'+N, D]: p prompts behind the backbone's own prefix, and no others."""
-        prompts = self.dropout(self.prompts.expand(state.tokens.shape[0], -1, -1))  # [B, p, D]
-        return replace(
-            state,
-            tokens=_insert(state.tokens, prompts, self.own, state.prefix),
-            trail=tuple(
-                _insert(earlier, torch.zeros_like(prompts), self.own, state.prefix) for earlier in state.trail
-            ),
-            prefix=self.own + len(self.prompts),
-        )
+        prompts = self.prompts.expand(state.tokens.shape[0], -1, -1)  # [B, p, D]
+        return put_prompts(state, self.dropout(prompts), self.own)
+
+
+def put_prompts(state: TokenState, prompts: Tensor, own: int) -> TokenState:
+    """Prompts [p, D] or [B, p, D] behind the first `own` tokens, in place of the prompts that stand there."""
+    prompts = prompts.expand(state.tokens.shape[0], -1, -1)  # [B, p, D]
+    nothing = torch.zeros_like(prompts)
+    return replace(
+        state,
+        tokens=_insert(state.tokens, prompts, own, state.prefix),
+        trail=tuple(_insert(earlier, nothing, own, state.prefix) for earlier in state.trail),
+        prefix=own + prompts.shape[1],
+    )
 
 
 def _insert(tokens: Tensor, prompts: Tensor, start: int, stop: int) -> Tensor:
