@@ -91,10 +91,9 @@ def merge(model: StagedViT) -> StagedViT:
     Reducers and branches stay. A layer without a bias gets one where a shift is folded into it.
     """
     merged = copy.deepcopy(model)
-    folding = {type(method).__name__ for method in model.methods if method.folds}
     for parent in list(merged.modules()):
         for name, child in list(parent.named_children()):
-            if isinstance(child, Tuned) and child.by in folding:
+            if isinstance(child, Tuned):
                 setattr(parent, name, child.merged().train(child.training))
     for kind in {type(method) for method in model.methods if method.folds}:
         for key in merged.shared_by(kind):
@@ -105,7 +104,8 @@ def merge(model: StagedViT) -> StagedViT:
             parameter.requires_grad_(False)
     for head in _classifiers(merged.vit):
         head.requires_grad_(True)
-    merged.methods = tuple(method for method in model.methods if not method.folds)
+    left = (method.after_folding() for method in model.methods)
+    merged.methods = tuple(method for method in left if method is not None)
     merged.base_names = frozenset(f"vit.{name}" for name in merged.vit.state_dict())
     merged.origin = replace(model.origin, kind="merged", weights=None, seed=None)
     return merged

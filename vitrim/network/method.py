@@ -5,7 +5,7 @@ the log line and the entry in a saved file. Settings that most users leave alone
 are shown only when they were changed.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -38,6 +38,10 @@ class Method:
         trains."""
         raise NotImplementedError
 
+    def after_folding(self) -> Self | None:
+        """What is left of it in a merged model: all, or nothing where it folds; some methods fold in part."""
+        return None if self.folds else self
+
     @classmethod
     def example(cls, model: "StagedViT") -> Self:
         """An instance that fits a bare backbone, small or large: what the planner and the contract suites
@@ -63,6 +67,19 @@ def spread(at: Iterable[int], depth: int) -> tuple[int, ...]:
     (6, 12, 18)
     """
     return tuple(sorted({min(index * depth // 12, max(depth - 2, 0)) for index in at}))
+
+
+def owners(methods: Sequence[Method], setting: str) -> list[int]:
+    """Which methods have a setting; where it belongs to the text of some and is a mere option of others, as
+    `at` is of EViT and of LoRA, those of the former."""
+    having = {
+        index: field
+        for index, method in enumerate(methods)
+        for field in fields(method)
+        if field.name == setting
+    }
+    shown = [index for index, field in having.items() if not field.metadata.get("option")]
+    return shown or list(having)
 
 
 def option(default: Any) -> Any:

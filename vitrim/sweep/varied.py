@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields, replace
 from itertools import product
 
 from vitrim.checks import did_you_mean
-from vitrim.network.method import Method
+from vitrim.network.method import Method, owners
 from vitrim.sweep.file import TRAINING_NAMES
 
 
@@ -58,12 +58,11 @@ def find_setting(methods: Sequence[Method], name: str) -> tuple[list[int], str]:
     """Which method has the setting `name`, written as scale, or as LoRA.scale where several have it; all
     methods of one kind, where a composition has several in different blocks."""
     owner, _, setting = name.rpartition(".")
-    having = [
-        index
-        for index, method in enumerate(methods)
-        if setting in settings_of(method) and owner in ("", type(method).__name__)
-    ]
     names = [type(method).__name__ for method in methods]
+    if owner:
+        having = [i for i, each in enumerate(methods) if setting in settings_of(each) and names[i] == owner]
+    else:
+        having = owners(methods, setting)
     kinds = list(dict.fromkeys(names[index] for index in having))
     if len(kinds) == 1:
         return having, setting

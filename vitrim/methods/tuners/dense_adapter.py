@@ -77,8 +77,8 @@ class DenseAdapter(Method):
         own = self.fusion, self.reads, self.restart, self.at
         if self.follows == "release" and own != ("inner", (1, 3), None, None):
             raise ValueError(
-                "DenseAdapter: the release has connections of its own in all blocks; leave fusion, reads, "
-                "restart and at at their defaults with follows='release'"
+                "DenseAdapter: the release has connections of its own in all blocks; leave fusion, reads and "
+                "restart at their defaults, and at out, with follows='release'"
             )
 
     def attach(self, model: "StagedViT") -> None:

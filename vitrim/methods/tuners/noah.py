@@ -52,6 +52,7 @@ class NOAH(Method):
         dropout: within LoRA and adapters, while training (the release: 0.1).
         sample: whether training draws subnets; False trains the whole.
         follows: "paper" or "release", see above.
+        low_rank: whether LoRA is part of it; `merge` folds LoRA in and leaves a supernet of the others.
     """
 
     starts_unchanged: ClassVar[bool] = False  # prompts are read from the first step on
@@ -62,6 +63,7 @@ class NOAH(Method):
     dropout: float = option(0.0)
     sample: bool = option(True)
     follows: str = option("paper")
+    low_rank: bool = option(True)
 
     def __post_init__(self) -> None:
         for name in ("widths", "depths"):
@@ -76,7 +78,11 @@ class NOAH(Method):
             store_setting(self, name, tuple(sorted(values)))
         check_probability("NOAH", "dropout", self.dropout)
         check_one_of("NOAH", "sample", self.sample, (True, False))
+        check_one_of("NOAH", "low_rank", self.low_rank, (True, False))
         check_one_of("NOAH", "follows", self.follows, ("paper", "release"))
+
+    def after_folding(self) -> Self | None:
+        return replace(self, low_rank=False)
 
     @classmethod
     def example(cls, model: "StagedViT") -> Self:
@@ -100,7 +106,7 @@ class NOAH(Method):
             stage.after_mlp.append(SlicedAdapter(model.width, self, Part(choice, "widths", index), like))
         layers: dict[int, list[Site]] = {}
         for site in model.sites():
-            if site.role in ATTENTION_INPUTS and site.block is not None:
+            if self.low_rank and site.role in ATTENTION_INPUTS and site.block is not None:
                 layers.setdefault(site.block, []).append(site)
         for index, sites in layers.items():
             if len({site.name for site in sites}) > 1:
