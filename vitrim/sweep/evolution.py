@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from vitrim.checks import check_positive, check_probability
 from vitrim.methods.tuners.subnet import TUNERS, Space, Subnet, depth_of
 
-TRIES = 100_000  # draws in search of a subnet within the cap, or one that was not tried
+TRIES = 20_000  # draws in search of a subnet within the cap, or one that was not tried
 
 
 @dataclass(frozen=True)

@@ -132,13 +132,11 @@ def _search_subnets(
     say = speak(how["quiet"])
     others = tuple(method for method in methods_of(base) if method != noah)
     stages = Stages(base, noah, others)
-    images = len(open_for(settle_plan(base), False).split("trainval" if seeds else "train"))
+    images = len(open_for(settle_plan(base), False).split("trainval"))
     first = stages.supernet(seed, supernet_epochs, images)
     job = make_job("supernet", first, folder / "search", how["cpu"])
-    say(
-        "NOAH: trains the supernet, then searches its subnets on val"
-        + (", then trains the best" if seeds else "")
-    )
+    then = ", then trains the best anew" if seeds else ""
+    say(f"NOAH: trains the supernet, then searches its subnets on val{then}")
     rows = make_runs([job], folder / "search", **how)
     refuse_failures(rows, folder / "search")
     width = compose_width(first)
@@ -146,6 +144,7 @@ def _search_subnets(
     record = write_chosen(folder, stages, ranked, width)
     best = Candidate({"subnet": str(ranked[0][0])}, tuple(map(parse_method, record["methods"])), {})
     rows = rows_of(ranked, width)
+    say(f"the best of {len(ranked)} as an ordinary composition: " + ", ".join(record["methods"]))
     if not seeds:
         return Searched(best, tuple(rows))
     made = [

@@ -156,7 +156,7 @@ def speak(quiet: bool) -> Callable[[str], None]:
     return say
 
 
-def rows_of(ranked: Sequence[Measured], width: int, shown: int = 10) -> list[Row]:
+def rows_of(ranked: Sequence[Measured], width: int, shown: int = 3) -> list[Row]:
     """The best, as rows of a search."""
     return [
         {

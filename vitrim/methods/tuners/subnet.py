@@ -53,7 +53,9 @@ class Subnet:
         return {tuner: list(self[tuner]) for tuner in TUNERS}
 
     def __str__(self) -> str:
-        return "; ".join(f"{tuner} {' '.join(map(str, self[tuner]))}" for tuner in TUNERS)
+        return "; ".join(
+            f"{tuner} {','.join(map(str, self[tuner][: depth_of(self[tuner])]))}" for tuner in TUNERS
+        )
 
 
 @dataclass(frozen=True)
