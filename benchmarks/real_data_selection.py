@@ -15,6 +15,7 @@ import itertools
 import shlex
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from vitrim.measuring.machine import machine
 from vitrim.methods.selection.comparing import spearman
 from vitrim.methods.selection.shares import chosen_shares
 from vitrim.network.model import StagedViT
-from vitrim.report.selection_figures import (
+from vitrim.report.charts.selection import (
     block_distribution,
     overlap_map,
     overlaps,
@@ -49,7 +50,7 @@ def main() -> None:
     records = {run: RunFolder.open(run).record() for run in chosen.runs}
     models = {title(record): open_model(run) for run, record in records.items()}
     print_overlaps(models)
-    pictures = {"blocks.png": block_distribution(models), "overlap.png": overlap_map(models)}
+    pictures = {"blocks": block_distribution(models), "overlap": overlap_map(models)}
     print("\n| run | Spearman correlation, before training | after |\n| --- | ---: | ---: |")
     for record in records.values():
         spec = record["data"]["spec"]
@@ -57,14 +58,13 @@ def main() -> None:
         found = shares_and_redundancy(models[title(record)], source)
         if found is not None:
             name = title(record)
-            pictures[f"redundancy-{name.replace(' ', '-')}.png"], correlation = found
+            pictures[f"redundancy-{name.replace(' ', '-')}"], correlation = found
             before = untrained_correlation(models[name], record, source)
             print(f"| {name} | {before:+.2f} | {correlation:+.2f} |", flush=True)
     if chosen.out is not None:
-        chosen.out.mkdir(parents=True, exist_ok=True)
         for name, picture in pictures.items():
             if picture is not None:
-                (chosen.out / name).write_bytes(picture)
+                replace(picture, name=name).save(chosen.out)
 
 
 def untrained_correlation(model: StagedViT, record: Mapping[str, Any], source: DataSource) -> float:

@@ -5,9 +5,9 @@
 
 Every name is built on the meta device, where vitrim refuses what it does not run, and is run there whole, at
 its own size: shapes, no values. Then one block of each kind is kept (two at least), at full width, and all
-weights get random values: timm's own forward pass on images of 6x8 patches is compared with vitrim's, with
-nothing attached and with reducers that remove nothing; with reducers that do, it must be finite and
-repeatable. Names of one structure share that run.
+weights get random values: timm's own forward pass on images of 6x8 patches (CaiT: of its own size) is
+compared with vitrim's, with nothing attached and with reducers that remove nothing; with reducers that do, it
+must be finite and repeatable. Names of one structure share that run.
 """
 
 import argparse
@@ -30,6 +30,7 @@ from vitrim.backbones.geometry import (
     input_channels,
     pixels_per_patch,
     set_image_size,
+    takes_patches,
 )
 from vitrim.backbones.support import check_support
 
@@ -53,8 +54,9 @@ def shortened(vit: Any) -> nn.Module:
     kept = kinds(vit)
     vit.blocks = nn.Sequential(*kept) if isinstance(vit.blocks, nn.Sequential) else nn.ModuleList(kept)
     vit.to_empty(device="cpu")
-    rows, columns = pixels_per_patch(vit)
-    set_image_size(vit, (6 * rows, 8 * columns))
+    if hasattr(vit, "set_input_size") or takes_patches(vit):  # CaiT cannot be resized once it exists
+        rows, columns = pixels_per_patch(vit)
+        set_image_size(vit, (6 * rows, 8 * columns))
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for module in vit.modules():

@@ -8,8 +8,11 @@ if TYPE_CHECKING:  # imported when first used: see vitrim/lazy.py
     from vitrim.compose import compose as compose
     from vitrim.compose import merge as merge
     from vitrim.data import open_data as open_data
+    from vitrim.deploy.bulk.predicting import bulk_embed as bulk_embed
+    from vitrim.deploy.bulk.predicting import bulk_predict as bulk_predict
     from vitrim.deploy.export import export as export
     from vitrim.deploy.exported import open_exported as open_exported
+    from vitrim.deploy.pool import AdapterPool as AdapterPool
     from vitrim.files.peft_layout import load_peft as load_peft
     from vitrim.files.peft_layout import save_peft as save_peft
     from vitrim.files.plain_timm import to_timm as to_timm
@@ -48,6 +51,8 @@ if TYPE_CHECKING:  # imported when first used: see vitrim/lazy.py
     from vitrim.methods.tuners import RepAdapter as RepAdapter
     from vitrim.papers.verdicts import reproduce as reproduce
     from vitrim.planner.proposals import propose as propose
+    from vitrim.report.explaining import explain as explain
+    from vitrim.report.showing import show as show
     from vitrim.runs.evaluate import evaluate as evaluate
     from vitrim.runs.predict import predict as predict
     from vitrim.settings.protocols import PROTOCOLS as PROTOCOLS

@@ -7,13 +7,16 @@ from shutil import copyfile
 from typing import Any
 
 import pytest
+from matplotlib.figure import Figure
 from mutations import mutations, refusal
 
 from vitrim.cli.main import main
 from vitrim.papers.runs import read as read_of_papers
 from vitrim.papers.runs import result_of
-from vitrim.report.figures import curves
-from vitrim.report.page import _finished, page
+from vitrim.report.chart import LIGHT, Chart, Theme
+from vitrim.report.charts.learning import learning
+from vitrim.report.page import page
+from vitrim.report.shown_run import read_runs
 from vitrim.runs.folder import RunFolder, stored_plan
 from vitrim.runs.inspecting import _run
 from vitrim.runs.opening import data_of_run
@@ -56,6 +59,20 @@ def plain_speed() -> dict[str, Any]:
     return {"name": "plain backbone", "ratio": 1.0, "quartiles": [1.0, 1.0], "batch_size": 8}
 
 
+@pytest.fixture(autouse=True)
+def drawn_and_not_rendered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Thousands of pages: every chart is drawn with the numbers it gets, none becomes a picture."""
+    axes = Figure().subplots()
+
+    def png(chart: Chart, theme: Theme = LIGHT, dpi: int = 0) -> bytes:
+        if theme is LIGHT:
+            axes.clear()
+            chart.draw(axes, theme)
+        return b""
+
+    monkeypatch.setattr(Chart, "png", png)
+
+
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
     for file in ("run.json", "history.jsonl"):
@@ -64,8 +81,7 @@ def run(tmp_path: Path) -> Path:
 
 
 def report(run: Path) -> str:
-    folder = RunFolder(run)
-    return page([_finished(folder)], b"", None, (), [read_tested(run)])
+    return page(read_runs([run]))
 
 
 def table(run: Path) -> str:
@@ -143,7 +159,7 @@ def test_every_field_of_the_history(run: Path) -> None:
     row = {**json.loads(second), "bad_images": ["a.png"]}
     readers = {
         "history": lambda run: RunFolder(run).history(),
-        "report": lambda run: curves({"run": RunFolder(run).history()}),
+        "report": lambda run: [each.png() for each in learning({"run": RunFolder(run).history()})],
         "table": table,
     }
     for what, text in mutations(row):

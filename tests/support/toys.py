@@ -8,10 +8,16 @@ import pytest
 import torch
 from timm.layers import HybridEmbed
 from timm.models.beit import Beit
+from timm.models.cait import Cait
 from timm.models.deit import VisionTransformerDistilled
 from timm.models.eva import Eva
 from timm.models.naflexvit import NaFlexVit
-from timm.models.vision_transformer import ResPostBlock, VisionTransformer
+from timm.models.vision_transformer import (
+    ParallelScalingBlock,
+    ParallelThingsBlock,
+    ResPostBlock,
+    VisionTransformer,
+)
 from timm.models.vision_transformer_relpos import ResPostRelPosBlock, VisionTransformerRelPos
 from timm.models.vitamin import GeGluMlp
 from torch import Tensor, nn
@@ -151,6 +157,26 @@ MORE_FAMILIES = {
         naflex, rope_type="axial", pos_embed="none", global_pool="token", rope_ref_feat_shape=(8, 8)
     ),
     "naflex-mixed": partial(naflex, rope_type="mixed", pos_embed="none", global_pool="avg", reg_tokens=1),
+    "parallel-things": partial(
+        VisionTransformer, **SIZES, block_fn=ParallelThingsBlock, init_values=0.1, qk_norm=True
+    ),
+    "parallel-scaling": partial(VisionTransformer, **SIZES, block_fn=ParallelScalingBlock, init_values=0.1),
+    "parallel-scaling-apart": partial(
+        VisionTransformer,
+        **SIZES,
+        block_fn=ParallelScalingBlock,
+        qkv_bias=False,
+        qk_norm=True,
+        reg_tokens=1,
+        class_token=False,
+        global_pool="avg",
+    ),
+    "differential": partial(VisionTransformer, **SIZES, attn_layer="diff", reg_tokens=1),
+    "differential-average": partial(
+        VisionTransformer, **SIZES, attn_layer="diff", qk_norm=True, class_token=False, global_pool="avg"
+    ),
+    "cait": partial(Cait, **SIZES),
+    "cait-average": partial(Cait, **SIZES, global_pool="avg", depth_token_only=1),
     "four-channels": partial(VisionTransformer, **SIZES, in_chans=4),
     "hybrid-twelve-channels": lambda **changes: hybrid(convolutions(16, 12), in_chans=12, **changes),
     "one-channel-patch-8": partial(

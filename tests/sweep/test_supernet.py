@@ -110,9 +110,8 @@ def test_killed_while_measuring_it_comes_to_the_same(tmp_path: Path, monkeypatch
     pictures = few_pictures(tmp_path / "pictures")
 
     def run(out: Path) -> tuple[str, dict[str, Any]]:
-        found = search(
-            "digits", {}, out, methods=["NOAH()"], evolution=SMALL, final=True, cpu=True, quiet=True
-        )
+        data, how = f"folder:{pictures}", {"evolution": SMALL, "final": True, "cpu": True, "quiet": True}
+        found = search(data, {}, out, methods=["NOAH()"], **how)  # type: ignore[arg-type]
         assert len(found.final) == 1 and found.best.methods
         return (out / "evaluated.jsonl").read_text(), json.loads((out / "chosen.json").read_text())
 

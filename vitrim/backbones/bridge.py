@@ -1,21 +1,27 @@
-"""How timm's models attend and add residuals. Only this file and its neighbours name their parts.
+"""How timm's models attend; the blocks around are in blocks.py. Only this file and its neighbours name parts.
 
-Five model classes cover the families vitrim supports: `VisionTransformer` (ViT, DeiT, CLIP, SigLIP, DINOv2,
-InternViT, hybrids, ViTamin), `Eva` (EVA-02, DINOv3, Perception Encoder, Sapiens2), `Beit`,
-`VisionTransformerRelPos` and `NaFlexVit` (SigLIP 2, C-RADIO). Whatever else a model has is refused by
+Six model classes cover the families vitrim supports: `VisionTransformer` (ViT, DeiT, CLIP, SigLIP, DINOv2,
+InternViT, hybrids, ViTamin, parallel blocks), `Eva` (EVA-02, DINOv3, Perception Encoder, Sapiens2), `Beit`,
+`VisionTransformerRelPos`, `Cait` and `NaFlexVit` (SigLIP 2, C-RADIO). Whatever else a model has is refused by
 `vitrim.backbones.support.check_support`, never ignored.
 """
 
 from collections.abc import Callable
 
 import torch
-from timm.layers import DropPath, apply_rot_embed_cat
+from timm.layers import apply_rot_embed_cat
 from torch import Tensor
-from torch.nn import Identity
 from torch.nn import functional as F
 
+from vitrim.backbones.combined_heads import differential, talking_heads
 from vitrim.backbones.places import Places, relative_bias
-from vitrim.backbones.support import POST_NORM, TimmModule
+from vitrim.backbones.support import (
+    DiffAttention,
+    TalkingHeadAttn,
+    TimmModule,
+    attentions,
+    fused_projection,
+)
 from vitrim.backbones.tuned_linear import computes_rows, linear_rows
 from vitrim.tokens.attended import Attended
 from vitrim.tokens.state import TokenState
@@ -56,22 +62,40 @@ def attend(
     relative = relative_bias(attention, places.shared, state, rows)
     if relative is not None:
         bias = relative if bias is None else bias + relative
-    weights = None
-    if mixing is None:
-        dropout = attention.attn_drop.p if attention.training else 0.0
-        mask = None if bias is None else bias.to(queries.dtype)
-        mixed = F.scaled_dot_product_attention(
-            queries, keys, values, attn_mask=mask, dropout_p=dropout
-        )  # [B, H, T, d]
-    else:
-        mixed, weights = mixing(queries, keys, values, attention.scale, bias, state)
+    mixed, weights, subtracted = _mix(attention, (queries, keys, values), bias, state, mixing)
     mixed = mixed.transpose(1, 2).flatten(2)  # [B, T, D']
     mixed = attention.norm(mixed) if hasattr(attention, "norm") else mixed
     gate = getattr(attention, "gate", None)
     if gate is not None:
         mixed = mixed * gate(normed if rows is None else normed[:, :rows]).sigmoid()
-    seen = Attended(queries, keys, plain_keys, attention.scale, bias, state.prefix, state.keep, weights)
+    keep = state.keep if mixing is None else None  # while masks are learned, every query counts
+    seen = Attended(queries, keys, plain_keys, attention.scale, bias, state.prefix, keep, weights, subtracted)
     return mixed, seen
+
+
+def _mix(
+    attention: TimmModule,
+    projected: tuple[Tensor, Tensor, Tensor],
+    bias: Tensor | None,
+    state: TokenState,
+    mixing: AttentionMixing | None,
+) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """What the tokens receive [B, H, T, d], the attention where it was not fused, and the share by which the
+    second of two softmaxes is subtracted."""
+    dropout = attention.attn_drop.p if attention.training else 0.0
+    mask = None if bias is None else bias.to(projected[0].dtype)
+
+    def once(queries: Tensor, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor | None]:
+        if mixing is not None:
+            return mixing(queries, keys, values, attention.scale, bias, state)
+        fused = F.scaled_dot_product_attention
+        return fused(queries, keys, values, attn_mask=mask, dropout_p=dropout), None
+
+    if isinstance(attention, TalkingHeadAttn):
+        return *talking_heads(attention, *projected, bias), None
+    if isinstance(attention, DiffAttention):
+        return differential(attention, *projected, once)
+    return *once(*projected), None
 
 
 def attention_bias(state: TokenState, proportional: bool, padded: bool = True) -> Tensor | None:
@@ -84,73 +108,26 @@ def attention_bias(state: TokenState, proportional: bool, padded: bool = True) -
     return None if bias is None else F.pad(bias, (state.prefix, 0))[:, None, None]
 
 
-def project_attention(attention: TimmModule, mixed: Tensor) -> Tensor:
-    """The attention's output projection."""
-    return attention.proj_drop(attention.proj(mixed))
-
-
-def before_attention(block: TimmModule, tokens: Tensor) -> Tensor:
-    """What attention reads: the tokens normed, or as they are where the norm comes after (post-norm)."""
-    return tokens if isinstance(block, POST_NORM) else block.norm1(tokens)
-
-
-def before_mlp(block: TimmModule, tokens: Tensor) -> Tensor:
-    """What the MLP reads."""
-    return tokens if isinstance(block, POST_NORM) else block.norm2(tokens)
-
-
-def projects_linearly(block: TimmModule) -> bool:
-    """Whether what attention adds to a token is linear in what it gathered: not under a norm (post-norm)."""
-    return not isinstance(block, POST_NORM)
-
-
-def after_attention(block: TimmModule, update: Tensor) -> Tensor:
-    """Post-norm, LayerScale and drop path of the attention's residual, under any of timm's names."""
-    return _residual(block, update, "1")
-
-
-def after_mlp(block: TimmModule, update: Tensor) -> Tensor:
-    """Post-norm, LayerScale and drop path of the MLP's residual."""
-    return _residual(block, update, "2")
-
-
-def set_drop_path(vit: TimmModule, rate: float) -> None:
-    """Skip residual branches at random in training: none in the first block, `rate` in the last, in a
-    straight line between, as timm does."""
-    for index, block in enumerate(vit.blocks):
-        share = rate * index / max(len(vit.blocks) - 1, 1)
-        for half in "12":
-            setattr(block, f"drop_path{half}", DropPath(share) if share > 0 else Identity())
-
-
-def _residual(block: TimmModule, update: Tensor, half: str) -> Tensor:
-    if isinstance(block, POST_NORM):
-        update = getattr(block, f"norm{half}")(update)
-    gamma = getattr(block, f"gamma_{half}", None)  # EvaBlock keeps LayerScale as a bare parameter
-    if gamma is not None:
-        update = gamma * update
-    scale = getattr(block, f"ls{half}", None)
-    if scale is not None:
-        update = scale(update)
-    return getattr(block, f"drop_path{half}")(update)
-
-
 def _project(attention: TimmModule, normed: Tensor, rows: int | None) -> tuple[Tensor, Tensor, Tensor]:
     """Queries (of the first `rows` tokens), keys and values, [B, H, T, d] each, from a fused or a split
     projection."""
     asking = normed if rows is None else normed[:, :rows]
-    if getattr(attention, "qkv", None) is None:
+    fused = fused_projection(attention)
+    if fused is None:
         queries, keys, values = attention.q_proj(asking), attention.k_proj(normed), attention.v_proj(normed)
     else:
+        layer, own = fused
         extra = _separate_bias(attention)
-        width = attention.qkv.out_features // 3
-        if rows is None or not computes_rows(attention.qkv):
-            joint = attention.qkv(normed) if extra is None else attention.qkv(normed) + extra
+        width = (own.stop - own.start) // 3
+        if rows is None or not computes_rows(layer):
+            joint = linear_rows(layer, normed, own) if own.start else layer(normed)
+            joint = joint if extra is None else joint + extra
             queries, keys, values = joint.split(width, dim=-1)
             queries = queries if rows is None else queries[:, :rows]
         else:
-            queries = linear_rows(attention.qkv, asking, slice(0, width))
-            keys, values = linear_rows(attention.qkv, normed, slice(width, 3 * width)).split(width, dim=-1)
+            split = own.start + width
+            queries = linear_rows(layer, asking, slice(own.start, split))
+            keys, values = linear_rows(layer, normed, slice(split, own.stop)).split(width, dim=-1)
             if extra is not None:
                 queries, keys, values = (
                     queries + extra[:width],
@@ -158,8 +135,13 @@ def _project(attention: TimmModule, normed: Tensor, rows: int | None) -> tuple[T
                     values + extra[2 * width :],
                 )
     heads = attention.num_heads
-    shared = heads // _groups(attention)
-    return split_heads(queries, heads), split_heads(keys, shared), split_heads(values, shared)
+    softmaxes = 2 * heads if isinstance(attention, DiffAttention) else heads
+    shared = softmaxes // _groups(attention)
+    return (
+        split_heads(queries, softmaxes),
+        split_heads(keys, shared),
+        split_heads(values, heads // _groups(attention)),
+    )
 
 
 def _groups(attention: TimmModule) -> int:
@@ -186,14 +168,17 @@ def _separate_bias(attention: TimmModule) -> Tensor | None:
 
 def call_biased_qkv(vit: TimmModule) -> None:
     """Make timm's own forward heed a bias that merging gave qkv; EVA's reads only its weight otherwise."""
-    for block in vit.blocks:
-        if _separate_bias(block.attn) is not None and block.attn.qkv.bias is not None:
-            block.attn.qkv_bias_separate = True
+    for attention in (each for block in vit.blocks for each in attentions(block)):
+        if _separate_bias(attention) is not None and attention.qkv.bias is not None:
+            attention.qkv_bias_separate = True
 
 
 def _table_at(rotary: Tensor, position: Tensor) -> Tensor:
     """The rotary table of the cells the tokens sit on: [N0, 2d] -> [B, 1, N, 2d], [H, N0, 2d] -> [B, H, N,
-    2d]."""
+    2d]; of images of many sizes [B, 1 or H, N0, 2d] -> [B, 1 or H, N, 2d]."""
+    if rotary.ndim == 4:
+        cells = position[:, None, :, None].expand(-1, rotary.shape[1], -1, rotary.shape[3])
+        return rotary.gather(2, cells)
     if rotary.ndim == 2:
         return rotary[position][:, None]
     return rotary[:, position].transpose(0, 1)
@@ -205,8 +190,10 @@ def _rotate(tokens: Tensor, table: Tensor, prefix: int, half: bool, like: Tensor
     return torch.cat([tokens[:, :, :prefix], turned], dim=2).type_as(like)
 
 
-def head_width(attention: TimmModule) -> int:
+def key_width(block: TimmModule) -> int:
     """d, the width of one attention head's keys."""
-    fused = getattr(attention, "qkv", None)
-    width = attention.q_proj.out_features if fused is None else fused.out_features // 3
-    return width // attention.num_heads
+    attention = attentions(block)[0]
+    fused = fused_projection(attention)
+    width = attention.q_proj.out_features if fused is None else (fused[1].stop - fused[1].start) // 3
+    softmaxes = 2 if isinstance(attention, DiffAttention) else 1
+    return int(width // (attention.num_heads * softmaxes))

@@ -1,9 +1,10 @@
 """From images to the sequence before the first block, exactly as timm's models begin."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from timm.models.beit import Beit
+from timm.models.cait import Cait
 from timm.models.eva import Eva
 from timm.models.naflexvit import NaFlexVit
 from timm.models.vision_transformer_relpos import VisionTransformerRelPos
@@ -16,10 +17,14 @@ from vitrim.backbones.geometry import (
     input_channels,
     patch_part,
     pixels_per_patch,
+    prefix_count,
     takes_any_size,
 )
+from vitrim.backbones.packed import Images, check_packed, without_padding
 from vitrim.backbones.places import Places
 from vitrim.backbones.support import TimmModule
+from vitrim.tokens.padded import start_padded
+from vitrim.tokens.state import TokenState
 
 
 class Embedded(NamedTuple):
@@ -28,11 +33,24 @@ class Embedded(NamedTuple):
     tokens: Tensor  # [B, P+N, D]
     grid: tuple[int, int]
     places: list[Places]
+    grids: list[tuple[int, int]] | None = None  # of a packed batch, that of every image
+
+    def start(self, prefix: int) -> TokenState:
+        """The state before the first block."""
+        if self.grids is None:
+            return TokenState.start(self.tokens, prefix, self.grid)
+        return start_padded(self.tokens, prefix, self.grids)
 
 
-def embed(vit: TimmModule, images: Tensor) -> Embedded:
+def embed(vit: TimmModule, images: Images) -> Embedded:
     """Patches, position embedding, prefix tokens and pre-norm, exactly as timm's `forward_features`
     begins."""
+    if not isinstance(images, Tensor):
+        grids = check_packed(vit, images)
+        embedded = vit._forward_embeds(*without_padding(images), None)
+        tokens = embedded["patches"]
+        places = _places(vit, embedded["rope_embeds"], None)
+        return Embedded(tokens, (1, tokens.shape[1] - prefix_count(vit)), places, grids)
     check_images(vit, images)
     rotary = shared = None
     if isinstance(vit, NaFlexVit):
@@ -40,16 +58,22 @@ def embed(vit: TimmModule, images: Tensor) -> Embedded:
         tokens, rotary = embedded["patches"], embedded["rope_embeds"]
     elif isinstance(vit, Beit | VisionTransformerRelPos):
         tokens, shared = _embed_without_rotary(vit, images)
+    elif isinstance(vit, Cait):
+        tokens = vit.pos_drop(vit.patch_embed(images) + vit.pos_embed)
     elif isinstance(vit, Eva):
         tokens, rotary = vit._pos_embed(vit.patch_embed(images))
         tokens = vit.norm_pre(tokens)
     else:
         tokens = vit.norm_pre(vit._pos_embed(vit.patch_embed(images)))
+    grid = grid_of(vit, (images.shape[-2], images.shape[-1])) if takes_any_size(vit) else grid_size(vit)
+    return Embedded(tokens, grid, _places(vit, rotary, shared))
+
+
+def _places(vit: TimmModule, rotary: Any, shared: Tensor | None) -> list[Places]:
+    """What every block is told: one rotary table for all, or one for each."""
     mixed = bool(getattr(vit, "rope_mixed", False) or getattr(vit, "rope_is_mixed", False))
     tables = list(rotary) if rotary is not None and mixed else [rotary] * len(vit.blocks)
-    places = [Places(table, shared) for table in tables]
-    grid = grid_of(vit, (images.shape[-2], images.shape[-1])) if takes_any_size(vit) else grid_size(vit)
-    return Embedded(tokens, grid, places)
+    return [Places(table, shared) for table in tables]
 
 
 def _embed_without_rotary(vit: TimmModule, images: Tensor) -> tuple[Tensor, Tensor | None]:

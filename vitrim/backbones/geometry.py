@@ -103,8 +103,15 @@ def takes_any_size(vit: TimmModule) -> bool:
     return takes_patches(vit) or bool(getattr(vit, "dynamic_img_size", False))
 
 
+def prefix_count(vit: TimmModule) -> int:
+    """P, the tokens before the patches in the blocks: CaiT's class token enters only after them."""
+    return 0 if hasattr(vit, "blocks_token_only") else int(vit.num_prefix_tokens)
+
+
 def has_class_token(vit: TimmModule) -> bool:
-    """Whether the first token is a class token."""
+    """Whether the first token in the blocks is a class token."""
+    if prefix_count(vit) == 0:
+        return False
     return bool(vit.has_class_token) if takes_patches(vit) else vit.cls_token is not None
 
 

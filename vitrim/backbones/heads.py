@@ -1,14 +1,16 @@
 """How timm's models pool and classify, for sequences that were reduced: every token counts by its size."""
 
 import torch
+from timm.models.cait import Cait
 from timm.models.deit import VisionTransformerDistilled
 from timm.models.eva import Eva
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from vitrim.backbones.bridge import split_heads
+from vitrim.backbones.class_attention import with_class_token
 from vitrim.backbones.support import TimmModule
 from vitrim.backbones.tuned_linear import linear_rows
+from vitrim.backbones.weighing import log_sizes, pool_weights
 from vitrim.tokens.state import TokenState, without_autocast
 
 
@@ -17,6 +19,8 @@ def rows_read_by_head(vit: TimmModule) -> int | None:
     2."""
     if isinstance(vit, VisionTransformerDistilled):
         return 2
+    if isinstance(vit, Cait):
+        return None  # its class token enters after the blocks and reads all patches
     return 1 if not has_attention_pool(vit) and vit.global_pool == "token" else None
 
 
@@ -28,11 +32,23 @@ def has_attention_pool(vit: TimmModule) -> bool:
 def classify(vit: TimmModule, state: TokenState) -> Tensor:
     """Final norm, pooling that weighs every token by its size, and head: timm's `forward_head` for reduced
     sequences."""
-    tokens = vit.norm(state.tokens)
+    tokens, state = last_tokens(vit, state)
     if isinstance(vit, VisionTransformerDistilled):
         both = vit.head(vit.head_drop(tokens[:, 0])), vit.head_dist(vit.head_drop(tokens[:, 1]))
         return (both[0] + both[1]) / 2
-    return vit.head(vit.head_drop(vit.fc_norm(pool(vit, tokens, state))))
+    return vit.head(vit.head_drop(_fc_norm(vit, pool(vit, tokens, state))))
+
+
+def last_tokens(vit: TimmModule, state: TokenState) -> tuple[Tensor, TokenState]:
+    """What is pooled: the final norm of all tokens [B, T, D], CaiT's class token among them, and the state
+    they are of."""
+    if isinstance(vit, Cait):
+        state = with_class_token(vit, state)
+    return vit.norm(state.tokens), state
+
+
+def _fc_norm(vit: TimmModule, pooled: Tensor) -> Tensor:
+    return vit.fc_norm(pooled) if hasattr(vit, "fc_norm") else pooled
 
 
 def normalise_before_head(vit: TimmModule, norm: nn.Module) -> None:
@@ -46,7 +62,7 @@ def normalise_before_head(vit: TimmModule, norm: nn.Module) -> None:
 
 def features(vit: TimmModule, state: TokenState) -> Tensor:
     """What the head reads (of a distilled pair, its first token's), after the final norm. [B, D]"""
-    return vit.fc_norm(pool(vit, vit.norm(state.tokens), state))
+    return _fc_norm(vit, pool(vit, *last_tokens(vit, state)))
 
 
 def pool(vit: TimmModule, tokens: Tensor, state: TokenState) -> Tensor:
@@ -56,11 +72,11 @@ def pool(vit: TimmModule, tokens: Tensor, state: TokenState) -> Tensor:
         return tokens[:, 0]
     include_prefix = _pools_prefix(vit)
     reduced = not state.full or state.keep is not None
-    weights = _pool_weights(state)  # [B, T]
+    weights = pool_weights(state)  # [B, T]
     if not include_prefix:
         tokens, weights = tokens[:, state.prefix :], weights[:, state.prefix :]
     if has_attention_pool(vit):
-        mask = _log_sizes(weights)[:, None, None].to(tokens.dtype) if reduced else None
+        mask = log_sizes(weights)[:, None, None].to(tokens.dtype) if reduced else None
         return vit.attn_pool(tokens, attn_mask=mask)
     if not vit.global_pool:
         return tokens
@@ -77,17 +93,6 @@ def _pools_prefix(vit: TimmModule) -> bool:
     )
 
 
-def _pool_weights(state: TokenState) -> Tensor:
-    """How much every token counts when tokens are pooled: patches by size, a prefix token as one. [B, T]"""
-    weights = state.sizes if state.keep is None else state.sizes * state.keep
-    return F.pad(weights, (state.prefix, 0), value=1.0)
-
-
-def _log_sizes(weights: Tensor) -> Tensor:
-    """Their logarithm; minus infinity, without a gradient, where a token is masked out."""
-    return weights.clamp(min=torch.finfo(weights.dtype).tiny).log().masked_fill(weights == 0, -torch.inf)
-
-
 def pool_attention(vit: TimmModule, state: TokenState) -> Tensor:
     """What an attention pool would give each patch if these were the last tokens, the mean over its heads.
     [B, N]
@@ -95,7 +100,7 @@ def pool_attention(vit: TimmModule, state: TokenState) -> Tensor:
     Final norm, the pool's own query and key maps and the log-size bias, as `pool` applies them at the end.
     """
     with_prefix = _pools_prefix(vit)
-    tokens, weights = vit.norm(state.tokens), _pool_weights(state)
+    tokens, weights = vit.norm(state.tokens), pool_weights(state)
     if not with_prefix:
         tokens, weights = tokens[:, state.prefix :], weights[:, state.prefix :]
     latent, width = vit.attn_pool, vit.attn_pool.kv.out_features // 2
@@ -106,5 +111,5 @@ def pool_attention(vit: TimmModule, state: TokenState) -> Tensor:
     precise = weights.dtype
     with without_autocast(tokens.device):
         scores = (queries.to(precise) * latent.scale) @ keys.to(precise).transpose(-2, -1)  # [B, H, L, T]
-        scores = (scores + _log_sizes(weights)[:, None, None]).softmax(-1).mean((1, 2))
+        scores = (scores + log_sizes(weights)[:, None, None]).softmax(-1).mean((1, 2))
     return scores[:, state.prefix :] if with_prefix else scores

@@ -188,6 +188,19 @@ def name_in_file(file: str) -> str:
     )
 
 
+def structure_of(origin: Origin) -> str | None:
+    """The digest of a backbone's parts, from what is written down about it; None where that says too
+    little."""
+    if origin.structure is not None:
+        return origin.structure
+    with torch.device("meta"):
+        if origin.architecture is not None:
+            known = "arguments" in origin.architecture
+            return structure_digest(build(origin.architecture)) if known else None
+        vit = _bundled(None) if origin.name == BUNDLED else _without_weights(origin.name)
+        return structure_digest(vit)
+
+
 def _check_name(name: str) -> None:
     """Refuse unknown and unsupported models before any weights are fetched or made."""
     import timm

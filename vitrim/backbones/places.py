@@ -15,7 +15,8 @@ class Places(NamedTuple):
     """What one block's attention gets beside the tokens.
 
     Attributes:
-        rotary: [N0, 2d] or [H, N0, 2d], the table by which queries and keys are turned.
+        rotary: [N0, 2d] or [H, N0, 2d], the table by which queries and keys are turned; of images of many
+            sizes [B, 1, N0, 2d] or [B, H, N0, 2d].
         shared: [1, H, P+N0, P+N0] or [H, P+N0, P+N0], a relative position bias that all blocks share.
     """
 

@@ -51,9 +51,10 @@ class Site:
     def bias(self) -> nn.Parameter | None:
         """What is added to the layer's outputs in this role, all roles of a fused qkv together, or None.
 
-        EVA keeps query and value biases apart from a bias-free qkv, one for each role.
+        EVA keeps query and value biases apart from a bias-free qkv, one for each role; parallel blocks keep
+        that of the MLP.
         """
-        apart = {"query": "q_bias", "key": "k_bias", "value": "v_bias"}
+        apart = {"query": "q_bias", "key": "k_bias", "value": "v_bias", "mlp_in": "mlp_bias"}
         kept = getattr(self.owner, apart[self.role], None) if self.role in apart else None
         bias = getattr(self.layer, "bias", None) if kept is None else kept
         return bias if isinstance(bias, nn.Parameter) else None  # timm's key bias is a buffer of zeros
@@ -72,11 +73,34 @@ def sites(vit: TimmModule) -> Iterator[Site]:
         yield Site(None, "patch", patch_part(vit), "proj", slice(0, vit.embed_dim))
     yield from _norms(None, vit, "norm_pre")
     for index, block in enumerate(vit.blocks):
-        yield _whole(index, "norm", block, "norm1")
-        yield from _attention_sites(index, block.attn)
-        yield _whole(index, "norm", block, "norm2")
-        yield from _mlp_sites(index, block.mlp)
+        yield from _block_sites(index, block)
     yield from _norms(None, vit, "norm", "fc_norm")
+
+
+def _block_sites(index: int, block: TimmModule) -> Iterator[Site]:
+    if hasattr(block, "in_proj"):  # attention and MLP share their input layer
+        yield _whole(index, "norm", block, "in_norm")
+        yield from _parallel_sites(index, block)
+        return
+    if hasattr(block, "attns"):  # several of each, beside each other
+        attentions = [(each, "norm", each.attn) for each in block.attns]
+        mlps = [(each, "norm", each.mlp) for each in block.ffns]
+    else:
+        attentions, mlps = [(block, "norm1", block.attn)], [(block, "norm2", block.mlp)]
+    for find, parts in ((_attention_sites, attentions), (_mlp_sites, mlps)):
+        for owner, norm, part in parts:
+            yield _whole(index, "norm", owner, norm)
+            yield from find(index, part)
+
+
+def _parallel_sites(index: int, block: TimmModule) -> Iterator[Site]:
+    hidden, width = block.in_split[:2]
+    for i, role in enumerate(("query", "key", "value")):
+        yield Site(index, role, block, "in_proj", slice(hidden + i * width, hidden + (i + 1) * width))
+    yield from _norms(index, block, "q_norm", "k_norm")
+    yield _whole(index, "attention_out", block, "attn_out_proj")
+    yield Site(index, "mlp_in", block, "in_proj", slice(0, hidden))
+    yield _whole(index, "mlp_out", block, "mlp_out_proj")
 
 
 def _attention_sites(index: int, attention: TimmModule) -> Iterator[Site]:
@@ -87,7 +111,7 @@ def _attention_sites(index: int, attention: TimmModule) -> Iterator[Site]:
         width = attention.qkv.out_features // 3
         for i, role in enumerate(("query", "key", "value")):
             yield Site(index, role, attention, "qkv", slice(i * width, (i + 1) * width))
-    yield from _norms(index, attention, "q_norm", "k_norm", "norm")
+    yield from _norms(index, attention, "q_norm", "k_norm", "sub_norm", "norm")
     yield _whole(index, "attention_out", attention, "proj")
 
 

@@ -5,18 +5,27 @@ alternative, ignoring it, is how LayerScale was lost on DINOv2 and DINOv3 was si
 earlier token reducers.
 """
 
+from collections.abc import Collection
 from typing import Any
 
 from timm.layers import AttentionPoolLatent, HybridEmbed, Mlp, PatchEmbed, SwiGLU
 from timm.layers.attention import Attention
+from timm.layers.diff_attention import DiffAttention
 from timm.layers.mlp import GluMlp
 from timm.models.beit import Attention as BeitAttention
 from timm.models.beit import Beit
 from timm.models.beit import Block as BeitBlock
+from timm.models.cait import Cait, ClassAttn, LayerScaleBlock, LayerScaleBlockClassAttn, TalkingHeadAttn
 from timm.models.deit import VisionTransformerDistilled
 from timm.models.eva import Eva, EvaAttention, EvaBlock, EvaBlockPostNorm
 from timm.models.naflexvit import NaFlexVit
-from timm.models.vision_transformer import Block, ResPostBlock, VisionTransformer
+from timm.models.vision_transformer import (
+    Block,
+    ParallelScalingBlock,
+    ParallelThingsBlock,
+    ResPostBlock,
+    VisionTransformer,
+)
 from timm.models.vision_transformer_relpos import (
     RelPosAttention,
     RelPosBlock,
@@ -34,43 +43,44 @@ except ImportError:  # timm 1.0.20 keeps it elsewhere
 # timm's modules carry no types: every part is looked at here before anything relies on it.
 TimmModule = Any
 
-MODELS = (VisionTransformer, VisionTransformerDistilled, Eva, Beit, VisionTransformerRelPos, NaFlexVit)
+MODELS = (VisionTransformer, VisionTransformerDistilled, Eva, Beit, VisionTransformerRelPos, NaFlexVit, Cait)
 EMBEDS = (PatchEmbed, HybridEmbed)
 POST_NORM = (ResPostBlock, EvaBlockPostNorm, ResPostRelPosBlock)
-BLOCKS = (Block, EvaBlock, BeitBlock, RelPosBlock, *POST_NORM)
-ATTENTIONS = (Attention, EvaAttention, AttentionRope, BeitAttention, RelPosAttention)
+PARALLEL = (ParallelThingsBlock, ParallelScalingBlock)
+BLOCKS = (Block, EvaBlock, BeitBlock, RelPosBlock, LayerScaleBlock, *POST_NORM, *PARALLEL)
+ATTENTIONS = (
+    *(Attention, EvaAttention, AttentionRope, BeitAttention, RelPosAttention),
+    *(DiffAttention, TalkingHeadAttn),
+)
 MLPS = (Mlp, GluMlp, SwiGLU, GeGluMlp)
 
-PARTS = {
-    "block": {"norm1", "attn", "ls1", "drop_path1", "norm2", "mlp", "ls2", "drop_path2"},
-    "attention": {
-        "qkv",
-        "q_proj",
-        "k_proj",
-        "v_proj",
-        "q_norm",
-        "k_norm",
-        "attn_drop",
-        "norm",
-        "gate",
-        "proj",
-        "proj_drop",
-        "rel_pos",
+PLAIN_PARTS = {"norm1", "attn", "ls1", "drop_path1", "norm2", "mlp", "ls2", "drop_path2"}
+BLOCK_PARTS: dict[type[nn.Module], set[str]] = {
+    LayerScaleBlock: {"norm1", "attn", "norm2", "mlp", "drop_path"},
+    ParallelThingsBlock: {"attns", "ffns"},
+    ParallelScalingBlock: {
+        *("in_norm", "in_proj", "q_norm", "k_norm", "attn_drop", "mlp_drop", "mlp_act"),
+        *("attn_out_proj", "mlp_out_proj", "ls", "drop_path"),
     },
 }
+ATTENTION_PARTS = {
+    *("qkv", "q_proj", "k_proj", "v_proj", "q_norm", "k_norm", "attn_drop", "norm", "gate", "proj"),
+    *("proj_drop", "rel_pos", "sub_norm", "proj_l", "proj_w"),
+}
 
-LINEAR = ("qkv", "q_proj", "k_proj", "v_proj", "proj", "fc1", "fc1_g", "fc1_x", "w0", "w1", "w2", "fc2")
+LINEAR = (
+    *("qkv", "q_proj", "k_proj", "v_proj", "proj", "fc1", "fc1_g", "fc1_x", "w0", "w1", "w2", "fc2"),
+    *("in_proj", "attn_out_proj", "mlp_out_proj"),
+)
 
 INSIDE = "its blocks sit inside an encoder of its own, which vitrim does not open"
+TOGETHER = "its out_proj projects attention and MLP together: no reducer fits in between"
 REASONS = {
-    "ParallelScalingBlock": "its in_proj computes attention and MLP in parallel: no reducer fits in between",
-    "ParallelThingsBlock": "it runs several attentions, then several MLPs, in parallel (attns and ffns)",
-    "DiffParallelScalingBlock": "its in_proj computes a differential attention and the MLP in parallel",
-    "DiffAttention": "its differential attention subtracts two softmaxes: no token score is defined for it",
+    "ParallelScalingBlock": TOGETHER,
+    "DiffParallelScalingBlock": TOGETHER,
     "Xcit": "its XCA attention mixes channels, not tokens, and its LPI convolves the whole grid",
     "TNT": "its inner blocks attend between the pixels of every patch of the whole grid",
     "ConVit": "its GPSA attention blends in places of the whole grid after the softmax",
-    "Cait": "its TalkingHeadAttn mixes heads around the softmax and its class token enters after the trunk",
     "VisionTransformerSAM": "its window attention cuts the whole grid into squares (window_partition)",
     "Qwen3VitEncoder": "its merger joins neighbouring patches of the whole grid after the last block",
     "Qwen3VitClassifier": INSIDE,
@@ -81,7 +91,7 @@ REASONS = {
 }
 SUPPORTED = (
     "supported are timm's plain ViT, DeiT, CLIP, SigLIP, DINOv2, DINOv3, EVA-02, Perception Encoder, "
-    "InternViT, BEiT, relative-position, Sapiens2, NaFlexViT, ViTamin and hybrid models"
+    "InternViT, BEiT, relative-position, Sapiens2, NaFlexViT, ViTamin, CaiT, parallel and hybrid models"
 )
 
 
@@ -99,29 +109,88 @@ def check_support(vit: TimmModule) -> None:
         raise _refusal("attention pool", vit.attn_pool)
     for index, block in enumerate(vit.blocks):
         _check_block(block, f"block {index}")
+    if isinstance(vit, Cait):
+        _check_class_attention(vit)
 
 
 def _check_block(block: TimmModule, where: str) -> None:
-    if type(block) not in BLOCKS:
+    if type(block) not in BLOCKS or getattr(block, "out_proj", None) is not None:
         raise _refusal(where, block)
-    if type(block.attn) not in ATTENTIONS:
-        raise _refusal(f"the attention of {where}", block.attn)
-    if type(block.mlp) not in MLPS:
-        raise _refusal(f"the MLP of {where}", block.mlp)
+    if isinstance(block, ParallelScalingBlock):
+        _check_layers(block, where)
+        if not isinstance(block.drop_path, nn.Identity):
+            raise ValueError(
+                f"{where} skips attention and MLP together (drop_path), which vitrim runs apart; create the "
+                "model with drop_path_rate=0"
+            )
+    for attention in attentions(block):
+        if attention is not block:
+            _check_attention(attention, where)
+    for part in mlps(block):
+        if type(part) not in MLPS:
+            raise _refusal(f"the MLP of {where}", part)
+        _check_layers(part, where)
+    _check_children("block", block, BLOCK_PARTS.get(type(block), PLAIN_PARTS), where)
+
+
+def _check_attention(attention: TimmModule, where: str) -> None:
+    if type(attention) not in ATTENTIONS:
+        raise _refusal(f"the attention of {where}", attention)
+    _check_layers(attention, where)
+    _check_children("attention", attention, ATTENTION_PARTS, where)
+
+
+def _check_layers(owner: TimmModule, where: str) -> None:
     for name in LINEAR:
-        for owner in (block.attn, block.mlp):
-            layer = getattr(owner, name, None)
-            if isinstance(layer, nn.Module) and not isinstance(layer, nn.Linear | nn.Identity):
-                kind = f"{type(layer).__module__}.{type(layer).__name__}"
-                raise ValueError(
-                    f"{name} of {where} is a {kind}, not torch's linear layer: what it computes could be "
-                    "lost without a word; merge it into a plain one first (PEFT: merge_and_unload), or "
-                    "quantise and wrap the composed model instead"
-                )
-    for kind, module in (("block", block), ("attention", block.attn)):
-        unknown = sorted(name for name, _ in module.named_children() if name not in PARTS[kind])
-        if unknown:
-            raise ValueError(f"{where} has an unknown part in its {kind}: {unknown[0]}; {SUPPORTED}")
+        layer = getattr(owner, name, None)
+        if isinstance(layer, nn.Module) and not isinstance(layer, nn.Linear | nn.Identity):
+            kind = f"{type(layer).__module__}.{type(layer).__name__}"
+            raise ValueError(
+                f"{name} of {where} is a {kind}, not torch's linear layer: what it computes could be "
+                "lost without a word; merge it into a plain one first (PEFT: merge_and_unload), or "
+                "quantise and wrap the composed model instead"
+            )
+
+
+def _check_children(kind: str, module: nn.Module, known: Collection[str], where: str) -> None:
+    unknown = sorted(name for name, _ in module.named_children() if name not in known)
+    if unknown:
+        raise ValueError(f"{where} has an unknown part in its {kind}: {unknown[0]}; {SUPPORTED}")
+
+
+def _check_class_attention(vit: TimmModule) -> None:
+    """CaiT's last blocks, in which only the class token asks."""
+    if vit.blocks_token_only is None or vit.cls_token is None:
+        raise ValueError("the class-attention blocks of this Cait were pruned; give a whole model")
+    for index, block in enumerate(vit.blocks_token_only):
+        where = f"class-attention block {index}"
+        if type(block) is not LayerScaleBlockClassAttn:
+            raise _refusal(where, block)
+        if type(block.attn) is not ClassAttn:
+            raise _refusal(f"the attention of {where}", block.attn)
+
+
+def attentions(block: TimmModule) -> list[TimmModule]:
+    """The attentions of a block; where attention and MLP share a projection, the block itself holds them."""
+    if isinstance(block, ParallelThingsBlock):
+        return [each.attn for each in block.attns]
+    return [block if isinstance(block, ParallelScalingBlock) else block.attn]
+
+
+def mlps(block: TimmModule) -> list[TimmModule]:
+    """The MLPs of a block that are modules of their own."""
+    if isinstance(block, ParallelThingsBlock):
+        return [each.mlp for each in block.ffns]
+    return [] if isinstance(block, ParallelScalingBlock) else [block.mlp]
+
+
+def fused_projection(attention: TimmModule) -> tuple[TimmModule, slice] | None:
+    """The layer that makes queries, keys and values at once, and its rows that do; None where there are
+    three."""
+    if isinstance(attention, ParallelScalingBlock):
+        return attention.in_proj, slice(attention.in_split[0], attention.in_proj.out_features)
+    layer = getattr(attention, "qkv", None)
+    return None if layer is None else (layer, slice(0, layer.out_features))
 
 
 def _refusal(where: str, module: nn.Module) -> ValueError:

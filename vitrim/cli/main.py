@@ -26,10 +26,13 @@ VERBS = {
     "demo": "see what vitrim does: train, compare and measure on bundled data, in about two minutes",
     "train": "adapt a pretrained Vision Transformer to your images",
     "evaluate": "measure the accuracy of a trained model",
-    "predict": "name what is on pictures",
+    "predict": "name what is on pictures, be they three or millions",
+    "embed": "a table of embeddings of pictures, by a run or a backbone",
+    "explain": "why it says so: tokens kept and merged, attention beside the plain backbone",
     "plan": "compositions that stay within a budget of operations, milliseconds or megabytes",
     "costs": "parameters, operations and tokens of a composition, without weights or data",
     "export": "a trained model as an ONNX or torch.export file, checked before it gets its name",
+    "serve": "answer over HTTP: many trained models on one backbone, batched across requests",
     "bench": "measured speed, side by side with the plain backbone",
     "sweep": "a grid of recipes, data sets and seeds, and its table on disk",
     "table": "the accuracies of many runs, recipes by tasks, as the papers print them",
@@ -232,6 +235,8 @@ def option_sentence(message: str, known: Sequence[str]) -> str:
     if key and given and wanted:
         words = " or ".join(KINDS_OF_VALUE.get(kind, kind) for kind in wanted if kind != "NoneType")
         return f"--{key[1]} takes {words or 'names with their values'}, got {given[1]!r}"
+    if "Key must be a string, got: True" in message:
+        return "YAML reads the bare word on as true; write 'on', in quotes, in the file of --config"
     return " ".join(message.split())
 
 

@@ -47,6 +47,21 @@ def open_huggingface(spec: Spec) -> DataSource:
     return _finish(spec, splits, classes, notes)
 
 
+def open_images(spec: Spec) -> tuple[FromHub, dict[str, int]]:
+    """Images whose labels do not matter, or are not there: a reader of "SPLIT/ROW", and the rows of each
+    split; of the one that split=SPLIT names, or of all."""
+    spec.allow("config", "revision", "image", "split")
+    if not spec.rest:
+        raise ValueError("hf needs a name: write hf:OWNER/NAME, or hf:FOLDER for one on disk")
+    parts = _load(spec)
+    asked = spec.options.get("split")
+    if asked is not None and asked not in parts:
+        raise ValueError(f"{spec.rest} has no split {asked!r}; it has: {', '.join(parts)}")
+    chosen = parts if asked is None else {asked: parts[asked]}
+    column = image_column(spec, next(iter(chosen.values())).features)
+    return FromHub(chosen, column, spec.rest), {name: len(part) for name, part in chosen.items()}
+
+
 def _labels(where: str, marks: Sequence[str], number: Mapping[str, int]) -> list[int] | None:
     """The class numbers of a split; None where no image has one, as in the test splits of competitions."""
     bad = [place for place, mark in enumerate(marks) if mark not in number]

@@ -44,6 +44,10 @@ class MissingImageError(ImageError, FileNotFoundError):
     """A listed image whose file is not there."""
 
 
+class TooManyPixelsError(ImageError):
+    """An image whose header declares more pixels than are decoded."""
+
+
 RAISED = re.compile(r"^vitrim\.data\.images\.\w+: ", re.MULTILINE)
 
 
@@ -73,6 +77,17 @@ def decode_image(stream: BinaryIO, name: str, at_least: int | None = None) -> Im
     except ImageError:
         raise
     except Exception as error:  # decoders raise anything, struct.error included
+        raise ImageError(_what_is_wrong(stream, name, error)) from error
+
+
+def stored_size(stream: BinaryIO, name: str) -> tuple[int, int]:
+    """Width and height as the header of an image file says them; nothing is decoded."""
+    try:
+        with _opened(stream) as (image, _):
+            return image.size
+    except Image.DecompressionBombError as error:
+        raise TooManyPixelsError(_what_is_wrong(stream, name, error)) from error
+    except Exception as error:
         raise ImageError(_what_is_wrong(stream, name, error)) from error
 
 

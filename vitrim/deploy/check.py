@@ -26,7 +26,8 @@ class Agreement:
         batches: the batch sizes that were run.
         largest_difference: of any logit from the model's, absolute.
         largest_logit: of the model, for scale.
-        same_class: how many of the pictures get the same first class, of how many.
+        same_class: how many of the pictures get the same first class, of how many; None for a model without
+            a classifier, whose features are compared instead of logits.
         tolerance: what `largest_difference / largest_logit` may come to; None for int8, whose accuracy
             counts.
     """
@@ -35,7 +36,7 @@ class Agreement:
     batches: tuple[int, ...]
     largest_difference: float
     largest_logit: float
-    same_class: tuple[int, int]
+    same_class: tuple[int, int] | None
     tolerance: float | None
 
     @property
@@ -45,15 +46,18 @@ class Agreement:
         if self.tolerance is None:
             return finite
         close = self.largest_difference <= self.tolerance * self.largest_logit
-        return close and (self.tolerance > TOLERANCE["fp32"] or self.same_class[0] == self.same_class[1])
+        if self.same_class is None or self.tolerance > TOLERANCE["fp32"]:
+            return close
+        return close and self.same_class[0] == self.same_class[1]
 
     def in_words(self) -> str:
-        right, of = self.same_class
+        what, same = "features", ""
+        if self.same_class is not None:
+            what, same = "logits", " and {} of {} pictures get the same class".format(*self.same_class)
         batches = ", ".join(map(str, self.batches))
         return (
-            f"logits differ by at most {self.largest_difference:.2g} (the largest is "
-            f"{self.largest_logit:.3g}) and {right} of {of} pictures get the same class, at batches "
-            f"{batches} on {self.pictures}"
+            f"{what} differ by at most {self.largest_difference:.2g} (the largest is "
+            f"{self.largest_logit:.3g}){same}, at batches {batches} on {self.pictures}"
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -62,7 +66,12 @@ class Agreement:
 
 @torch.inference_mode()
 def compare(
-    model: nn.Module, exported: nn.Module, images: Tensor, pictures: str, precision: str
+    model: nn.Module,
+    exported: nn.Module,
+    images: Tensor,
+    pictures: str,
+    precision: str,
+    has_classes: bool = True,
 ) -> Agreement:
     """Run both on `images` [12, C, height, width], in batches of 1, 3 and 8; `model` runs in float32."""
     expected, found = [], []
@@ -71,9 +80,9 @@ def compare(
         found.append(exported(batch).float())
     ours, theirs = torch.cat(expected), torch.cat(found)  # [12, classes]
     difference = (ours - theirs).abs().nan_to_num(float("inf")).max().item()
-    same = int((ours.argmax(1) == theirs.argmax(1)).sum())
+    same = (int((ours.argmax(1) == theirs.argmax(1)).sum()), len(images)) if has_classes else None
     largest = ours.abs().max().item()
-    return Agreement(pictures, BATCHES, difference, largest, (same, len(images)), TOLERANCE.get(precision))
+    return Agreement(pictures, BATCHES, difference, largest, same, TOLERANCE.get(precision))
 
 
 def _in_batches(images: Tensor, sizes: Sequence[int]) -> list[Tensor]:

@@ -3,52 +3,28 @@
 from __future__ import annotations
 
 import copy
-import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vitrim.checks import check_number, check_one_of
-from vitrim.deploy.check import PICTURES, Agreement, compare
+from vitrim.deploy.arriving import Exported, megabytes, name_it, unnamed
+from vitrim.deploy.check import PICTURES, compare
 from vitrim.deploy.exported import ExportedModel, open_exported
 from vitrim.deploy.inference import InferenceModel, ready
 from vitrim.deploy.int8 import CALIBRATION, MEASURED, accuracy, quantise
-from vitrim.deploy.pictures import data_for, labelled, some
+from vitrim.deploy.pictures import HELD_OUT, data_for, labelled, some
+from vitrim.deploy.plain import LIBRARIES, export_plain
 from vitrim.deploy.programs import program_of, write_compiled, write_onnx, write_pt2
 from vitrim.files.saving import task_record
 from vitrim.network.model import StagedViT
 from vitrim.runs.opening import open_model
-from vitrim.writing import write_whole
 
 if TYPE_CHECKING:
     from vitrim.data import DataSource
 
 PRECISIONS = {"onnx": ("fp32", "fp16", "int8"), "pt2": ("fp32", "fp16", "bf16")}
-HELD_OUT = ("val", "test", "train")
-
-
-@dataclass(frozen=True)
-class Exported:
-    """A file that left, and what is known about it; `NAME.check.json` beside it says the same."""
-
-    path: Path
-    agreement: Agreement
-    about: dict[str, Any]
-    megabytes: float
-    accuracy: tuple[float, float] | None = None
-    """percent right of the model and of the file on validation pictures, where that was measured (int8)"""
-
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "file": self.path.name,
-            "megabytes": self.megabytes,
-            "check": self.agreement.to_json(),
-            "accuracy": self.accuracy,
-            "about": self.about,
-        }
 
 
 @dataclass(frozen=True)
@@ -65,6 +41,7 @@ def export(
     model: StagedViT | str | Path,
     path: str | Path,
     *,
+    to: str | None = None,
     precision: str = "fp32",
     portable: bool = False,
     raw: bool = False,
@@ -73,13 +50,17 @@ def export(
     data: str | None = None,
     root: str | Path | None = None,
 ) -> Exported:
-    """Write a model, a run or a saved model file as .onnx or .pt2, with a free batch size.
+    """Write a model, a run or a saved model file for other programs: as .onnx or .pt2, with a free batch
+    size, or as plain weights for timm, torchvision or transformers.
 
     What folds is folded, on a copy. The new file is run at batches 1, 3 and 8 on real pictures and compared
     with the model; only if they agree does it get its name, with the figures in `NAME.check.json` beside it.
 
     Args:
-        path: ends in .onnx (ONNX Runtime and others) or .pt2 (`torch.export.load`).
+        path: ends in .onnx (ONNX Runtime and others) or .pt2 (`torch.export.load`); with `to`, in
+            .safetensors, or names a new folder for transformers.
+        to: "timm", "torchvision" or "transformers": plain weights, for compositions of which nothing stays
+            once all is folded that folds; they are checked by running that library's own model.
         precision: fp32, fp16, bf16 (.pt2) or int8 (.onnx; calibrated on training pictures).
         portable: one-hot products instead of scatters, for engines that cannot scatter.
         raw: take pixels [B, height, width, 3] in uint8 instead of normalised images [B, 3, height, width].
@@ -92,21 +73,28 @@ def export(
         ValueError: for a composition that cannot leave, or a file that does not agree with the model.
     """
     target = Path(path)
+    if to in LIBRARIES:
+        if precision != "fp32" or portable or raw or aot:
+            raise ValueError(
+                f"--to {to} writes plain float32 weights; precision, portable, raw and aot go with onnx and "
+                "pt2"
+            )
+        return export_plain(model, target, to, data, root)
+    check_one_of("export", "to", to, (None, *PRECISIONS, *LIBRARIES))
+    if to is not None and target.suffix.lower() != f".{to}":
+        raise ValueError(f"--to {to} writes a file that ends in .{to}, got --out {target}")
     asked = _Asked(_kind(target), precision, portable, raw, aot, max_drop)
     _check(asked)
     staged = model if isinstance(model, StagedViT) else open_model(model)
-    if staged.num_classes == 0:
-        raise ValueError("this model has no classifier, so there is no class to compare; train it first")
     source = data_for(model, data, root)
     prepared = ready(staged, "fp32" if precision == "int8" else precision, raw, portable)
     about = _about(staged, asked)
-    with _unnamed(target) as part:
+    with unnamed(target) as part:
         opset = _write(prepared, asked, about, source, part)
         if opset is not None:
             about["opset"] = opset
         done = _checked(staged, open_exported(part, trust=True), asked, source, target, about, part)
-        write_whole(target.with_name(f"{target.name}.check.json"), _text(done).encode())
-        part.replace(target)
+        name_it(part, done)
     return done
 
 
@@ -130,18 +118,6 @@ def _check(asked: _Asked) -> None:
         raise ValueError("aot compiles a .pt2 file; give a path that ends in .pt2")
     if asked.raw and asked.precision == "int8":
         raise ValueError("int8 takes normalised images here; leave out raw, or choose fp32 or fp16")
-
-
-@contextmanager
-def _unnamed(target: Path) -> Iterator[Path]:
-    """Where the file stands until it is known to be right; nothing of it is left behind if it is not."""
-    part = target.with_name(f".part-{target.name}")
-    try:
-        yield part
-    except OSError as error:
-        raise OSError(error.errno, f"cannot write {str(target)!r}: {error.strerror or error}") from error
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def _write(
@@ -176,7 +152,8 @@ def _checked(
     """Run the file beside the model; refused with the figures where they do not agree."""
     whole = copy.deepcopy(staged).cpu().float().eval()  # what leaves is compared with what was trained
     images = some(source, staged.preprocess, PICTURES, HELD_OUT)
-    agreement = compare(whole, exported, images, f"pictures of {source.spec}", asked.precision)
+    pictures, classes = f"pictures of {source.spec}", staged.num_classes > 0
+    agreement = compare(whole, exported, images, pictures, asked.precision, classes)
     shares = None
     if agreement.agrees and asked.precision == "int8" and staged.num_classes == len(source.classes):
         held_out = labelled(source, staged.preprocess, MEASURED, HELD_OUT)
@@ -188,7 +165,7 @@ def _checked(
             f"{target.name} was not written: in 8 bits {shares[1]:.2f} % are right instead of "
             f"{shares[0]:.2f} %, which is more than the {asked.max_drop:g} points allowed (max_drop)"
         )
-    return Exported(target, agreement, about, part.stat().st_size / 1e6, shares)
+    return Exported(target, agreement, about, megabytes(part), shares)
 
 
 def _about(staged: StagedViT, asked: _Asked) -> dict[str, Any]:
@@ -206,7 +183,3 @@ def _about(staged: StagedViT, asked: _Asked) -> dict[str, Any]:
         "aot": asked.aot,
         "versions": {name: version(name) for name in ("vitrim", "torch", "timm")},
     }
-
-
-def _text(done: Exported) -> str:
-    return json.dumps(done.to_json(), indent=2) + "\n"

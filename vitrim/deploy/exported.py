@@ -127,7 +127,7 @@ def _read_about(text: str | bytes | None, file: Path) -> dict[str, Any]:
         about = json.loads(text or "")
         Preprocess.from_json(about["preprocess"])
         count, classes = about["num_classes"], about["classes"]
-        complete = isinstance(count, int) and 0 < count <= MOST_CLASSES and isinstance(about["raw"], bool)
+        complete = isinstance(count, int) and 0 <= count <= MOST_CLASSES and isinstance(about["raw"], bool)
         named = isinstance(classes, list) and all(isinstance(name, str) for name in classes)
         complete = complete and (classes is None or (named and len(classes) == count))
     except (ValueError, KeyError, TypeError, RecursionError):

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from vitrim.backbones.preprocess import Preprocess
     from vitrim.data import DataSource
 
+HELD_OUT = ("val", "test", "train")  # whose pictures a file is checked on: the first that there is
+
 
 def data_for(run: object, data: str | None, root: str | Path | None) -> DataSource:
     """The data named; else the run's own; else, for a model without a run, the bundled digits."""

@@ -55,7 +55,11 @@ def write_compiled(program: ExportedProgram, about: Mapping[str, Any], path: Pat
 def write_onnx(program: ExportedProgram, about: Mapping[str, Any], path: Path) -> int:
     """For ONNX Runtime and whatever else reads ONNX; the opset is returned."""
     written = torch.onnx.export(
-        program, dynamo=True, verbose=False, input_names=["images"], output_names=["logits"]
+        program,
+        dynamo=True,
+        verbose=False,
+        input_names=["images"],
+        output_names=["logits" if about["num_classes"] else "features"],
     )
     if written is None:
         raise RuntimeError("torch.onnx.export returned no program")

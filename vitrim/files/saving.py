@@ -119,7 +119,7 @@ def load(
     most = fitting_stored(stored) if included and backbone is weights is None else fitting_memory()
     with as_before_if_refused(backbone):
         with budget(most, path):
-            vit, found = _find_backbone(origin, backbone, weights, included)
+            vit, found = find_backbone(origin, backbone, weights, included)
         if backbone is not None:
             check_structure(vit, origin, Path(path))
         if not included:
@@ -158,6 +158,17 @@ def read(path: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     check_head(values, tensors, repr(str(path)))
     check_known(values["methods"], values.get("plugins"), repr(str(path)))
     return values, tensors
+
+
+def is_saved_model(path: Path) -> bool:
+    """Whether `save` wrote this file, as its header says."""
+    if not path.is_file():
+        return False
+    try:
+        with safe_open(path, framework="pt") as opened:
+            return "vitrim" in (opened.metadata() or {})
+    except (SafetensorError, OSError):
+        return False
 
 
 def budget(most: int, path: str | Path) -> Budget:
@@ -235,9 +246,11 @@ def changed_names(model: StagedViT) -> set[str]:
     return trained | {name for name in model.vit.state_dict() if name not in own}
 
 
-def _find_backbone(
+def find_backbone(
     origin: Origin, backbone: str | nn.Module | None, weights: str | Path | None, included: bool
 ) -> tuple[nn.Module, Origin]:
+    """The backbone a file was trained on, or the one given instead; with random weights where the file holds
+    them."""
     if backbone is not None:
         return open_backbone(backbone, weights=weights, image_size=origin.image_size)
     if weights is not None:

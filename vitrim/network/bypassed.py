@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from torch import nn
 
-from vitrim.backbones.support import TimmModule
+from vitrim.backbones.support import TalkingHeadAttn, TimmModule, attentions
 
 HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
@@ -29,5 +29,14 @@ def never_called(vit: TimmModule) -> Iterator[tuple[str, nn.Module]]:
     yield "the backbone (vit)", vit
     for index, block in enumerate(vit.blocks):
         yield f"vit.blocks.{index}", block
-        yield f"vit.blocks.{index}.attn", block.attn
-        yield f"vit.blocks.{index}.attn.attn_drop", block.attn.attn_drop
+        names = {id(module): name for name, module in block.named_modules()}
+        for part in (*getattr(block, "attns", ()), *attentions(block)):
+            if part is not block:
+                yield f"vit.blocks.{index}.{names[id(part)]}", part
+        for attention in attentions(block):
+            if not isinstance(attention, TalkingHeadAttn):  # whose weights are computed, and dropped
+                yield f"vit.blocks.{index}.{names[id(attention.attn_drop)]}", attention.attn_drop
+    for index, block in enumerate(getattr(vit, "blocks_token_only", ())):
+        yield f"vit.blocks_token_only.{index}", block
+        yield f"vit.blocks_token_only.{index}.attn", block.attn
+        yield f"vit.blocks_token_only.{index}.attn.attn_drop", block.attn.attn_drop

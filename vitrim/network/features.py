@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
+from vitrim.backbones.geometry import prefix_count
 from vitrim.tokens.restore import restore
 from vitrim.tokens.state import TokenState
 
@@ -43,7 +44,7 @@ def grid_map(model: "StagedViT", state: TokenState, norm: bool, mode: str) -> Te
 
 def prefix_tokens(model: "StagedViT", state: TokenState, norm: bool) -> Tensor:
     """[B, P, D], without prompts."""
-    own = state.tokens[:, : model.vit.num_prefix_tokens]
+    own = state.tokens[:, : prefix_count(model.vit)]
     return model.vit.norm(own) if norm else own
 
 

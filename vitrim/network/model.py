@@ -10,15 +10,19 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from vitrim.backbones.embedding import embed
-from vitrim.backbones.geometry import grid_size, keep_statistics
-from vitrim.backbones.heads import classify, features, rows_read_by_head
+from vitrim.backbones.geometry import grid_size, keep_statistics, prefix_count
+from vitrim.backbones.heads import classify, features, last_tokens, rows_read_by_head
 from vitrim.backbones.opening import Digests, Origin
+from vitrim.backbones.packed import Images
+from vitrim.backbones.places import Places
 from vitrim.backbones.preprocess import Preprocess
 from vitrim.backbones.sites import Site, sites
 from vitrim.backbones.support import TimmModule
 from vitrim.checks import check_one_of
 from vitrim.network.bypassed import refuse_unseen_hooks
 from vitrim.network.features import block_indices, grid_map, patch_tokens, prefix_tokens
+from vitrim.network.notebook import summary_html
+from vitrim.network.packed import check_takes_packed
 from vitrim.network.parts import Branch as Branch
 from vitrim.network.parts import Reducer as Reducer
 from vitrim.network.parts import Scheduled as Scheduled
@@ -75,12 +79,12 @@ class StagedViT(nn.Module):
         self.first_values: dict[str, Tensor] = {}
         self.digests: Digests = {}
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Logits [B, classes] of images [B, channels, height, width]. The last block computes only what the
-        head reads."""
+    def forward(self, images: Images) -> Tensor:
+        """Logits [B, classes] of images [B, channels, height, width], or for NaFlexViT of timm's packed
+        patches of images of many sizes. The last block computes only what the head reads."""
         return self.forward_with_penalty(images)[0]
 
-    def forward_with_penalty(self, images: Tensor, complete: bool = False) -> tuple[Tensor, Tensor | None]:
+    def forward_with_penalty(self, images: Images, complete: bool = False) -> tuple[Tensor, Tensor | None]:
         """Logits, and what learned reducers and dispatchers add to the loss (None where nothing does).
 
         `complete` runs every MLP on every token, whatever a dispatcher would skip.
@@ -89,7 +93,7 @@ class StagedViT(nn.Module):
         return classify(self.vit, state), state.penalty
 
     def run(
-        self, images: Tensor, history: bool = False, attention: bool = False
+        self, images: Images, history: bool = False, attention: bool = False
     ) -> tuple[Tensor, TokenState]:
         """Logits and the whole state after the last block, before the final norm; with `history`, what every
         reduction did is kept for `vitrim.restore`, with `attention`, what every block attended to is in
@@ -97,13 +101,13 @@ class StagedViT(nn.Module):
         state = self._advance(images, None, history=history, attention=attention)
         return classify(self.vit, state), state
 
-    def forward_features(self, images: Tensor) -> Tensor:
+    def forward_features(self, images: Images) -> Tensor:
         """The tokens left after the last block and the final norm, as timm's: [B, P+N, D]"""
-        return cast("Tensor", self.vit.norm(self._advance(images, None).tokens))
+        return last_tokens(self.vit, self._advance(images, None))[0]
 
     def forward_intermediates(
         self,
-        images: Tensor,
+        images: Images,
         indices: int | Sequence[int] | None = None,
         return_prefix_tokens: bool = False,
         norm: bool = False,
@@ -129,14 +133,14 @@ class StagedViT(nn.Module):
         last = self._advance(images, None, history=True, states=states)
         shape = grid_map if output_fmt == "NCHW" else patch_tokens
         found: list[Any] = [shape(self, states[index], norm, restore) for index in wanted]
-        if return_prefix_tokens and self.vit.num_prefix_tokens:
+        if return_prefix_tokens and prefix_count(self.vit):
             prefix = [prefix_tokens(self, states[index], norm) for index in wanted]
             found = list(zip(found, prefix, strict=True))
-        return found if intermediates_only else (self.vit.norm(last.tokens), found)
+        return found if intermediates_only else (last_tokens(self.vit, last)[0], found)
 
     def get_intermediate_layers(
         self,
-        images: Tensor,
+        images: Images,
         n: int | Sequence[int] = 1,
         reshape: bool = False,
         return_prefix_tokens: bool = False,
@@ -150,45 +154,74 @@ class StagedViT(nn.Module):
         )
         return found
 
-    def read_by_head(self, images: Tensor) -> Tensor:
+    def read_by_head(self, images: Images) -> Tensor:
         """What the classifier reads, before its dropout or normalisation. [B, D]"""
         return features(self.vit, self._advance(images, rows_read_by_head(self.vit)))
 
+    def features_and_logits(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """`read_by_head` and the logits of one pass. [B, D], [B, classes]"""
+        state = self._advance(images, rows_read_by_head(self.vit))
+        return features(self.vit, state), classify(self.vit, state)
+
     def _advance(
         self,
-        images: Tensor,
+        images: Images,
         rows: int | None,
         complete: bool = False,
         history: bool = False,
         attention: bool = False,
         states: list[TokenState] | None = None,
     ) -> TokenState:
+        state, places = self.begin(images, history)
+        state = replace(
+            state,
+            complete=complete,
+            history=() if history else None,
+            attention=() if attention else None,
+        )
+        state = self.pass_blocks(state, places, range(self.depth), rows, states)
+        return state.without_prompts(prefix_count(self.vit)) if rows is None else state
+
+    def begin(self, images: Images, history: bool = False) -> tuple[TokenState, list[Places]]:
+        """The state before the first block, and what each block's attention is told about places."""
         if not (torch.compiler.is_compiling() or torch.jit.is_tracing()):  # tracers hook every module
             refuse_unseen_hooks(self.vit)
-        if self.awaits is not None and not images.is_meta:
+        if not isinstance(images, Tensor):
+            check_takes_packed(self, history)
+        if self.awaits is not None and not (isinstance(images, Tensor) and images.is_meta):
             raise ValueError(
                 f"{self.awaits}: the blocks are not chosen yet; call vitrim.fit(model, batches) with "
                 "training images first (vitrim.train does), or name the blocks"
             )
         embedded = embed(self.vit, images)
-        state = TokenState.start(embedded.tokens, self.vit.num_prefix_tokens, embedded.grid)
-        state = replace(
-            state,
-            complete=complete,
-            by_products=self.by_products,
-            history=() if history else None,
-            attention=() if attention else None,
-        )
-        last = len(self.stages) - 1
-        for index, (stage, block) in enumerate(zip(self.stages, self.vit.blocks, strict=True)):
-            arguments = (block, state, embedded.places[index], rows if index == last else None)
+        state = embedded.start(prefix_count(self.vit))
+        return replace(state, by_products=self.by_products), embedded.places
+
+    def pass_blocks(
+        self,
+        state: TokenState,
+        places: list[Places],
+        blocks: range,
+        rows: int | None,
+        states: list[TokenState] | None = None,
+    ) -> TokenState:
+        """The state after some of the blocks; the last block of all computes only `rows`, if given. The
+        state after each is added to `states`."""
+        last = self.depth - 1
+        for index in blocks:
+            stage, block = self.stages[index], self.vit.blocks[index]
+            arguments = (block, state, places[index], rows if index == last else None)
             if self.checkpointing and torch.is_grad_enabled():
                 state = checkpoint(stage, *arguments, use_reentrant=False)
             else:
                 state = stage(*arguments)
             if states is not None:
-                states.append(state.without_prompts(self.vit.num_prefix_tokens))
-        return state.without_prompts(self.vit.num_prefix_tokens) if rows is None else state
+                states.append(state.without_prompts(prefix_count(self.vit)))
+        return state
+
+    def _repr_html_(self) -> str:
+        """What notebooks show."""
+        return summary_html(self)
 
     def train(self, mode: bool = True) -> "StagedViT":
         """As in every module, but that a hybrid's stem keeps its running statistics."""

@@ -71,6 +71,7 @@ class Branch(nn.Module):
     reads_norm = False  # whether `forward` reads `normed`
     reads_all = False  # whether what it adds to one token depends on the others
     needs_grid = False  # whether it refuses patch tokens that are not the whole grid
+    reads_grid = False  # whether it reads where patches lie on the grid, which is to be one for all images
 
     def forward(self, state: TokenState, normed: Tensor) -> tuple[Tensor, TokenState]:
         """From the tokens before the norm (in `state`) and after it, what to add [B, T, D], and the state

@@ -64,6 +64,13 @@ def placed(model: "StagedViT") -> Iterator[tuple[int, Reducer | Selector]]:
 def mix_from(model: "StagedViT", first: int, mixing: "AttentionMixing", by: "Method") -> None:
     """Let all blocks from `first` on attend through `mixing` while they train: learned masks act on every
     later block."""
+    from vitrim.backbones.support import TalkingHeadAttn
+
+    if any(isinstance(part, TalkingHeadAttn) for part in model.vit.modules()):
+        raise ValueError(
+            f"{by}: the backbone's talking heads (TalkingHeadAttn) mix heads on both sides of the softmax, "
+            "where a learned mask has no place; use a reducer that learns none, such as EViT or ToMe"
+        )
     for index, stage in enumerate(model.stages):
         if stage.mixing is not None:
             raise ValueError(

@@ -10,7 +10,7 @@ from matplotlib.lines import Line2D
 
 from vitrim.planner.proposals import Proposal, Proposals
 from vitrim.planner.published import printed_rows, share_in_papers
-from vitrim.report.figures import COLOURS, to_png
+from vitrim.report.chart import COLOURS, to_png
 
 MARKS = "osD^vP*"
 KNOWN = ("no reduction", "EViT", "DynamicViT", "ToMe", "Bipartite", "Pool")

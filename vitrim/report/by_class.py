@@ -1,14 +1,15 @@
-"""The figures of every class, and which was taken for which, as tables of the report."""
+"""The figures of every class, label or target, and which was taken for which, as sections of the page."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from html import escape
 from typing import Any
 
+from vitrim.report.chart import Cell
+from vitrim.report.charts.confusion import confusion_map, most_confused
+from vitrim.report.comparing import interval
+from vitrim.report.html import chart, heading, paragraph, table
 from vitrim.settings.task_kinds import kind_of, part_cell, part_heading, worst_first
-
-MOST = 30  # classes that get a line
 
 
 def by_class(record: Mapping[str, Any]) -> list[str]:
@@ -18,25 +19,38 @@ def by_class(record: Mapping[str, Any]) -> list[str]:
     parts = results.get(kind.parts) if kind is not None else None
     if kind is None or not parts:
         return []
-    words = [f"<h2>The {kind.outputs} one by one</h2>"]
-    shown = parts
-    if len(parts) > MOST:
-        shown = worst_first(parts)[:MOST]
-        words.append(f'<p class="note">The {MOST} worst of {len(parts)}.</p>')
-    cells = [[part_cell(name, value) for name, value in part.items()] for part in shown]
-    words.append(_table([part_heading(name) for name in parts[0]], cells))
-    confusion = results.get("confusion")
-    if confusion:
-        names = [part["name"] for part in parts]
-        rows = [[name, *map(str, row)] for name, row in zip(names, confusion, strict=True)]
-        words.append(
-            '<p class="note">Which was taken for which: a row is a true class, a column what was given.</p>'
-        )
-        words.append(_table(["", *names], rows))
-    return words
+    ordered = worst_first(parts)
+    heads = [part_heading(name) for name in parts[0]]
+    rows = [[_cell(name, value) for name, value in part.items()] for part in ordered]
+    if "accuracy" in parts[0]:
+        heads.append("95 % interval of the accuracy")
+        rows = [[*row, _interval(part)] for row, part in zip(rows, ordered, strict=True)]
+    sections = [
+        heading(f"The {kind.outputs} one by one"),
+        paragraph("The worst first; a press on a heading sorts by it.", note=True),
+        table(heads, rows, name="classes"),
+    ]
+    if confusion := results.get("confusion"):
+        sections += _confusion([part["name"] for part in parts], confusion)
+    return sections
 
 
-def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    head = "".join(f"<th>{escape(text)}</th>" for text in heads)
-    body = "".join("<tr>" + "".join(f"<td>{escape(text)}</td>" for text in row) + "</tr>" for row in rows)
-    return f'<table class="plain"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
+def _cell(name: str, value: Any) -> Cell | tuple[str, float | None]:
+    if isinstance(value, int | float) or value is None:
+        return part_cell(name, value), value
+    return str(value)
+
+
+def _interval(part: Mapping[str, Any]) -> tuple[str, float | None]:
+    if part.get("accuracy") is None or not part.get("images"):
+        return "-", None
+    low, high = interval(part["accuracy"], part["images"])
+    return f"{100 * low:.0f} to {100 * high:.0f} %", low
+
+
+def _confusion(names: Sequence[str], confusion: Sequence[Sequence[int]]) -> list[str]:
+    sections = [heading("Which was taken for which", 3), chart(confusion_map(names, confusion))]
+    if pairs := most_confused(names, confusion):
+        sections.append(paragraph("Taken for each other most often:", note=True))
+        sections.append(table(("true class", "taken for", "pictures"), pairs))
+    return sections

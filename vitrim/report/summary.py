@@ -67,12 +67,13 @@ def _row(name: str, record: Mapping[str, Any]) -> Row:
     found, plain = record["costs"], record["costs"]["plain"]
     share = 100 * found["trained_parameters"] / plain["total_parameters"]
     speed = speed_of(record)
+    gmacs = f"{folded_gmacs(record):.3f}" + (" (folded)" if folds(record) else "")
     return Row(
         name,
         f"{main_figure(record['results'])}{marked(record)}",
         f"{found['trained_parameters']:,} ({share:.2g} %)",
         on_disk(record["model_bytes"]),
-        f"{found['gmacs']:.3f}",
+        gmacs,
         f"{speed['ratio']:.2f}" if speed else "1" if not record["settings"]["methods"] else "not measured",
     )
 
@@ -95,12 +96,7 @@ def in_words(
         f"trains {plain['total_parameters']:,}, and the file for this task has "
         f"{on_disk(ours['model_bytes'])} instead of {on_disk(whole)}."
     )
-    change = 100 * (found["gmacs"] / plain["gmacs"] - 1)
-    worded = f"{abs(change):.0f} % {'fewer' if change < 0 else 'more'}"
-    sentences.append(
-        f"One image takes {found['gmacs']:.3f} billion multiply-adds instead of {plain['gmacs']:.3f}: "
-        f"{worded}."
-    )
+    sentences.append(_operations(ours))
     speed = speed_of(ours)
     if speed:
         low, high = speed["quartiles"]
@@ -109,6 +105,28 @@ def in_words(
             f"backbone's time (half of the rounds between {low:.2f} and {high:.2f})."
         )
     return sentences
+
+
+def folds(record: Mapping[str, Any]) -> bool:
+    """Whether something of the composition folds into the backbone and then costs less."""
+    folded = record["costs"].get("folded")
+    return bool(folded) and folded["gmacs"] < record["costs"]["gmacs"]
+
+
+def folded_gmacs(record: Mapping[str, Any]) -> float:
+    """Billions of multiply-adds for one image, once everything is folded that folds."""
+    return float(record["costs"]["folded"]["gmacs"] if folds(record) else record["costs"]["gmacs"])
+
+
+def _operations(record: Mapping[str, Any]) -> str:
+    found, plain = folded_gmacs(record), record["costs"]["plain"]["gmacs"]
+    change = 100 * (found / plain - 1)
+    worded = "as many" if abs(change) < 0.5 else f"{abs(change):.0f} % {'fewer' if change < 0 else 'more'}"
+    told = f"One image takes {found:.3f} billion multiply-adds, the plain backbone {plain:.3f}: {worded}"
+    if folds(record):
+        unfolded = record["costs"]["gmacs"]
+        told += f", once what folds is folded into the backbone (vitrim.merge; {unfolded:.3f} before that)"
+    return f"{told}."
 
 
 def accuracy_in_words(name: str, record: Mapping[str, Any]) -> str:

@@ -17,11 +17,11 @@ LOCK, HOLDER = ".lock", ".holder"  # who holds it is no part of the lock, which 
 
 
 @contextmanager
-def alone_in(folder: Path) -> Iterator[None]:
+def alone_in(folder: Path, doing: str = "trained in", again: str = "resume") -> Iterator[None]:
     """Hold the lock of a run folder, or refuse, naming who holds it.
 
     Raises:
-        BlockingIOError: if another process trains in this folder.
+        BlockingIOError: if another process trains in this folder, or does there what `doing` says.
     """
     from filelock import FileLock, Timeout
 
@@ -33,8 +33,8 @@ def alone_in(folder: Path) -> Iterator[None]:
             taken = False
     if not taken:
         raise BlockingIOError(
-            f"{folder} is being trained in by another process ({_holder(folder)}); wait until it has ended, "
-            "or stop it, and then resume"
+            f"{folder} is being {doing} by another process ({_holder(folder)}); wait until it has ended, "
+            f"or stop it, and then {again}"
         )
     try:
         host = socket.gethostname()[:60] or "this machine"

@@ -15,6 +15,11 @@ def open_model(
     `image_size`, for images of another size than it was trained on."""
     from vitrim.files.saving import load
 
+    return load(model_file_of(run), device=device, image_size=image_size).eval()
+
+
+def model_file_of(run: str | Path) -> Path:
+    """The saved model of a run folder, or the file itself."""
     path = Path(run)
     if path.is_dir():
         folder = RunFolder.open(path)
@@ -22,10 +27,10 @@ def open_model(
             raise FileNotFoundError(
                 f"{run} has no model yet: its training has not finished; continue it with resume"
             )
-        return load(folder.model_file, device=device, image_size=image_size).eval()
+        return folder.model_file
     if not path.exists():
         raise FileNotFoundError(f"there is no run folder or model file {run}")
-    return load(path, device=device, image_size=image_size).eval()
+    return path
 
 
 def data_of_run(run: str | Path, root: str | Path | None) -> tuple[str, str | Path | None]:

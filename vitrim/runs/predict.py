@@ -21,7 +21,7 @@ from vitrim.measuring.machine import cpu_count
 from vitrim.network.model import StagedViT
 from vitrim.runs.given_images import Found, GivenImages, each_image, read_found
 from vitrim.runs.kinds import KINDS
-from vitrim.runs.kinds.kind import output_names
+from vitrim.runs.kinds.kind import Answering, output_names
 from vitrim.runs.opening import open_model
 
 FIRST_BATCH = 4  # small, so that the first results are there at once; then doubled up to batch_size
@@ -126,6 +126,11 @@ def _best(
         outputs = model.to(device).eval()(batch.to(device))
     finally:
         model.train(training)
+    return guesses(model, outputs, called, top)
+
+
+def guesses(model: Answering, outputs: Tensor, called: Sequence[str], top: int) -> list[list[Prediction]]:
+    """What the outputs [B, classes] say of each image, best first; `called` names the images."""
     names = output_names(model)
     if model.task != "classify":
         answers = KINDS[model.task].answers(model, outputs).tolist()

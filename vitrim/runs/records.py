@@ -53,6 +53,9 @@ BESIDE = {"top1": "mean_per_class", "map": "f1", "r2": "mae"}
 """the figure that is shown with the main one of each kind of task"""
 
 
+PerBlock = Annotated[list[Count], Field(max_length=10_000)]
+
+
 class Named(Open):
     name: Name
     FORMAT: ClassVar[int] = 1
@@ -67,6 +70,7 @@ class Part(Named):
     precision: Share | None = None
     recall: Share | None = None
     average_precision: Share | None = None
+    images: Count = 0
 
     @model_validator(mode="after")
     def has_its_figure(self) -> Part:
@@ -115,6 +119,13 @@ class Plain(Open):
     gmacs: Positive = 1.0
     gmacs_paper: NotNegative = 0.0
     total_parameters: Annotated[int, Field(ge=1, le=2**53)] = 1
+    tokens: PerBlock = []
+    blocks: PerBlock = []
+
+
+class Folded(Open):
+    gmacs: NotNegative = 0.0
+    total_parameters: Count = 0
 
 
 class Costs(Open):
@@ -123,7 +134,9 @@ class Costs(Open):
     trained_parameters: Count = 0
     trained_head: Count | None = None
     total_parameters: Count = 0
-    tokens: Annotated[list[Count], Field(max_length=10_000)] = []
+    tokens: PerBlock = []
+    blocks: PerBlock = []
+    folded: Folded | None = None
     plain: Plain = Plain()
 
 

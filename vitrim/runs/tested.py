@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import file_digest, sha256
 from pathlib import Path
+from typing import Any
 
 import numpy
 
@@ -46,8 +47,15 @@ def digest_of(source: DataSource, split: str) -> str:
     above = os.path.commonpath(names) if all(name.startswith("/") for name in names) else ""
     if above:
         names = [os.path.relpath(name, above) for name in names]
-    told = json.dumps([list(source.classes), names, content, list(map(int, images.labels))])
+    told = json.dumps([list(source.classes), names, content, list(map(_plain, images.labels))])
     return BY_CONTENT + sha256(told.encode()).hexdigest()
+
+
+def _plain(label: Any) -> Any:
+    """A label as JSON writes it: a number, or those of several labels or targets."""
+    return (
+        label.tolist() if hasattr(label, "tolist") else int(label) if isinstance(label, int) else list(label)
+    )
 
 
 def _content(source: DataSource, name: str) -> str:

@@ -6,8 +6,10 @@ the keys are there anyway. Rankings run in float32 or better, whatever the model
 same bias as the attention applied.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
+import torch
 from torch import Tensor
 from torch.nn import functional
 
@@ -27,8 +29,10 @@ class Attended:
             bias [B, H, T, T].
         prefix: P.
         keep: [B, N], zero for padding, whose queries count for nothing; None where there is none.
-        weights: [B, H, T, T], the attention itself where it was not fused (while masks are learned), else
-            None.
+        weights: [B, H, T, T], the attention itself where it was not fused (while masks are learned; of
+            talking heads each head's softmax, before heads are mixed again), else None.
+        subtracted: the share by which every second head's softmax is subtracted from the one before
+            (differential attention), else None. Scores then are sizes of the difference, whatever its sign.
     """
 
     queries: Tensor
@@ -39,17 +43,18 @@ class Attended:
     prefix: int
     keep: Tensor | None = None
     weights: Tensor | None = None
+    subtracted: Tensor | None = None
 
     def from_class_token(self) -> Tensor:
         """Attention of the class token to every patch: softmax over all T tokens per head, then the mean over
         heads. [B, N]"""
-        return self._attention(slice(0, 1)).mean(1)[:, 0, self.prefix :]
+        return self._strength(slice(0, 1)).mean(1)[:, 0, self.prefix :]
 
     def received(self) -> Tensor:
         """Attention every patch receives, the mean over heads and all T queries but padding; the whole T x T
         product. [B, N]"""
-        attention = self._attention(slice(None)).mean(1)[:, :, self.prefix :]  # [B, T, N]
-        if self.keep is None or self.weights is not None:
+        attention = self._strength(slice(None)).mean(1)[:, :, self.prefix :]  # [B, T, N]
+        if self.keep is None:
             return attention.mean(1)
         asking = functional.pad(self.keep.to(attention.dtype), (self.prefix, 0), value=1.0)  # [B, T]
         return (asking[:, None] @ attention)[:, 0] / asking.sum(1, keepdim=True)
@@ -63,6 +68,11 @@ class Attended:
         keys = self.plain_keys[:, :, self.prefix :]
         return keys.to(at_least_float32(keys.dtype)).mean(1)
 
+    def _strength(self, rows: slice) -> Tensor:
+        """How strongly some of the queries attend, never negative. [B, H, rows, T]"""
+        found = self._attention(rows)
+        return found if self.subtracted is None else found.abs()
+
     def _attention(self, rows: slice) -> Tensor:
         """Softmaxed rows of the attention for some of the queries. [B, H, rows, T]"""
         if self.weights is not None:
@@ -73,4 +83,21 @@ class Attended:
             if self.bias is not None:
                 bias = self.bias if self.bias.shape[2] == 1 else self.bias[:, :, rows]
                 scores = scores + bias.to(precise)
-            return scores.softmax(-1)
+            found = scores.softmax(-1)
+            if self.subtracted is None:
+                return found
+            first, second = found.unflatten(1, (-1, 2)).unbind(2)
+            return first - self.subtracted * second
+
+
+def beside(several: Sequence[Attended]) -> Attended:
+    """What several attentions of one block saw, as one with all their heads."""
+    first = several[0]
+    weights = [each.weights for each in several if each.weights is not None]
+    return replace(
+        first,
+        queries=torch.cat([each.queries for each in several], dim=1),
+        keys=torch.cat([each.keys for each in several], dim=1),
+        plain_keys=torch.cat([each.plain_keys for each in several], dim=1),
+        weights=torch.cat(weights, dim=1) if weights else None,
+    )

@@ -10,6 +10,7 @@ Letters, the same in every file:
 import math
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -17,6 +18,14 @@ from torch import Tensor
 from vitrim.tokens.grouping import Grouping as Grouping
 from vitrim.tokens.grouping import Mover, with_membership
 from vitrim.tokens.grouping import take_rows as take_rows
+
+
+class Padding(NamedTuple):
+    """Of a batch of images of many sizes: the grid of each, and how many of its patch tokens are its own, the
+    first ones."""
+
+    grids: tuple[tuple[int, int], ...]
+    counts: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -33,8 +42,9 @@ class TokenState:
         grid: the original grid, (rows, columns) or (frames, rows, columns).
         trail: earlier adapter outputs [B, P+N, D], newest first, kept aligned with `tokens` by every
             reduction.
-        keep: [B, N] soft or hard keep mask while a pruner learns, or padding where images keep different
-            counts; usually None.
+        keep: [B, N] soft or hard keep mask while a pruner learns, or padding where images keep or have
+            different counts; usually None.
+        padding: for images of many sizes in one batch (vitrim/tokens/padded.py); usually None.
         penalty: a scalar that learned reducers add to the training loss; usually None.
         attention: [B, H, T, T] of every block so far; None unless `run(images, attention=True)`.
         dispatched: for every block with a dispatcher, [B, N] which of the patches it had then passed its MLP.
@@ -55,6 +65,7 @@ class TokenState:
     grid: tuple[int, ...]
     trail: tuple[Tensor, ...] = ()
     keep: Tensor | None = None
+    padding: Padding | None = None
     penalty: Tensor | None = None
     spent: Tensor | None = None
     history: "tuple[Reduction, ...] | None" = None
@@ -97,6 +108,7 @@ class TokenState:
             position=self.position[:, :0],
             trail=tuple(earlier[:, :rows] for earlier in self.trail),
             keep=None,
+            padding=None,
         )
 
     def without_prompts(self, prefix: int) -> "TokenState":
@@ -115,13 +127,14 @@ class TokenState:
 class Reduction:
     """One reduction as it happened: patch tokens `before` [B, N, D] and `after` [B, M, D] it, the new place
     of each (`slots`
-    [B, N], -1 for dropped), and which of the new ones are tokens rather than padding (`keep` [B, M], None
-    where all are)."""
+    [B, N], -1 for dropped), which of the new ones are tokens rather than padding (`keep` [B, M], None
+    where all are), and whether the last of the new ones was fused from what was not kept."""
 
     before: Tensor
     after: Tensor
     slots: Tensor
     keep: Tensor | None
+    fused: bool = False
 
 
 def regroup(state: TokenState, grouping: Grouping) -> TokenState:
@@ -150,15 +163,15 @@ def regroup(state: TokenState, grouping: Grouping) -> TokenState:
         source=source,
         keep=None if state.keep is None else state.keep.gather(1, grouping.lead),
     )
-    return remember(state, reduced, grouping.slots)
+    return remember(state, reduced, grouping.slots, grouping.fuse is not None)
 
 
-def remember(before: TokenState, after: TokenState, slots: Tensor) -> TokenState:
+def remember(before: TokenState, after: TokenState, slots: Tensor, fused: bool = False) -> TokenState:
     """Add the step from `before` to `after` to the history, where one is kept."""
     if before.history is None:
         return after
     patches = before.tokens[:, before.prefix :], after.tokens[:, after.prefix :]
-    return replace(after, history=(*before.history, Reduction(*patches, slots, after.keep)))
+    return replace(after, history=(*before.history, Reduction(*patches, slots, after.keep, fused)))
 
 
 def at_least_float32(dtype: torch.dtype) -> torch.dtype:

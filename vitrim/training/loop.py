@@ -20,14 +20,17 @@ from vitrim.files.saving import needs_its_backbone, save
 from vitrim.measuring.devices import repeatable, start_accelerator
 from vitrim.network.method import Method
 from vitrim.network.model import StagedViT
+from vitrim.network.notebook import table_html
+from vitrim.runs.answered import Answered, write_answered
 from vitrim.runs.batches import mixed_seed
-from vitrim.runs.evaluate import measure
+from vitrim.runs.evaluate import run_through
 from vitrim.runs.folder import RunFolder, claim_folder, stored_plan
 from vitrim.runs.kinds import AnyMetrics, Metrics
 from vitrim.runs.tested import TestedPictures, digest_of, write_tested
 from vitrim.settings.epoch_choice import Picked
 from vitrim.settings.left_open import choose_left_open
 from vitrim.settings.run_plan import Asked, RunPlan, resume_plan, settle_plan
+from vitrim.settings.task_kinds import result_words
 from vitrim.settings.training import Training
 from vitrim.training.averaging import RunningMean
 from vitrim.training.checkpoint import Trained, fill_weights, keep_epoch, restore_checkpoint
@@ -59,6 +62,18 @@ class Run:
     metrics: AnyMetrics
     record: Mapping[str, Any]
     """what run.json holds"""
+
+    def _repr_html_(self) -> str:
+        """What notebooks show."""
+        results, costs = self.record["results"], self.record["costs"]
+        told = {
+            "result": f"{result_words(results)}, on {results['images']:,} {results['split']} images",
+            "methods": ", ".join(map(repr, self.model.methods)) or "none: only the classifier trains",
+            "costs": f"{costs['gmacs']:.3f} GMACs, {costs['trained_parameters']:,} trained parameters; plain "
+            f"backbone {costs['plain']['gmacs']:.3f}, {costs['plain']['total_parameters']:,}",
+            "page": f"vitrim report {self.folder}",
+        }
+        return table_html(f"run {self.folder}", told)
 
 
 def train(
@@ -239,11 +254,12 @@ def finish(task: Task, folder: RunFolder, record: Mapping[str, Any], picked: Pic
     else:
         epoch = picked.epoch
         fill_weights(model, folder.best(epoch)["weights"])
-    metrics = measure(model, accelerator.prepare(task.test), accelerator)
+    metrics, answers, losses = run_through(model, accelerator.prepare(task.test), accelerator)
     results = result_record(task.test_split, epoch, task.select, metrics)
     if accelerator.is_main_process:
+        pictures = digest_of(task.source, task.test_split)
+        write_answered(folder.path, Answered(task.test_split, pictures, answers, losses))
         if isinstance(metrics, Metrics):  # right or wrong, picture by picture
-            pictures = digest_of(task.source, task.test_split)
             write_tested(folder.path, TestedPictures(task.test_split, pictures, metrics.right))
         extra, whole = {"results": results, "data": task.source.spec}, needs_its_backbone(model)
         save(model, folder.model_file, include_backbone=whole, extra=extra)

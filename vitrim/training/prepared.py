@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from vitrim.backbones.bridge import set_drop_path
+from vitrim.backbones.blocks import set_drop_path
 from vitrim.backbones.preprocess import as_asked
 from vitrim.compose import compose
 from vitrim.data import DataSource

@@ -93,7 +93,9 @@ def check_same_data(record: Mapping[str, Any], source: DataSource, epochs: int) 
 
 def cost_record(model: StagedViT) -> dict[str, Any]:
     """Parameters, multiply-adds and tokens of a model, beside those of its backbone alone."""
-    found, plain = costs(model), costs(compose(merge(model).vit))
+    merged = merge(model)
+    found, plain = costs(model), costs(compose(merged.vit))
+    folded = costs(merged) if any(method.folds for method in model.methods) else found
     return {
         "gmacs": found.gmacs,
         "gmacs_paper": found.gmacs_paper,
@@ -101,7 +103,15 @@ def cost_record(model: StagedViT) -> dict[str, Any]:
         "trained_head": found.trained_head,
         "total_parameters": found.total,
         "tokens": list(found.tokens),
-        "plain": {"gmacs": plain.gmacs, "gmacs_paper": plain.gmacs_paper, "total_parameters": plain.total},
+        "blocks": list(found.blocks),
+        "folded": {"gmacs": folded.gmacs, "total_parameters": folded.total},
+        "plain": {
+            "gmacs": plain.gmacs,
+            "gmacs_paper": plain.gmacs_paper,
+            "total_parameters": plain.total,
+            "tokens": list(plain.tokens),
+            "blocks": list(plain.blocks),
+        },
     }
 
 

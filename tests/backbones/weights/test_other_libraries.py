@@ -13,8 +13,10 @@ import torch
 import torchvision
 import transformers
 from safetensors.torch import save_file
+from timm.models import save_for_hf
 from torch import Tensor, nn
-from toys import wake
+from toys import FAMILIES, MORE_FAMILIES, toy, wake
+from toys import images as toy_images
 
 from vitrim import compose
 from vitrim.backbones.opening import fill_from_file
@@ -324,8 +326,6 @@ def test_safetensors_and_half_precision(tmp_path: Path) -> None:
 
 
 def test_eva_as_released(tmp_path: Path) -> None:
-    from toys import toy
-
     model = toy("eva02", torch.float32)
     swaps = (
         (".mlp.fc1_g.", ".mlp.w1."), (".mlp.fc1_x.", ".mlp.w2."), (".mlp.fc2.", ".mlp.w3."),
@@ -385,3 +385,23 @@ def test_a_repository_of_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         ValueError, match=r"could not fetch config.json of hf-hub:gone/away: no network; download"
     ):
         compose("hf-hub:gone/away")
+
+
+@pytest.mark.parametrize("family", FAMILIES | MORE_FAMILIES)
+def test_timm_s_own_file_of_every_structure(family: str, tmp_path: Path) -> None:
+    model, blank = toy(family, torch.float32), toy(family, torch.float32, seed=9)
+    torch.save({"state_dict": renamed(dict(model.state_dict()), "module.")}, tmp_path / "w.pth")
+    ours = fill_from_file(tmp_path / "w.pth", "mine", lambda classes: blank)
+    batch = toy_images(model)
+    with torch.no_grad():
+        assert torch.equal(ours.eval()(batch), model(batch))
+
+
+@pytest.mark.parametrize("prefix", ["", "local-dir:"])
+@pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "cait_xxs24_224", "vit_pwee_patch16_reg1_gap_256"])
+def test_a_folder_of_timm(name: str, prefix: str, tmp_path: Path) -> None:
+    model = wake(timm.create_model(name, num_classes=3, img_size=32)).eval()
+    save_for_hf(model, tmp_path, model_args={"img_size": 32}, safe_serialization=True)
+    ours = compose(prefix + str(tmp_path)).eval()
+    with torch.no_grad():
+        close(ours(images()), model(images()))

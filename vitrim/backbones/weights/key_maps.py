@@ -52,7 +52,7 @@ W = r"(weight|bias)"
 # but for what stands here.
 TIMM = Layout(
     "timm",
-    r"(?:patch_embed|embeds)\.proj\.weight",
+    r"(?:patch_embed|embeds)\.proj\.weight|patch_embed\.backbone\..*",  # ViTamin's stem needs no projection
     r"blocks\.0\..*",
     names=(
         (r"blocks\.\d+\.(\d+\..*)", r"blocks.\1"),  # DINOv2 trained in chunks of blocks

@@ -28,8 +28,8 @@ def fit_positions(
     if positions.dtype not in (torch.float32, torch.float64):
         positions = positions.float()
     grid = grid_size(vit)
-    prefix = 0 if vit.no_embed_class else vit.num_prefix_tokens
-    if vit.no_embed_class and "cls_token" in found and not _side(positions.shape[1], grid):
+    prefix = model.shape[1] - math.prod(grid)
+    if getattr(vit, "no_embed_class", False) and "cls_token" in found and not _side(positions.shape[1], grid):
         first = positions[:, :1]
         found["cls_token"] = found["cls_token"].reshape(1, 1, -1) + first
         positions = positions[:, 1:]

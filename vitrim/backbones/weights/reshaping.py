@@ -6,7 +6,14 @@ from torch import Tensor
 
 
 def plain_heads(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """CLIP's image projection is a classifier without a bias, in one library the other way round."""
+    """CLIP's image projection is a classifier without a bias, in one library the other way round; DINOv2's in
+    transformers reads the class token and the patches' average, which zeros there leave out.
+    """
+    head, norm = tensors.get("head.weight"), tensors.get("norm.weight")
+    if head is not None and norm is not None and head.ndim == 2 and head.shape[1] == 2 * len(norm):
+        token, average = head.chunk(2, dim=1)
+        if not bool(average.any()):
+            tensors["head.weight"] = token
     turned = tensors.pop("head.weight.transposed", None)
     if turned is not None:
         tensors["head.weight"] = turned.T
@@ -16,11 +23,27 @@ def plain_heads(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return tensors
 
 
+def apart(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """A timm model's tensors with query, key and value of every attention as three, as the key maps name
+    them; those of SigLIP's attention pool as one."""
+    found = dict(tensors)
+    for owner in sorted({key.split(".attn.")[0] for key in tensors if ".attn." in key}):
+        at = f"{owner}.attn."
+        for kind in ("weight", "bias"):
+            found.update({f"{at}{part}.{kind}": value for part, value in _take(found, at, kind).items()})
+    for kind in ("weight", "bias"):
+        pool = [found.pop(f"attn_pool.{part}.{kind}", None) for part in ("q", "kv")]
+        if pool[0] is not None and pool[1] is not None:
+            found[f"attn_pool.in_proj.{kind}"] = torch.cat([pool[0], pool[1]])
+    return found
+
+
 def fit_projections(tensors: dict[str, Tensor], wanted: dict[str, Tensor]) -> dict[str, Tensor]:
     """Query, key and value as the model has them: one layer or three, with the biases it has."""
     found = dict(tensors)
     for owner in sorted({key.split(".attn.")[0] for key in tensors if ".attn." in key}):
-        _fit_attention(found, f"{owner}.attn.", wanted)
+        if f"{owner}.attn.q.weight" not in wanted:  # as CaiT's class attention is written, in all files
+            _fit_attention(found, f"{owner}.attn.", wanted)
     _fit_pool(found, wanted)
     return found
 

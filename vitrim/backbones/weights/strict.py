@@ -2,7 +2,7 @@
 
 import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -55,7 +55,7 @@ def fitted(vit: TimmModule, found: Found, file: str) -> dict[str, Tensor]:
     """The file's tensors under the model's names and in its shapes, as far as that is only a way of
     writing."""
     wanted: dict[str, Tensor] = vit.state_dict()
-    tensors = {_other_name(name, wanted): value for name, value in found.tensors.items()}
+    tensors = {other_name(name, wanted): value for name, value in found.tensors.items()}
     tensors = fit_positions(fit_projections(tensors, wanted), vit, file, found.layout is JAX)
     own_filter: Any = getattr(sys.modules[type(vit).__module__], "checkpoint_filter_fn", None)
     tables = [
@@ -66,7 +66,8 @@ def fitted(vit: TimmModule, found: Found, file: str) -> dict[str, Tensor]:
     return fit_vectors(tensors, wanted)
 
 
-def _other_name(name: str, wanted: dict[str, Tensor]) -> str:
+def other_name(name: str, wanted: Mapping[str, Tensor]) -> str:
+    """The name that the model's own class has for a layer, where it has one."""
     if name in wanted:
         return name
     for rule, new in OTHER_NAMES:
@@ -85,7 +86,11 @@ def _check(
     missing = [name for name in wanted if name not in tensors]
     extra = [name for name in tensors if name not in wanted] + list(found.left_over)
     shapes = [name for name, value in tensors.items() if _differs(name, value, wanted)]
-    whole = [name for name, value in tensors.items() if not value.dtype.is_floating_point and name in wanted]
+    whole = [
+        name
+        for name, value in tensors.items()
+        if not value.dtype.is_floating_point and name in wanted and wanted[name].dtype.is_floating_point
+    ]
     if not (missing or extra or shapes or whole):
         return
     wrong = []

@@ -54,6 +54,19 @@ def find_backbone(content: Mapping[str, Tensor], name: str) -> Found:
     return Found(layout, prefix, plain_heads(named), tuple(left), dropped + beside, quick)
 
 
+def name_in_timm(layout: Layout, prefix: str, key: str) -> str | None:
+    """timm's name for one name of a library's model, whose backbone stands below `prefix`; None for what is
+    ignored, and for what stands beside the backbone and is not its classifier."""
+    if key.startswith(prefix):
+        return layout.translate(key.removeprefix(prefix))
+    return _outside(layout, key) or None
+
+
+def _outside(layout: Layout, key: str) -> str:
+    matches = ((re.fullmatch(rf"(?:.*\.)?{rule}", key), name) for rule, name in layout.outside)
+    return next((match.expand(name) for match, name in matches if match), "")
+
+
 def _unmarked(key: str) -> str:
     for mark in MARKS:
         key = key.replace(mark, "")
@@ -63,7 +76,7 @@ def _unmarked(key: str) -> str:
 def _prefixes(layout: Layout, tensors: Iterable[str]) -> list[str]:
     """Below which prefixes there is a backbone of this layout."""
     names = list(tensors)
-    ends = (re.fullmatch(rf"((?:.*[./])?){layout.sign}", key) for key in names)
+    ends = (re.fullmatch(rf"((?:.*[./])?)(?:{layout.sign})", key) for key in names)
     found = sorted({match[1] for match in ends if match})
     return [
         prefix
@@ -112,8 +125,7 @@ def _beside(
     """Add the classifier that stands beside the backbone; tell the rest apart into left over and known."""
     left, known = [], 0
     for key, value in outside.items():
-        matches = ((re.fullmatch(rf"(?:.*\.)?{rule}", key), name) for rule, name in layout.outside)
-        new = next((match.expand(name) for match, name in matches if match), "")
+        new = _outside(layout, key)
         if new and new not in named and not key.startswith(others or ("\0",)):
             named[new] = value
         elif key.startswith(others or ("\0",)) or any(re.fullmatch(rule, key) for rule in BESIDE):

@@ -3,28 +3,52 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser, Namespace
 
 DESCRIPTION = """
-Write a trained model as a file that other programs run: ONNX, or a program for torch.export.load. It is run
-on real pictures and compared with the model before it gets its name; the figures lie beside it.
+Write a trained model as a file that other programs run: ONNX, or a program for torch.export.load; or, where
+all of it folds (LoRA, SSF, BitFit and others, without reducers), as plain weights for timm, torchvision or
+transformers. It is run on real pictures, by the other library where there is one, and compared with the model
+before it gets its name; the figures lie beside it.
 """
 
 EXAMPLES = """
 vitrim export runs/flowers --to onnx
 vitrim export runs/flowers --to onnx --precision int8 --max_drop 0.5
 vitrim export runs/flowers --to pt2 --raw --out flowers.pt2
+vitrim export runs/flowers --to timm
+vitrim export runs/flowers --to transformers --out flowers-for-transformers
 vitrim evaluate flowers.onnx --data folder:flowers
 """
+
+NAMES = {
+    "onnx": "model.onnx",
+    "pt2": "model.pt2",
+    "timm": "timm.safetensors",
+    "torchvision": "torchvision.safetensors",
+    "transformers": "transformers",
+}
 
 
 def options(parser: ArgumentParser) -> None:
     parser.add_argument("run", metavar="RUN", help="a run folder, or a model.safetensors file")
-    parser.add_argument("--to", type=str, default="onnx", metavar="{onnx,pt2}", help="kind of file")
-    parser.add_argument("--out", type=str | None, metavar="FILE", help="not given: RUN/model.onnx or .pt2")
+    parser.add_argument(
+        "--to",
+        type=str,
+        default="onnx",
+        metavar="{onnx,pt2,timm,torchvision,transformers}",
+        help="kind of file, or whose plain weights",
+    )
+    parser.add_argument(
+        "--out",
+        type=str | None,
+        metavar="FILE",
+        help="not given: RUN/model.onnx, model.pt2, timm.safetensors, torchvision.safetensors, or the folder "
+        "RUN/transformers",
+    )
     parser.add_argument(
         "--precision",
         type=str,
@@ -62,15 +86,14 @@ def run(chosen: Namespace) -> None:
     from vitrim.checks import check_one_of
     from vitrim.deploy.export import export
 
-    check_one_of("export", "to", chosen.to, ("onnx", "pt2"))
+    check_one_of("export", "to", chosen.to, tuple(NAMES))
     place = Path(chosen.run)
     folder = place if place.is_dir() else place.parent
-    out = Path(chosen.out) if chosen.out is not None else folder / f"model.{chosen.to}"
-    if out.suffix != f".{chosen.to}":
-        raise ValueError(f"--to {chosen.to} writes a file that ends in .{chosen.to}, got --out {out}")
+    out = Path(chosen.out) if chosen.out is not None else folder / NAMES[chosen.to]
     done = export(
         chosen.run,
         out,
+        to=chosen.to,
         precision=chosen.precision,
         portable=chosen.portable,
         raw=chosen.raw,
@@ -79,8 +102,15 @@ def run(chosen: Namespace) -> None:
         data=chosen.data,
         root=chosen.root,
     )
-    opset = f", opset {done.about['opset']}" if "opset" in done.about else ""
-    sys.stdout.write(f"{done.path}: {done.megabytes:.2f} MB, {chosen.precision}{opset}, any batch size\n")
+    sys.stdout.write(f"{done.path}: {done.megabytes:.2f} MB, {_kind(done.about)}\n")
     sys.stdout.write(f"checked: {done.agreement.in_words()}\n")
     if done.accuracy is not None:
         sys.stdout.write("accuracy: {:.2f} % in float32, {:.2f} % in int8\n".format(*done.accuracy))
+
+
+def _kind(about: dict[str, Any]) -> str:
+    """What was written, in a few words."""
+    if "open_with" in about:
+        return f"open it with {about['open_with']}"
+    opset = f", opset {about['opset']}" if "opset" in about else ""
+    return f"{about['precision']}{opset}, any batch size"

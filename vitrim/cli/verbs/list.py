@@ -42,7 +42,7 @@ def one(what: str | None, name: str, width: int) -> str:
     """All about one method."""
     if what != "methods":
         raise ValueError(f"{what} are not explained one by one, got {name!r}; vitrim list {what} shows all")
-    from vitrim.cli.explain import explained
+    from vitrim.cli.method_page import explained
     from vitrim.methods.notation import method_class
 
     return explained(method_class(name.partition("(")[0]), width)
@@ -70,7 +70,7 @@ def protocols() -> Iterator[str]:
 
 
 def methods() -> Iterator[str]:
-    from vitrim.cli.explain import first_paragraph
+    from vitrim.cli.method_page import first_paragraph
     from vitrim.methods.plugins import load_all_installed
     from vitrim.methods.tables import METHODS
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
+from vitrim.cli.verbs.bulk import IMAGES, bulk_options, write
 from vitrim.cli.verbs.shared import opened, size_option, trust_option
 
 if TYPE_CHECKING:
@@ -16,7 +17,8 @@ DESCRIPTION = """
 Name what is on pictures, with the probability the model gives, as fast as they are found. One line per
 picture and class, separated by tabs: path, class, probability; or a table with a header, or JSON. Of a folder
 all pictures are taken, those of the folders in it too; where folders are called like classes, the share of
-the pictures that carry their folder's name is told at the end.
+the pictures that carry their folder's name is told at the end. With --out, millions go into a Parquet table:
+read by several processes, and what was stopped, however it was, goes on with the same command.
 """
 
 EXAMPLES = """
@@ -24,7 +26,12 @@ vitrim predict runs/flowers rose.jpg tulip.jpg
 vitrim predict runs/flowers holiday-pictures/ --top 3
 vitrim predict runs/flowers folder-of-class-folders/ --csv predictions.csv
 vitrim predict runs/flowers inbox/ --json - --skip_broken
+vitrim predict runs/flowers "archive/**/*.jpg" --out archive.parquet --top 5 --embeddings
+vitrim predict runs/flowers list.txt --out /shared/archive --on ray
 """
+
+
+ONLY_TABLES = ("workers", "on", "actors")
 
 
 def options(parser: ArgumentParser) -> None:
@@ -33,9 +40,18 @@ def options(parser: ArgumentParser) -> None:
         metavar="RUN",
         help="a run folder, a model.safetensors file, or an exported .onnx or .pt2 file",
     )
-    parser.add_argument("images", nargs="+", metavar="IMAGE", help="image files, or folders of them")
+    parser.add_argument("images", nargs="+", metavar="IMAGE", help=IMAGES)
     parser.add_argument(
         "--top", type=int, default=1, metavar="N", help="how many classes to name (usually 1)"
+    )
+    parser.add_argument(
+        "--out",
+        type=str | None,
+        metavar="TABLE",
+        help="write a Parquet table: a file that ends in .parquet, or a folder that gets one for each part",
+    )
+    parser.add_argument(
+        "--embeddings", action="store_true", help="with --out, also write what the classifier reads"
     )
     parser.add_argument(
         "--csv",
@@ -52,7 +68,8 @@ def options(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--skip_broken",
         action="store_true",
-        help="go on past pictures that cannot be read, and list them at the end with exit code 2",
+        help="go on past pictures that cannot be read, and list them at the end with exit code 2; with "
+        "--out, where they are always listed in a file beside it, go on even past whole parts of them",
     )
     parser.add_argument(
         "--batch_size", type=int, default=64, metavar="N", help="images at a time (usually 64)"
@@ -62,17 +79,37 @@ def options(parser: ArgumentParser) -> None:
     )
     size_option(parser)
     trust_option(parser)
+    bulk_options(parser)
 
 
 def run(chosen: Namespace) -> None:
+    if chosen.out is not None:
+        _into_table(chosen)
+    else:
+        _into_lines(chosen)
+
+
+def _into_table(chosen: Namespace) -> None:
+    from vitrim.deploy.bulk.opening import Opening
+
+    if chosen.csv is not None or chosen.json is not None:
+        raise ValueError("--out writes a Parquet table and --csv and --json write text; give one of them")
+    opening = Opening(chosen.run, image_size=chosen.image_size, trust=chosen.trust)
+    write(chosen, opening, chosen.images, chosen.top, chosen.embeddings)
+
+
+def _into_lines(chosen: Namespace) -> None:
     from collections import Counter
 
     from vitrim.data.finding import unread_note
+    from vitrim.runs.image_lists import as_images
     from vitrim.runs.predict import predictions
     from vitrim.runs.prediction_files import WRITERS, Pictures, output
 
     if chosen.csv is not None and chosen.json is not None:
         raise ValueError("--csv and --json are two ways to write the same; give one of them")
+    if chosen.embeddings or chosen.download or any(chosen[name] is not None for name in ONLY_TABLES):
+        raise ValueError("embeddings, download, workers, on and actors go with --out, a table of many images")
     form, file = next(
         ((form, file) for form, file in (("csv", chosen.csv), ("json", chosen.json)) if file), ("text", "-")
     )
@@ -80,8 +117,8 @@ def run(chosen: Namespace) -> None:
     unread: Counter[str] = Counter()
     broken: list[str] | None = [] if chosen.skip_broken else None
     found = predictions(
-        model, chosen.images, top=chosen.top, batch_size=chosen.batch_size, device=chosen.device,
-        unread=unread, broken=broken,
+        model, as_images(chosen.images, unread), top=chosen.top, batch_size=chosen.batch_size,
+        device=chosen.device, unread=unread, broken=broken,
     )  # fmt: skip
     pictures = Pictures(found, chosen.images, model.classes or ())
     with output(file) as stream:

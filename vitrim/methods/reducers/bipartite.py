@@ -82,7 +82,7 @@ class Bipartite(Method):
         check_probability("Bipartite", "dropout", self.dropout)
 
     def attach(self, model: "StagedViT") -> None:
-        from vitrim.backbones.bridge import head_width
+        from vitrim.backbones.bridge import key_width
         from vitrim.backbones.heads import rows_read_by_head
 
         if self.split == "checkerboard":
@@ -101,7 +101,7 @@ class Bipartite(Method):
         for index in model.check_blocks(self.at, self):
             block = model.vit.blocks[index]
             refine = (
-                Refinement(head_width(block.attn), self, like=block.norm1.weight) if self.learned else None
+                Refinement(key_width(block), self, like=next(block.parameters())) if self.learned else None
             )
             steps.append(MatchHalves(self, refine))
         model.reduce_at(self.at, steps, by=self)

@@ -81,7 +81,7 @@ class DynamicViT(Method):
     def attach(self, model: "StagedViT") -> None:
         if model.width % 4:
             raise ValueError(f"{self}: predictors quarter the width, which {model.width} does not allow")
-        like = model.vit.blocks[0].norm1.weight
+        like = next(model.vit.blocks[0].parameters())
         parts = [DropUnlikely(self, k, Predictor(model.width, like)) for k in range(len(self.at))]
         model.reduce_at(self.at, parts, by=self)
         mix_from(model, self.at[0], MIXING, by=self)

@@ -95,7 +95,7 @@ class LTMP(Method):
     def attach(self, model: "StagedViT") -> None:
         at = model.check_blocks(self.at, self)
         places = [(at[k - 1] if k else -1, at[k], model.depth, k == len(at) - 1) for k in range(len(at))]
-        like = model.vit.blocks[0].norm1.weight
+        like = next(model.vit.blocks[0].parameters())
         model.reduce_at(at, [ThresholdStep(self, Place(*place), like) for place in places], by=self)
         mix_from(model, at[0], MIXING, by=self)
         if self.kind != "prune":

@@ -95,7 +95,7 @@ class Adapter(Method):
 
     def attach(self, model: "StagedViT") -> None:
         for index in model.check_blocks(self.at, self):
-            stage, like = model.stages[index], model.vit.blocks[index].norm1.weight
+            stage, like = model.stages[index], next(model.vit.blocks[index].parameters())
             for place in self.places:
                 bottleneck = Bottleneck(model.width, self, like)
                 if self.form == "sequential":

@@ -76,7 +76,7 @@ class Convpass(Method):
 
     def attach(self, model: "StagedViT") -> None:
         for index in model.check_blocks(self.at, self):
-            stage, like = model.stages[index], model.vit.blocks[index].norm1.weight
+            stage, like = model.stages[index], next(model.vit.blocks[index].parameters())
             for place in self.beside:
                 slot = stage.beside_attention if place == "attention" else stage.beside_mlp
                 slot.append(Bypass(model.width, self, like))
@@ -86,6 +86,7 @@ class Bypass(Branch):
     """s * up(dropout(q(conv(q(down(normed)))))), convolved on the grid."""
 
     reads_norm = True
+    reads_grid = True
 
     def __init__(self, width: int, settings: Convpass, like: Tensor) -> None:
         super().__init__()

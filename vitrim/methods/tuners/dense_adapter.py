@@ -100,7 +100,7 @@ class DenseAdapter(Method):
             )
             last = not any(index < block <= index - since + (self.restart or model.depth) - 1 for block in at)
             memory = 0 if last else max(self.reads, default=0)
-            like = model.vit.blocks[index].norm1.weight
+            like = next(model.vit.blocks[index].parameters())
             model.stages[index].beside_mlp.append(DenseBottleneck(model.width, self, reads, memory, like))
 
     def _since_start(self, index: int) -> int:

@@ -32,7 +32,7 @@ def attach_release(model: "StagedViT", width: int, scale: float, bias: bool, dro
     model.stages[0].beside_attention.append(RememberTokens())
     last = model.depth - 1
     for index, (stage, block) in enumerate(zip(model.stages, model.vit.blocks, strict=True)):
-        weight = block.norm1.weight
+        weight = next(block.parameters())
         like: dict[str, Any] = {"bias": bias, "device": weight.device, "dtype": weight.dtype}
         sums = (index + 1) % BLOCKS_PER_SUM == 0
         stage.beside_mlp.append(

@@ -87,12 +87,19 @@ class DyT(Method):
         check_one_of("DyT", "mix", self.mix, ("weights", "outputs"))
 
     def attach(self, model: StagedViT) -> None:
+        from vitrim.backbones.blocks import shares_norm
+
+        if any(shares_norm(block) for block in model.vit.blocks):
+            raise ValueError(
+                f"{self}: the MLP of this backbone runs beside attention, on the same norm, so a router that "
+                "reads what attention gave comes too late; use Adapter, or a backbone whose MLP comes after"
+            )
         adapter = Adapter(self.width, self.scale, dropout=self.dropout)
         if any(stage.dispatch is not None for stage in model.stages):
             raise ValueError(f"{self}: the model already has dispatchers; their rate is one for all blocks")
         at = model.check_blocks(self.at, self)
         for index in at:
-            stage, like = model.stages[index], model.vit.blocks[index].norm1.weight
+            stage, like = model.stages[index], next(model.vit.blocks[index].parameters())
             stage.dispatch = Dispatcher(model.width, self, like, last=index == at[-1])
             if self.experts == 1:
                 stage.beside_mlp.append(Beside(Bottleneck(model.width, adapter, like)))
@@ -166,9 +173,9 @@ def noisy_decision(logits: Tensor, temperature: float) -> Tensor:
 
 
 def _mlp(block: TimmModule, tokens: Tensor) -> Tensor:
-    from vitrim.backbones.bridge import after_mlp, before_mlp
+    from vitrim.backbones.blocks import after_mlp, before_mlp, mlp
 
-    return after_mlp(block, block.mlp(before_mlp(block, tokens)))
+    return after_mlp(block, mlp(block, before_mlp(block, tokens)))
 
 
 def _masked_mlp(block: TimmModule, state: TokenState, passes: Tensor) -> Tensor:

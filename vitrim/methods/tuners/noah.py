@@ -98,7 +98,7 @@ class NOAH(Method):
 
     def attach(self, model: "StagedViT") -> None:
         choice = Choice(self.space(model.depth), self.sample)
-        like = model.vit.blocks[0].norm1.weight
+        like = next(model.vit.blocks[0].parameters())
         for index, stage in enumerate(model.stages):
             if stage.prompts is not None:
                 raise ValueError(f"{self}: block {index} already has prompts; leave one of the two out")

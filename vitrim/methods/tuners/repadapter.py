@@ -1,6 +1,7 @@
 """RepAdapter: a linear bottleneck before attention and MLP that folds into the layers reading it."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
@@ -72,11 +73,15 @@ class RepAdapter(Method):
             raise ValueError(
                 f"{self}: groups={self.groups} does not divide the backbone's width {model.width}"
             )
-        readers: dict[tuple[int, str], dict[str, Site]] = {}  # layers reading each norm, by name
+        wanted = {role for half in self.before for role in BEFORE[half]}
+        readers: dict[nn.Module, dict[str, Site]] = {}  # layers reading each norm, by name
+        others: dict[nn.Module, Site] = {}
         for site in model.sites_in(self.at, self):
-            for half in self.before:
-                if site.block is not None and site.role in BEFORE[half]:
-                    readers.setdefault((site.block, half), {}).setdefault(site.name, site)
+            if site.role in wanted:
+                readers.setdefault(site.owner, {}).setdefault(site.name, site)
+            elif any(site.role in roles for roles in BEFORE.values()):
+                others[site.layer] = site
+        self._check_alone(readers, others)
         for layers in readers.values():
             adapter: GroupedBottleneck | None = None
             for site in layers.values():
@@ -84,6 +89,16 @@ class RepAdapter(Method):
                 owned = adapter is None
                 adapter = adapter or GroupedBottleneck(base.in_features, self, like=base.weight)
                 site.put(AdaptedLinear(base, adapter, owned, self))
+
+    def _check_alone(
+        self, readers: Mapping[nn.Module, Mapping[str, Site]], others: Mapping[nn.Module, Site]
+    ) -> None:
+        for site in (site for layers in readers.values() for site in layers.values()):
+            if site.layer in others:
+                raise ValueError(
+                    f"{self}: {site} and {others[site.layer]} are one layer here, so one adapter comes "
+                    'before both; set before=("attention", "mlp")'
+                )
 
 
 class GroupedBottleneck(nn.Module):

@@ -54,15 +54,16 @@ class Entries(nn.Module):
 
     @property
     def index(self) -> Tensor:
-        """The columns, [rows, count]; unpacked when they have changed, as they do when a file is read."""
+        """The columns, [rows, count]; unpacked when they have changed, as they do when a file is read.
+        Between calls they are held as small integers: a pool may hold many."""
         packed, last = self.packed, self._unpacked
         version = -1 if packed.is_inference() else packed._version
         if last is None or last[0] is not packed or last[1] != version or version < 0:
             with torch.inference_mode(False), torch.no_grad():  # or training could not use it afterwards
                 flat = unpack_indices(packed, self.rows * self.count, self.fan_in)
-            index = flat.view(self.rows, self.count)
-            last = self._unpacked = packed, version, index
-        return last[2]
+                small = flat.to(torch.int16 if self.fan_in <= 2**15 else torch.int32)
+            last = self._unpacked = packed, version, small.view(self.rows, self.count)
+        return last[2].long()
 
     def added_to(self, weight: Tensor) -> Tensor:
         """W + S, of the shape of W."""

@@ -62,7 +62,9 @@ class SSF(Method):
         for found in layers.values():
             wanted = [site for site in found if site.role in self.roles]
             if wanted and len(wanted) < len(found):
-                raise ValueError(f"{self}: query, key and value are one layer here; name all three or none")
+                names = [site.role for site in found]
+                together, count = f"{', '.join(names[:-1])} and {names[-1]}", {3: "three"}.get(len(names), "")
+                raise ValueError(f"{self}: {together} are one layer here; name all {count or 'four'} or none")
             if wanted:
                 found[0].put(_tuned(own_layer(found[0], self), found[0], self))
 

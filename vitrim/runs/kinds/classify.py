@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from vitrim.network.model import StagedViT
-from vitrim.runs.kinds.kind import output_names, ratio
+from vitrim.runs.kinds.kind import Answering, output_names, ratio
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Classify:
     def losses(self, model: StagedViT, outputs: Tensor, targets: Tensor) -> Tensor:
         return F.cross_entropy(outputs.float(), targets, reduction="none")  # [B]
 
-    def answers(self, model: StagedViT, outputs: Tensor) -> Tensor:
+    def answers(self, model: Answering, outputs: Tensor) -> Tensor:
         guesses = outputs.argmax(1)  # [B]
         sure = outputs.float().softmax(1).gather(1, guesses[:, None])  # [B, 1]
         return torch.cat([guesses[:, None].float(), sure], 1)  # [B, 2]

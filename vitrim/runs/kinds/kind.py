@@ -7,6 +7,23 @@ from typing import Any, Protocol
 from torch import Tensor
 
 from vitrim.network.model import StagedViT
+from vitrim.network.target_scale import TargetScale
+
+
+class Answering(Protocol):
+    """What must be known of a model to read its outputs: a `StagedViT`, or what is kept of one."""
+
+    @property
+    def classes(self) -> tuple[str, ...] | None: ...
+
+    @property
+    def num_classes(self) -> int: ...
+
+    @property
+    def task(self) -> str: ...
+
+    @property
+    def scale(self) -> TargetScale | None: ...
 
 
 class Kind(Protocol):
@@ -15,7 +32,7 @@ class Kind(Protocol):
     def losses(self, model: StagedViT, outputs: Tensor, targets: Tensor) -> Tensor:
         """The loss of every image [B], without anything that training adds."""
 
-    def answers(self, model: StagedViT, outputs: Tensor) -> Tensor:
+    def answers(self, model: Answering, outputs: Tensor) -> Tensor:
         """What is kept of the outputs of every image [B, columns]."""
 
     def figures(self, model: StagedViT, answers: Tensor, targets: Tensor, losses: Tensor) -> Any:
@@ -28,7 +45,7 @@ class Kind(Protocol):
         """One image's answer beside the truth, by column name."""
 
 
-def output_names(model: StagedViT) -> tuple[str, ...]:
+def output_names(model: Answering) -> tuple[str, ...]:
     """The names of a model's outputs; their numbers where they have none."""
     return model.classes or tuple(str(index) for index in range(model.num_classes))
 

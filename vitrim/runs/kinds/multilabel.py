@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from vitrim.network.model import StagedViT
-from vitrim.runs.kinds.kind import output_names, ratio
+from vitrim.runs.kinds.kind import Answering, output_names, ratio
 
 GIVEN = 0.5  # probability from which a label counts as given
 
@@ -47,7 +47,7 @@ class Multilabel:
         every = F.binary_cross_entropy_with_logits(outputs.float(), targets, reduction="none")
         return every.mean(1)  # [B]
 
-    def answers(self, model: StagedViT, outputs: Tensor) -> Tensor:
+    def answers(self, model: Answering, outputs: Tensor) -> Tensor:
         return outputs.float().sigmoid()  # [B, labels]
 
     def figures(

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from vitrim.network.model import StagedViT
 from vitrim.network.target_scale import TargetScale
-from vitrim.runs.kinds.kind import output_names, ratio
+from vitrim.runs.kinds.kind import Answering, output_names, ratio
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Regress:
     def losses(self, model: StagedViT, outputs: Tensor, targets: Tensor) -> Tensor:
         return (outputs.float() - scale_of(model).outputs(targets)).square().mean(1)  # [B]
 
-    def answers(self, model: StagedViT, outputs: Tensor) -> Tensor:
+    def answers(self, model: Answering, outputs: Tensor) -> Tensor:
         return scale_of(model).values(outputs.float())  # [B, targets]
 
     def figures(self, model: StagedViT, answers: Tensor, targets: Tensor, losses: Tensor) -> RegressMetrics:
@@ -63,7 +63,7 @@ class Regress:
         return found
 
 
-def scale_of(model: StagedViT) -> TargetScale:
+def scale_of(model: Answering) -> TargetScale:
     """What the outputs of a model stand for."""
     if model.scale is None:
         raise ValueError("this model does not know the scale of its targets; vitrim.train sets it")

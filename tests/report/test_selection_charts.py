@@ -8,7 +8,7 @@ from toys import toy
 from vitrim import FisherDelta, compose, fit
 from vitrim.data import open_data
 from vitrim.network.model import StagedViT
-from vitrim.report.selection_figures import overlaps, section, token_redundancy
+from vitrim.report.charts.selection import overlaps, selection, token_redundancy
 
 PNG = b"\x89PNG"
 
@@ -27,10 +27,10 @@ def test_runs_with_chosen_weights_get_three_pictures(tmp_path) -> None:  # type:
                 Image.new("RGB", (32, 32), colour).save(tmp_path / split / colour / f"{i}.png")
     source = open_data(f"folder:{tmp_path}")
     models = {"one": fitted(2), "other": fitted(4)}
-    pictures = section(models, source)
-    assert len(pictures) == 3 and all(png.startswith(PNG) and words for words, png in pictures)
+    pictures = selection(models, source)
+    assert len(pictures) == 3 and all(each.png(dpi=40).startswith(PNG) and each.words for each in pictures)
     found = overlaps(models)
     assert found["one", "one"][0] == 1 and found["one", "other"] == found["other", "one"]
-    assert len(section({"one": models["one"]}, source)) == 2
-    assert section({"plain": compose(toy(dtype=torch.float32))}, source) == []
+    assert len(selection({"one": models["one"]}, source)) == 2
+    assert selection({"plain": compose(toy(dtype=torch.float32))}, source) == []
     assert len(token_redundancy(models["one"], source)) == 12

@@ -1,0 +1,65 @@
+"""A saved model with only a part of its composition, to see what each part does: the backbone as it was
+before training, the reducers alone on it, the tuners alone.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from vitrim.backbones.opening import Origin
+from vitrim.backbones.preprocess import Preprocess
+from vitrim.checks import check_one_of
+from vitrim.compose import assemble
+from vitrim.files.saving import check_digest, find_backbone, read, saved_tensors
+from vitrim.methods.notation import parse_method
+from vitrim.methods.quantising.packing import unpack_tensors
+from vitrim.network.method import Method
+from vitrim.network.model import StagedViT
+
+PARTS = ("backbone", "reducers", "tuners")
+
+
+def load_part(path: str | Path, part: str) -> StagedViT | None:
+    """The saved model with a part of its methods, in evaluation mode, on the backbone it was trained on.
+
+    Args:
+        path: a file that `save` wrote.
+        part: "backbone" (no methods, the classifier it came with), "reducers" (those, untrained weights
+            elsewhere) or "tuners" (everything but reducers, as trained).
+
+    Returns:
+        None where there is no such model: the file holds all weights of the backbone as they became in
+        training, or its reducers have weights of their own, which fit only the tuned model, or it has none.
+    """
+    check_one_of("load_part", "part", part, PARTS)
+    about, tensors = read(path)
+    if about["backbone"]["included"]:
+        return None
+    origin = Origin.from_json(about["backbone"])
+    vit, found = find_backbone(origin, None, None, False)
+    check_digest(vit, about, tensors, Path(path), {})
+    methods = tuple(parse_method(text) for text in about["methods"])
+    chosen = _chosen(methods, part)
+    if part != "backbone" and not chosen:
+        return None
+    model = assemble(vit, found, chosen, about["num_classes"] if part == "tuners" else None)
+    model.preprocess = Preprocess.from_json(about["preprocess"])
+    wanted = saved_tensors(model)
+    if part == "tuners":
+        trained = unpack_tensors(model, {name: tensors[name] for name in tensors if name in wanted})
+        if set(wanted) - set(trained):
+            return None
+        with torch.no_grad():
+            for name, value in wanted.items():
+                value.copy_(trained[name])
+    elif model.awaits is not None or any(name not in model.base_names for name in wanted):
+        return None  # reducers that learned
+    return model.eval()
+
+
+def _chosen(methods: tuple[Method, ...], part: str) -> tuple[Method, ...]:
+    if part == "backbone":
+        return ()
+    return tuple(method for method in methods if method.reduces == (part == "reducers"))

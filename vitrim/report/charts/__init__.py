@@ -1,0 +1,1 @@
+"""One chart, one function: records and arrays in, a `Chart` out."""
