@@ -35,6 +35,7 @@ if TYPE_CHECKING:  # imported when first used: see vitrim/lazy.py
     from vitrim.methods.reducers import EViT as EViT
     from vitrim.methods.reducers import Pool as Pool
     from vitrim.methods.reducers import ToMe as ToMe
+    from vitrim.methods.tuners import NOAH as NOAH
     from vitrim.methods.tuners import SSF as SSF
     from vitrim.methods.tuners import VPT as VPT
     from vitrim.methods.tuners import Adapter as Adapter
