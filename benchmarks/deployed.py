@@ -99,9 +99,7 @@ def candidates(
     folder = chosen.out.with_name(f"{chosen.out.stem}-files")
     folder.mkdir(exist_ok=True)
     bare = composed(model, "Linear()")
-    images = torch.randn(
-        batch, 3, *bare.preprocess.image_size, generator=torch.Generator().manual_seed(0)
-    )
+    images = torch.randn(batch, 3, *bare.preprocess.image_size, generator=torch.Generator().manual_seed(0))
     whole = plain_macs(bare)
     for number, name in enumerate((PLAIN, *chosen.compositions)):
         made = bare if name == PLAIN else composed(model, name)

@@ -112,5 +112,3 @@ def test_int8_that_loses_too_much_is_refused(tmp_path: Path, monkeypatch: pytest
     with pytest.raises(ValueError, match=r"78\.50 % are right instead of 80\.00 %, which is more than"):
         export(staged, tmp_path / "model.onnx", precision="int8")
     assert not list(tmp_path.iterdir())
-
-
