@@ -90,7 +90,7 @@ class StagedViT(nn.Module):
 
         `complete` runs every MLP on every token, whatever a dispatcher would skip.
         """
-        state = self._advance(images, self._rows_read(), complete)
+        state = self._advance(images, self.rows_read(), complete)
         return self.classify(state), state.penalty
 
     def run(
@@ -157,14 +157,15 @@ class StagedViT(nn.Module):
 
     def read_by_head(self, images: Images) -> Tensor:
         """What the classifier reads, before its dropout or normalisation. [B, D]"""
-        return self._features(self._advance(images, self._rows_read()))
+        return self._features(self._advance(images, self.rows_read()))
 
     @property
     def side(self) -> SideStream | None:
         """The side stream whose end the head reads, where a method has put one beside the blocks."""
         return next((part for part in self.shared.values() if isinstance(part, SideStream)), None)
 
-    def _rows_read(self) -> int | None:
+    def rows_read(self) -> int | None:
+        """How many tokens of the last block are needed, None for all of them."""
         side = self.side
         return rows_read_by_head(self.vit) if side is None or side.reads_last else 1
 
@@ -182,7 +183,7 @@ class StagedViT(nn.Module):
 
     def features_and_logits(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """`read_by_head` and the logits of one pass. [B, D], [B, classes]"""
-        state = self._advance(images, self._rows_read())
+        state = self._advance(images, self.rows_read())
         return self._features(state), self.classify(state)
 
     def _advance(
