@@ -63,6 +63,7 @@ if TYPE_CHECKING:  # imported when first used: see vitrim/lazy.py
     from vitrim.settings.recipes import RECIPES as RECIPES
     from vitrim.settings.recipes import find_recipe as find_recipe
     from vitrim.settings.training import Training as Training
+    from vitrim.speed.measuring import measure_speed as measure_speed
     from vitrim.sweep.running import sweep as sweep
     from vitrim.sweep.search import Searched as Searched
     from vitrim.sweep.search import search as search
