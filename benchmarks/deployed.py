@@ -1,7 +1,7 @@
-"""What compositions take beside plain timm in the ways they are deployed: eager, compiled, ONNX Runtime, int8.
+"""What compositions take beside plain timm as they are deployed: eager, compiled, ONNX Runtime, int8.
 
-    nice -n 10 python benchmarks/deployed.py --out deployed.jsonl              # measures, goes on where it stopped
-    python benchmarks/deployed.py --out deployed.jsonl --rounds 0              # prints the tables of what there is
+    nice -n 10 python benchmarks/deployed.py --out deployed.jsonl    # measures, goes on where it stopped
+    python benchmarks/deployed.py --out deployed.jsonl --rounds 0    # prints the tables of what there is
 
 For every backbone and batch size, everything takes turns on the same images in one process: plain timm in
 every way, plain timm once more (how the two differ is noise), and every composition in every way, folded as
@@ -63,7 +63,7 @@ def arguments(given: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--compositions", nargs="+", default=COMPOSITIONS, help="recipes, or methods as text")
     parser.add_argument("--threads", type=int, default=1, help="processor threads (default: 1)")
     parser.add_argument("--rounds", type=int, default=9, help="turns in all (default: 9)")
-    parser.add_argument("--clock", choices=("cpu", "wall"), default="cpu", help="time of tables (default: cpu)")
+    parser.add_argument("--clock", choices=("cpu", "wall"), default="cpu", help="of tables (default: cpu)")
     return parser.parse_args(given)
 
 
@@ -99,9 +99,7 @@ def candidates(
     folder = chosen.out.with_name(f"{chosen.out.stem}-files")
     folder.mkdir(exist_ok=True)
     bare = composed(model, "Linear()")
-    images = torch.randn(
-        batch, 3, *bare.preprocess.image_size, generator=torch.Generator().manual_seed(0)
-    )
+    images = torch.randn(batch, 3, *bare.preprocess.image_size, generator=torch.Generator().manual_seed(0))
     whole = plain_macs(bare)
     for number, name in enumerate((PLAIN, *chosen.compositions)):
         made = bare if name == PLAIN else composed(model, name)
@@ -132,7 +130,8 @@ def table(rounds: Sequence[dict[str, Any]], clock: str) -> str:
         return "nothing measured yet"
     head = rounds[-1]
     lines = [
-        f"{head['model']}, batch {head['batch']}, {head['machine']['threads']} thread(s), {len(rounds)} rounds",
+        f"{head['model']}, batch {head['batch']}, {head['machine']['threads']} thread(s), "
+        f"{len(rounds)} rounds",
         f"{'':18} {'':17} {'MACs':>5}  {'plain in the same way = 1':26} {'plain eager = 1':22} "
         f"{'plain compiled = 1':22} {'ms':>7}",
     ]
