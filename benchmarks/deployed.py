@@ -1,7 +1,7 @@
 """What compositions take beside plain timm as they are deployed: eager, compiled, ONNX Runtime, int8.
 
-    nice -n 10 python benchmarks/deployed.py --out deployed.jsonl    # measures, goes on where it stopped
-    python benchmarks/deployed.py --out deployed.jsonl --rounds 0    # prints the tables of what there is
+    nice -n 10 python benchmarks/deployed.py --out deployed.jsonl            # measures, or goes on measuring
+    python benchmarks/deployed.py --out deployed.jsonl --rounds 0            # prints the tables there are
 
 For every backbone and batch size, everything takes turns on the same images in one process: plain timm in
 every way, plain timm once more (how the two differ is noise), and every composition in every way, folded as
@@ -130,8 +130,7 @@ def table(rounds: Sequence[dict[str, Any]], clock: str) -> str:
         return "nothing measured yet"
     head = rounds[-1]
     lines = [
-        f"{head['model']}, batch {head['batch']}, {head['machine']['threads']} thread(s), "
-        f"{len(rounds)} rounds",
+        f"{head['model']}, batch {head['batch']}, {head['machine']['threads']} threads, {len(rounds)} rounds",
         f"{'':18} {'':17} {'MACs':>5}  {'plain in the same way = 1':26} {'plain eager = 1':22} "
         f"{'plain compiled = 1':22} {'ms':>7}",
     ]

@@ -99,16 +99,17 @@ def merge(model: StagedViT) -> StagedViT:
         for name, child in list(parent.named_children()):
             if isinstance(child, Tuned):
                 setattr(parent, name, child.merged().train(child.training))
-    for method in model.methods:
-        if method.folds and type(method).__name__ in merged.shared:
-            del merged.shared[type(method).__name__]
+    for kind in {type(method) for method in model.methods if method.folds}:
+        for key in merged.shared_by(kind):
+            del merged.shared[key]
     call_biased_qkv(merged.vit)
     for name, parameter in merged.named_parameters():
         if name in model.base_names:
             parameter.requires_grad_(False)
     for head in _classifiers(merged.vit):
         head.requires_grad_(True)
-    merged.methods = tuple(method for method in model.methods if not method.folds)
+    left = (method.after_folding() for method in model.methods)
+    merged.methods = tuple(method for method in left if method is not None)
     merged.base_names = frozenset(f"vit.{name}" for name in merged.vit.state_dict())
     merged.origin = replace(model.origin, kind="merged", weights=None, seed=None)
     return merged

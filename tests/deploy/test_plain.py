@@ -139,6 +139,7 @@ REFUSED = {
     "a reducer": ("vit", ("LoRA(rank=2)", "EViT(keep=0.5, at=(1,))"), "timm", "reducers"),
     "branches": ("vit", ("Adapter(width=2)",), "transformers", "branches"),
     "another family": ("eva02", (), "transformers", "no form for this Eva"),
+    "ViTamin": ("vitamin", (), "transformers", "no MLP like timm's GeGluMlp"),
     "relative positions": ("beit", (), "transformers", "none of timm's Beit"),
     "torchvision, DINOv2": ("dinov2", (), "torchvision", "ls1"),
     "torchvision, Eva": ("dinov3", (), "torchvision", "the plain one of 2020"),

@@ -119,7 +119,9 @@ def _more(vit: TimmModule, kind: str) -> dict[str, Any]:
 
 
 def _first_layer(mlp: TimmModule) -> nn.Linear:
-    found: nn.Linear = mlp.fc1_g if hasattr(mlp, "fc1_g") else mlp.fc1
+    found = getattr(mlp, "fc1_g", None) or getattr(mlp, "fc1", None)
+    if not isinstance(found, nn.Linear):  # ViTamin's, which is two layers in one
+        raise ValueError(f"transformers has no MLP like timm's {type(mlp).__name__}")
     return found
 
 

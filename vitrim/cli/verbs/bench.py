@@ -28,7 +28,7 @@ vitrim bench --model vit_small_patch16_224 --method "EViT(keep=0.7, at=(3, 6, 9)
 """
 
 COLUMNS = ("", "batch", "ms", "img/s", "time", "quartiles", "cpu", "MACs", "eager", "MiB")
-READING = """time: for an image, plain backbone in the same way = 1, median of rounds; cpu: in processor time;
+READING = """time: for an image, plain backbone in the same way = 1, median over rounds; cpu: processor time;
 MACs: operations, plain = 1; eager: time, plain backbone in eager mode = 1; MiB: peak above the weights.
 The plain backbone again shows the noise: a difference smaller than that row's is none."""
 
