@@ -43,7 +43,7 @@ def run(chosen: Namespace) -> None:
         lines = [f"{explained.name}: {said or 'features, no classes'}"]
         lines += [f"  {each.words}" for each in explained.maps]
         lines += [
-            f"  attention of the {each.words}" for each in explained.attention if each.cosine is not None
+            f"  attention: {each.words}" for each in explained.attention if each.cosine is not None
         ]
         lines.append(f"  {explained.save(chosen.out, name)}")
         sys.stdout.write("\n".join(lines) + "\n")
