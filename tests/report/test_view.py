@@ -108,9 +108,9 @@ def test_variants_are_the_same_weights_with_other_numbers(name: str, runs: dict[
 def test_answers_are_those_of_predict(address: str, runs: dict[str, Path]) -> None:
     picture = encoded(drawing(1))
     seen = httpx.post(f"{address}/v1/view?run=kept", content=picture, timeout=30).json()
-    guess = next(iter(vitrim.predict(runs["kept"], [picture], top=1)))
-    assert seen["guesses"][0]["name"] == guess[0].name
-    assert seen["guesses"][0]["value"] == pytest.approx(guess[0].probability, abs=1e-5)
+    guess = vitrim.predict(runs["kept"], [picture])[0]
+    assert seen["guesses"][0]["name"] == guess.name
+    assert seen["guesses"][0]["value"] == pytest.approx(guess.probability, abs=1e-5)
     assert seen["milliseconds"] > 0 and seen["milliseconds_plain"] > 0 and seen["tokens_at_start"] == 144
     assert [each["block"] for each in seen["maps"]] == [3, 6]
     assert seen["maps"][0]["tokens"] == 73  # half of 144, and the fused one
@@ -121,7 +121,7 @@ def test_answers_are_those_of_predict(address: str, runs: dict[str, Path]) -> No
     ("run=kept&value=0.123", None, 400, "keep must be one of"),
     ("run=kept&value=nan", None, 400, "keep must be one of"),
     ("run=kept", b"no picture", 422, "picture"),
-    ("run=kept", huge_header(), 413, "at most 2 million"),
+    ("run=kept", huge_header(), 413, "at most"),
     ("run=kept", b"", 400, "no picture was sent"),
 ])  # fmt: skip
 def test_refusals(address: str, query: str, body: bytes | None, status: int, said: str) -> None:
@@ -174,13 +174,15 @@ def test_the_page_in_a_browser(address: str, browser: Any, width: int, scheme: s
     page.focus(f"{card} input.block")
     page.keyboard.press("ArrowLeft")
     other = page.get_attribute(f"{card} img.map", "src")
-    assert other != before and "after block 3" in page.inner_text(f"{card} figcaption:last-of-type")
+    assert other != before and "after block 3" in page.inner_text(f"{card} figcaption >> nth=1")
     speed = page.query_selector(f"{card} .speed")
     page.focus(f"{card} input.keep")
     page.keyboard.press("ArrowRight")
     speed.wait_for_element_state("hidden")  # its place is taken by the new answer
     assert page.get_attribute(f"{card} img.map", "src") != other
-    assert "80 tokens" in page.inner_text(f"{card} figcaption >> nth=1")  # ceil(0.55 * 144), and the fused one
+    assert "80 tokens" in page.inner_text(
+        f"{card} figcaption >> nth=1"
+    )  # ceil(0.55 * 144), and the fused one
     assert page.get_attribute(f"{card} img.map", "alt").startswith("Map of tokens: 8")
     assert page.evaluate("document.documentElement.scrollWidth") <= width  # nothing is cut
     assert [url for url in asked if not url.startswith((address, "data:"))] == []
