@@ -23,6 +23,9 @@ if TYPE_CHECKING:  # imported when first used: see vitrim/lazy.py
     from vitrim.measuring.bench import bench as bench
     from vitrim.measuring.costs import Costs as Costs
     from vitrim.measuring.costs import costs as costs
+    from vitrim.measuring.pruning import layer_scores as layer_scores
+    from vitrim.measuring.pruning import prune_layers as prune_layers
+    from vitrim.methods.first_blocks import FirstBlocks as FirstBlocks
     from vitrim.methods.notation import METHODS as METHODS
     from vitrim.methods.notation import REDUCERS as REDUCERS
     from vitrim.methods.notation import TUNERS as TUNERS

@@ -32,7 +32,8 @@ QUIET = ("--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--dis
 DROP = """(bytes) => {
     const data = new DataTransfer();
     data.items.add(new File([new Uint8Array(bytes)], "dropped.png", { type: "image/png" }));
-    document.getElementById("drop").dispatchEvent(new DragEvent("drop", { dataTransfer: data, bubbles: true }));
+    const event = new DragEvent("drop", { dataTransfer: data, bubbles: true });
+    document.getElementById("drop").dispatchEvent(event);
 }"""
 
 
@@ -77,7 +78,8 @@ def test_dials_offer_what_the_reducer_takes(
 
 
 @pytest.mark.parametrize(("method", "why"), [
-    ("LoRA()", "no reducer"), ("Bipartite()", "Bipartite has no one number"), ("ToMe(r=(8, -1))", "no slider"),
+    ("LoRA()", "no reducer"), ("Bipartite()", "Bipartite has no one number"),
+    ("ToMe(r=(8, -1))", "no slider"),
 ])  # fmt: skip
 def test_without_a_dial_the_page_says_why(method: str, why: str) -> None:
     dial, said = dial_of((parse_method(method),), 144)
