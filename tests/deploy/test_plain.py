@@ -139,9 +139,13 @@ REFUSED = {
     "a reducer": ("vit", ("LoRA(rank=2)", "EViT(keep=0.5, at=(1,))"), "timm", "reducers"),
     "branches": ("vit", ("Adapter(width=2)",), "transformers", "branches"),
     "another family": ("eva02", (), "transformers", "no form for this Eva"),
+    "ViTamin": ("vitamin", (), "transformers", "no MLP like timm's GeGluMlp"),
     "relative positions": ("beit", (), "transformers", "none of timm's Beit"),
     "torchvision, DINOv2": ("dinov2", (), "torchvision", "ls1"),
     "torchvision, Eva": ("dinov3", (), "torchvision", "the plain one of 2020"),
+    "parallel attentions": ("parallel-things", (), "transformers", "none of timm's"),
+    "parallel halves": ("parallel-scaling", (), "torchvision", "the plain one of 2020"),
+    "packed patches": ("naflex-map", (), "torchvision", "the plain one of 2020"),
     "normed queries": ("qk-norm", (), "transformers", "q_norm"),
     "DINOv3 with a classifier": ("dinov3", (), "transformers", "no form with a classifier"),
 }

@@ -29,6 +29,7 @@ from vitrim.network.parts import Reducer as Reducer
 from vitrim.network.parts import Scheduled as Scheduled
 from vitrim.network.parts import Selector as Selector
 from vitrim.network.placing import place
+from vitrim.network.side import SideStream
 from vitrim.network.target_scale import TargetScale
 from vitrim.tokens.restore import MODES
 from vitrim.tokens.state import TokenState
@@ -90,8 +91,8 @@ class StagedViT(nn.Module):
 
         `complete` runs every MLP on every token, whatever a dispatcher would skip.
         """
-        state = self._advance(images, rows_read_by_head(self.vit), complete)
-        return classify(self.vit, state), state.penalty
+        state = self._advance(images, self.rows_read(), complete)
+        return self.classify(state), state.penalty
 
     def run(
         self, images: Images, history: bool = False, attention: bool = False
@@ -100,11 +101,11 @@ class StagedViT(nn.Module):
         reduction did is kept for `vitrim.restore`, with `attention`, what every block attended to is in
         `state.attention`: one [B, H, T, T] for each block, of the T tokens that entered it."""
         state = self._advance(images, None, history=history, attention=attention)
-        return classify(self.vit, state), state
+        return self.classify(state), state
 
     def forward_features(self, images: Images) -> Tensor:
         """The tokens left after the last block and the final norm, as timm's: [B, P+N, D]"""
-        return last_tokens(self.vit, self._advance(images, None))[0]
+        return last_tokens(self.vit, self._finished(self._advance(images, None)))[0]
 
     def forward_intermediates(
         self,
@@ -137,7 +138,7 @@ class StagedViT(nn.Module):
         if return_prefix_tokens and prefix_count(self.vit):
             prefix = [prefix_tokens(self, states[index], norm) for index in wanted]
             found = list(zip(found, prefix, strict=True))
-        return found if intermediates_only else (last_tokens(self.vit, last)[0], found)
+        return found if intermediates_only else (last_tokens(self.vit, self._finished(last))[0], found)
 
     def get_intermediate_layers(
         self,
@@ -157,12 +158,34 @@ class StagedViT(nn.Module):
 
     def read_by_head(self, images: Images) -> Tensor:
         """What the classifier reads, before its dropout or normalisation. [B, D]"""
-        return features(self.vit, self._advance(images, rows_read_by_head(self.vit)))
+        return self._features(self._advance(images, self.rows_read()))
+
+    @property
+    def side(self) -> SideStream | None:
+        """The side stream whose end the head reads, where a method has put one beside the blocks."""
+        return next((part for part in self.shared.values() if isinstance(part, SideStream)), None)
+
+    def rows_read(self) -> int | None:
+        """How many tokens of the last block are needed, None for all of them."""
+        side = self.side
+        return rows_read_by_head(self.vit) if side is None or side.reads_last else 1
+
+    def classify(self, state: TokenState) -> Tensor:
+        """Logits [B, classes] of the state after the last block."""
+        side = self.side
+        return classify(self.vit, state) if side is None else side.classify(self.vit, state, state.side[0])
+
+    def _features(self, state: TokenState) -> Tensor:
+        side = self.side
+        return features(self.vit, state) if side is None else side.features(self.vit, state, state.side[0])
+
+    def _finished(self, state: TokenState) -> TokenState:
+        return state if self.side is None else self.side.finish(state, state.side[0])
 
     def features_and_logits(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """`read_by_head` and the logits of one pass. [B, D], [B, classes]"""
-        state = self._advance(images, rows_read_by_head(self.vit))
-        return features(self.vit, state), classify(self.vit, state)
+        state = self._advance(images, self.rows_read())
+        return self._features(state), self.classify(state)
 
     def _advance(
         self,
@@ -196,7 +219,8 @@ class StagedViT(nn.Module):
             )
         embedded = embed(self.vit, images)
         state = embedded.start(prefix_count(self.vit))
-        return replace(state, by_products=self.by_products), embedded.places
+        side = () if self.side is None else (self.side.start(state),)
+        return replace(state, by_products=self.by_products, side=side), embedded.places
 
     def pass_blocks(
         self,
@@ -297,6 +321,14 @@ class StagedViT(nn.Module):
     def reduce_at(self, at: Sequence[int], parts: Sequence[Reducer | Selector], by: "Method") -> None:
         """Put one reducer on each of the blocks `at`; see `vitrim.network.placing` for what is refused."""
         place(self, at, parts, by)
+
+    def put_beside(self, stream: SideStream, by: "Method") -> None:
+        """Give the model a side stream, whose end the head reads from now on; its steps go to
+        `Stage.aside`."""
+        if self.side is not None:
+            standing = next(name for name, part in self.shared.items() if part is self.side)
+            raise ValueError(f"{by}: the head already reads the side stream of {standing}; leave out one")
+        self.shared[type(by).__name__] = stream
 
     @property
     def patch_count(self) -> int:

@@ -8,9 +8,11 @@ them has its example alone. A ladder is ordered, so the first step that is cheap
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import fields, replace
+from functools import partial
 from typing import Any
 
 from vitrim.checks import did_you_mean, is_number
+from vitrim.methods.reducers import PYRA
 from vitrim.methods.tables import REDUCERS, TUNERS
 from vitrim.methods.tuners import Adapter, FisherDelta
 from vitrim.network.method import Method
@@ -24,7 +26,10 @@ SIZES = ("width", "rank", "prompts")
 
 def reducer_ladders(bare: StagedViT) -> dict[str, list[Method]]:
     """Settings of each reducer that fit the backbone, each removing more than the one before."""
-    return {name: list(_reductions(kind.example(bare), bare)) for name, kind in REDUCERS.items()}
+    ladders = {name: list(_reductions(kind.example(bare), bare)) for name, kind in REDUCERS.items()}
+    merged = range(1, bare.patch_count // 2)
+    ladders["PYRA"] = list(_varied(PYRA.example(bare), "schedule", map(partial(PYRA.even, bare), merged)))
+    return ladders
 
 
 def tuner_ladders(bare: StagedViT) -> dict[str, list[Method]]:
