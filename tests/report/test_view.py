@@ -32,7 +32,8 @@ QUIET = ("--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--dis
 DROP = """(bytes) => {
     const data = new DataTransfer();
     data.items.add(new File([new Uint8Array(bytes)], "dropped.png", { type: "image/png" }));
-    document.getElementById("drop").dispatchEvent(new DragEvent("drop", { dataTransfer: data, bubbles: true }));
+    const event = new DragEvent("drop", { dataTransfer: data, bubbles: true });
+    document.getElementById("drop").dispatchEvent(event);
 }"""
 
 
@@ -77,7 +78,9 @@ def test_dials_offer_what_the_reducer_takes(
 
 
 @pytest.mark.parametrize(("method", "why"), [
-    ("LoRA()", "no reducer"), ("Bipartite()", "Bipartite has no one number"), ("ToMe(r=(8, -1))", "no slider"),
+    ("LoRA()", "no reducer"),
+    ("Bipartite()", "Bipartite has no one number"),
+    ("ToMe(r=(8, -1))", "no slider"),
 ])  # fmt: skip
 def test_without_a_dial_the_page_says_why(method: str, why: str) -> None:
     dial, said = dial_of((parse_method(method),), 144)
@@ -123,7 +126,7 @@ def test_answers_are_those_of_predict(address: str, runs: dict[str, Path]) -> No
     ("run=kept", b"no picture", 422, "picture"),
     ("run=kept", huge_header(), 413, "at most"),
     ("run=kept", b"", 400, "no picture was sent"),
-])  # fmt: skip
+], ids=("run", "value", "nan", "broken", "huge", "empty"))  # fmt: skip
 def test_refusals(address: str, query: str, body: bytes | None, status: int, said: str) -> None:
     content = encoded(drawing(2)) if body is None else body
     answer = httpx.post(f"{address}/v1/view?{query}", content=content, timeout=30)
@@ -180,7 +183,7 @@ def test_the_page_in_a_browser(address: str, browser: Any, width: int, scheme: s
     page.keyboard.press("ArrowRight")
     speed.wait_for_element_state("hidden")  # its place is taken by the new answer
     assert page.get_attribute(f"{card} img.map", "src") != other
-    assert "80 tokens" in page.inner_text(
+    assert "81 tokens" in page.inner_text(
         f"{card} figcaption >> nth=1"
     )  # ceil(0.55 * 144), and the fused one
     assert page.get_attribute(f"{card} img.map", "alt").startswith("Map of tokens: 8")
