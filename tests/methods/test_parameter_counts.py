@@ -60,9 +60,17 @@ COUNTS = {
     "DyT(width=64)": 1_198_860,
     "DyT(width=64, experts=4)": 4_804_668,
     **{GPS.format(k): 83_712 * (k + 1) for k in (1, 2, 15, 20)},
+    "SynQT(queries=1, follows='release')": 2_622_866,
+    "SynQT(queries=4, follows='release')": 2_650_514,
+    "SynQT(queries=16, follows='release')": 2_761_106,
+    "SynQT(queries=1)": 2_622_866 - 12 * 2 * 768 - 37,  # without what nothing reads
+    "ResTuning()": 1_198_848,
+    "ResTuning(form='adapter')": 1_198_848 // 2,
     "Bipartite()": 4_096,
     "LTMP()": 24,
     "DynamicViT()": 2_885_190,
+    "PYRA()": 186 + 12 * 3 * 768,
+    "PYRA(schedule='high')": 192 + 12 * 3 * 768,
 }
 
 

@@ -165,6 +165,13 @@ def test_explain_writes_a_picture_and_its_numbers(
     assert told["guesses"][0]["name"] in runs[0].record["data"]["classes"]
     assert main(["explain", str(runs[0].folder), "nothing.png", "--out", str(tmp_path)]) == 2
     assert "there is no image nothing.png" in capsys.readouterr().err
+    before = image.read_bytes()
+    assert main(["explain", str(runs[0].folder), str(image), "--out", str(image.parent)]) == 2
+    assert f"{image} is there already and explains no picture" in capsys.readouterr().err
+    assert image.read_bytes() == before and not image.with_suffix(".json").exists()
+    assert main(["explain", str(runs[0].folder), str(image), "--out", str(image)]) == 2
+    assert "is a file, and explanations go into a folder" in capsys.readouterr().err
+    assert main(["explain", str(runs[0].folder), str(image), "--out", str(tmp_path)]) == 0
 
 
 def test_variants_are_what_they_say(runs: list[Run], top: Path) -> None:

@@ -13,7 +13,7 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 FOLDER = Path(__file__).parents[1] / "goldens"
-EMBEDDINGS = ("cls_token", "pos_embed", "dist_token")
+EMBEDDINGS = ("cls_token", "pos_embed", "dist_token", "q")  # the last: SynQT's queries
 
 
 class Golden:
@@ -43,7 +43,11 @@ class Golden:
 
     def weight(self, name: str) -> Tensor:
         """The generated value of one official parameter."""
-        return weight(name, self.about["params"][name], self.first_family)
+        shape = self.about["params"][name]
+        constant = self.about.get("constants", {}).get(name)
+        if constant is not None:
+            return torch.full(shape, constant, dtype=torch.float64)
+        return weight(name, shape, self.first_family)
 
     def weights(self) -> dict[str, Tensor]:
         """All official parameters by official name."""

@@ -15,7 +15,7 @@ from timm.models.vision_transformer import ParallelScalingBlock, ParallelThingsB
 from torch import Tensor
 from torch.nn import Identity
 
-from vitrim.backbones.bridge import AttentionMixing, attend
+from vitrim.backbones.bridge import AttentionMixing, answers, ask, attend
 from vitrim.backbones.places import Places
 from vitrim.backbones.support import POST_NORM, TimmModule, attentions
 from vitrim.backbones.tuned_linear import linear_rows
@@ -54,6 +54,21 @@ def project_attention(block: TimmModule, mixed: Tensor) -> Tensor:
         ]
         return torch.stack(projected).sum(0)
     return block.attn.proj_drop(block.attn.proj(mixed))
+
+
+def answer(block: TimmModule, asking: Tensor, attended: Attended) -> tuple[Tensor, Tensor]:
+    """What the attention and the MLP of a block add to tokens outside the sequence, one after the other, the
+    sequence being what they attend to: [B, q, D] each."""
+    normed = before_attention(block, asking)
+    mixed = ask(attentions(block)[0], normed, attended)
+    attention = after_attention(block, project_attention(block, mixed))
+    read = before_mlp(block, asking + attention, normed if shares_norm(block) else None)
+    return attention, after_mlp(block, mlp(block, read))
+
+
+def can_answer(block: TimmModule) -> bool:
+    """Whether `answer` knows how: one attention, whose heads keep apart."""
+    return not _is_several(block) and answers(attentions(block)[0])
 
 
 def before_attention(block: TimmModule, tokens: Tensor) -> Tensor:

@@ -58,19 +58,46 @@ def attend(
         queries = _rotate(queries, table, state.prefix, half, values) if rows is None else queries
         keys = _rotate(keys, table, state.prefix, half, values)
     keys, values = _repeated(attention, keys), _repeated(attention, values)
-    bias = attention_bias(state, proportional, padded=mixing is None)
+    bias = key_bias = attention_bias(state, proportional, padded=mixing is None)
     relative = relative_bias(attention, places.shared, state, rows)
     if relative is not None:
         bias = relative if bias is None else bias + relative
     mixed, weights, subtracted = _mix(attention, (queries, keys, values), bias, state, mixing)
-    mixed = mixed.transpose(1, 2).flatten(2)  # [B, T, D']
+    mixed = _joined_heads(attention, mixed, normed if rows is None else normed[:, :rows])
+    keep = state.keep if mixing is None else None  # while masks are learned, every query counts
+    seen = Attended(
+        queries, keys, plain_keys, attention.scale, bias, state.prefix, keep, weights, subtracted, values,
+        key_bias,
+    )  # fmt: skip
+    return mixed, seen
+
+
+def answers(attention: TimmModule) -> bool:
+    """Whether tokens outside the sequence can ask it: not where heads are mixed or subtracted."""
+    return not isinstance(attention, (TalkingHeadAttn, DiffAttention))
+
+
+def ask(attention: TimmModule, normed: Tensor, attended: Attended) -> Tensor:
+    """What tokens outside the sequence, which have no place in it, receive from its keys and values, up to,
+    but without, the output projection: [B, q, D] -> [B, q, D']"""
+    queries = _queries(attention, normed)
+    if hasattr(attention, "q_norm"):
+        queries = attention.q_norm(queries)
+    assert attended.values is not None  # `attend` always gives them
+    dropout = attention.attn_drop.p if attention.training else 0.0
+    mask = None if attended.key_bias is None else attended.key_bias.to(queries.dtype)
+    mixed = F.scaled_dot_product_attention(
+        queries, attended.keys, attended.values, attn_mask=mask, dropout_p=dropout
+    )  # [B, H, q, d]
+    return _joined_heads(attention, mixed, normed)
+
+
+def _joined_heads(attention: TimmModule, mixed: Tensor, normed: Tensor) -> Tensor:
+    """The heads side by side, under the attention's norm and gate where it has them: [B, T, D']."""
+    mixed = mixed.transpose(1, 2).flatten(2)
     mixed = attention.norm(mixed) if hasattr(attention, "norm") else mixed
     gate = getattr(attention, "gate", None)
-    if gate is not None:
-        mixed = mixed * gate(normed if rows is None else normed[:, :rows]).sigmoid()
-    keep = state.keep if mixing is None else None  # while masks are learned, every query counts
-    seen = Attended(queries, keys, plain_keys, attention.scale, bias, state.prefix, keep, weights, subtracted)
-    return mixed, seen
+    return mixed if gate is None else mixed * gate(normed).sigmoid()
 
 
 def _mix(
@@ -142,6 +169,17 @@ def _project(attention: TimmModule, normed: Tensor, rows: int | None) -> tuple[T
         split_heads(keys, shared),
         split_heads(values, heads // _groups(attention)),
     )
+
+
+def _queries(attention: TimmModule, normed: Tensor) -> Tensor:
+    """Queries alone, [B, H, T, d]."""
+    fused, extra = fused_projection(attention), _separate_bias(attention)
+    if fused is None:
+        return split_heads(attention.q_proj(normed), attention.num_heads)
+    layer, own = fused
+    width = (own.stop - own.start) // 3
+    queries = linear_rows(layer, normed, slice(own.start, own.start + width))
+    return split_heads(queries if extra is None else queries + extra[:width], attention.num_heads)
 
 
 def _groups(attention: TimmModule) -> int:

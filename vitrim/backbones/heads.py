@@ -51,6 +51,14 @@ def _fc_norm(vit: TimmModule, pooled: Tensor) -> Tensor:
     return vit.fc_norm(pooled) if hasattr(vit, "fc_norm") else pooled
 
 
+def classify_features(vit: TimmModule, given: Tensor) -> Tensor:
+    """Logits of what takes the place of the pooled tokens [B, D]; a distilled pair of classifiers reads it
+    twice."""
+    if isinstance(vit, VisionTransformerDistilled):
+        return (vit.head(vit.head_drop(given)) + vit.head_dist(vit.head_drop(given))) / 2
+    return vit.head(vit.head_drop(given))
+
+
 def normalise_before_head(vit: TimmModule, norm: nn.Module) -> None:
     """Let `norm` change what the classifier reads; refused a second time."""
     if isinstance(vit.head_drop, nn.Sequential):

@@ -32,6 +32,7 @@ VERBS = {
     "view": "the same live on a local page: drop a picture, move a slider, see tokens vanish",
     "plan": "compositions that stay within a budget of operations, milliseconds or megabytes",
     "costs": "parameters, operations and tokens of a composition, without weights or data",
+    "prune": "leave out the last blocks of a trained model, as many as its task does not need",
     "export": "a trained model as an ONNX or torch.export file, checked before it gets its name",
     "serve": "answer over HTTP: many trained models on one backbone, batched across requests",
     "bench": "measured speed, side by side with the plain backbone",

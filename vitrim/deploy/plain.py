@@ -19,7 +19,7 @@ from vitrim.deploy.check import PICTURES, compare
 from vitrim.deploy.pictures import HELD_OUT, data_for, some
 from vitrim.deploy.plain_weights import Written
 from vitrim.files.plain_timm import to_timm
-from vitrim.files.saving import task_record
+from vitrim.files.saving import is_saved_model, task_record
 from vitrim.network.model import StagedViT
 from vitrim.runs.opening import open_model
 
@@ -69,6 +69,11 @@ def _check_name(target: Path, to: str) -> None:
             f"{target.name} is what the composition itself is called in a run; call the plain weights "
             f"otherwise, such as {to}.safetensors"
         )
+    elif target.is_file() and is_saved_model(target):
+        raise FileExistsError(
+            f"{target} is a composition that vitrim saved, which plain weights do not replace; give "
+            "another name"
+        )
 
 
 @torch.inference_mode()
@@ -88,7 +93,7 @@ def _refuse_others(plain: TimmModule, theirs: nn.Module, images: Tensor, to: str
         raise ValueError(
             f"{to} has no form for this {backbone}: its own model gives other outputs with these weights (by "
             f"{difference:.1e} of {largest:.1e}); this one pools by {plain.global_pool!r} and has norms of "
-            f"eps {plain.blocks[0].norm1.eps:g}"
+            f"eps {next(part.eps for part in plain.blocks.modules() if hasattr(part, 'eps')):g}"
         )
 
 

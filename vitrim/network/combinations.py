@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING
 
+from vitrim.backbones.tuned_linear import Tuned
 from vitrim.network.method import Method
 
 if TYPE_CHECKING:
@@ -10,6 +11,7 @@ if TYPE_CHECKING:
 # Two methods that do not go together, and why
 EXCLUSIVE = {
     ("VPT", "Convpass"): "prompts have no cell on the grid that its convolutions read",
+    ("NOAH", "Convpass"): "prompts have no cell on the grid that its convolutions read",
 }
 
 
@@ -22,6 +24,7 @@ def check_composition(model: "StagedViT", methods: tuple[Method, ...]) -> None:
                 f"{by_name[one]} does not go with {by_name[other]}: {reason}; leave out one of them"
             )
     _check_grids(model)
+    _check_side_stream(model, methods)
 
 
 def _check_grids(model: "StagedViT") -> None:
@@ -37,3 +40,28 @@ def _check_grids(model: "StagedViT") -> None:
                     f"{broken}, so Convpass finds no grid to convolve in block {index}; "
                     "give Convpass only the blocks before (at=...), or set reduced='paint'"
                 )
+
+
+def _check_side_stream(model: "StagedViT", methods: tuple[Method, ...]) -> None:
+    """Refuse weights that train inside the backbone while the head reads a side stream: no gradient reaches
+    them."""
+    if model.side is None:
+        return
+    head = model.vit.get_classifier()
+    heads = head if isinstance(head, tuple) else (head,)
+    beside = [*heads, model.side, *(stage.aside for stage in model.stages)]
+    known = {id(parameter) for part in beside for parameter in part.parameters()}
+    inside = [name for name, parameter in model.trained().items() if id(parameter) not in known]
+    inside += [f"what {part.by} adds" for part in model.vit.blocks.modules() if isinstance(part, Tuned)]
+    if inside:
+        own = next(method for method in methods if _owns(method, model))
+        others = ", ".join(repr(method) for method in methods if method is not own)
+        raise ValueError(
+            f"{own} leaves the backbone without gradients, so {inside[0]} would never train; leave out what "
+            f"trains inside the backbone (of {others})"
+        )
+
+
+def _owns(method: Method, model: "StagedViT") -> bool:
+    name = type(method).__name__
+    return name in model.shared and model.shared[name] is model.side

@@ -1,5 +1,6 @@
 """`StagedViT`, the model users hold: a timm backbone, a `Stage` for each of its blocks, its features."""
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
@@ -17,6 +18,7 @@ from vitrim.backbones.places import Places
 from vitrim.backbones.preprocess import Preprocess
 from vitrim.backbones.sites import Site, sites
 from vitrim.backbones.support import TimmModule
+from vitrim.backbones.tuned_linear import Tuned
 from vitrim.checks import check_one_of
 from vitrim.network.bypassed import refuse_unseen_hooks
 from vitrim.network.features import block_indices, grid_map, patch_tokens, prefix_tokens
@@ -27,6 +29,7 @@ from vitrim.network.parts import Reducer as Reducer
 from vitrim.network.parts import Scheduled as Scheduled
 from vitrim.network.parts import Selector as Selector
 from vitrim.network.placing import place
+from vitrim.network.side import SideStream
 from vitrim.network.target_scale import TargetScale
 from vitrim.tokens.restore import MODES
 from vitrim.tokens.state import TokenState
@@ -42,7 +45,8 @@ class StagedViT(nn.Module):
     Attributes:
         vit: the timm model; its parameters keep timm's names under `vit.`.
         stages: one `Stage` for each of its blocks.
-        shared: by method name, what several blocks read and only one place may own (FacT's factors).
+        shared: by method name, what several blocks read and only one place may own (FacT's factors; of
+            several FacT the second's stand under FacT_2).
         methods: what was attached, in order; `repr` of each is what is saved.
         preprocess: image size, mean, standard deviation and interpolation the backbone expects.
         classes: names of the classes, None until trained or set.
@@ -87,8 +91,8 @@ class StagedViT(nn.Module):
 
         `complete` runs every MLP on every token, whatever a dispatcher would skip.
         """
-        state = self._advance(images, rows_read_by_head(self.vit), complete)
-        return classify(self.vit, state), state.penalty
+        state = self._advance(images, self.rows_read(), complete)
+        return self.classify(state), state.penalty
 
     def run(
         self, images: Images, history: bool = False, attention: bool = False
@@ -97,11 +101,11 @@ class StagedViT(nn.Module):
         reduction did is kept for `vitrim.restore`, with `attention`, what every block attended to is in
         `state.attention`: one [B, H, T, T] for each block, of the T tokens that entered it."""
         state = self._advance(images, None, history=history, attention=attention)
-        return classify(self.vit, state), state
+        return self.classify(state), state
 
     def forward_features(self, images: Images) -> Tensor:
         """The tokens left after the last block and the final norm, as timm's: [B, P+N, D]"""
-        return last_tokens(self.vit, self._advance(images, None))[0]
+        return last_tokens(self.vit, self._finished(self._advance(images, None)))[0]
 
     def forward_intermediates(
         self,
@@ -134,7 +138,7 @@ class StagedViT(nn.Module):
         if return_prefix_tokens and prefix_count(self.vit):
             prefix = [prefix_tokens(self, states[index], norm) for index in wanted]
             found = list(zip(found, prefix, strict=True))
-        return found if intermediates_only else (last_tokens(self.vit, last)[0], found)
+        return found if intermediates_only else (last_tokens(self.vit, self._finished(last))[0], found)
 
     def get_intermediate_layers(
         self,
@@ -154,12 +158,34 @@ class StagedViT(nn.Module):
 
     def read_by_head(self, images: Images) -> Tensor:
         """What the classifier reads, before its dropout or normalisation. [B, D]"""
-        return features(self.vit, self._advance(images, rows_read_by_head(self.vit)))
+        return self._features(self._advance(images, self.rows_read()))
+
+    @property
+    def side(self) -> SideStream | None:
+        """The side stream whose end the head reads, where a method has put one beside the blocks."""
+        return next((part for part in self.shared.values() if isinstance(part, SideStream)), None)
+
+    def rows_read(self) -> int | None:
+        """How many tokens of the last block are needed, None for all of them."""
+        side = self.side
+        return rows_read_by_head(self.vit) if side is None or side.reads_last else 1
+
+    def classify(self, state: TokenState) -> Tensor:
+        """Logits [B, classes] of the state after the last block."""
+        side = self.side
+        return classify(self.vit, state) if side is None else side.classify(self.vit, state, state.side[0])
+
+    def _features(self, state: TokenState) -> Tensor:
+        side = self.side
+        return features(self.vit, state) if side is None else side.features(self.vit, state, state.side[0])
+
+    def _finished(self, state: TokenState) -> TokenState:
+        return state if self.side is None else self.side.finish(state, state.side[0])
 
     def features_and_logits(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """`read_by_head` and the logits of one pass. [B, D], [B, classes]"""
-        state = self._advance(images, rows_read_by_head(self.vit))
-        return features(self.vit, state), classify(self.vit, state)
+        state = self._advance(images, self.rows_read())
+        return self._features(state), self.classify(state)
 
     def _advance(
         self,
@@ -193,7 +219,8 @@ class StagedViT(nn.Module):
             )
         embedded = embed(self.vit, images)
         state = embedded.start(prefix_count(self.vit))
-        return replace(state, by_products=self.by_products), embedded.places
+        side = () if self.side is None else (self.side.start(state),)
+        return replace(state, by_products=self.by_products, side=side), embedded.places
 
     def pass_blocks(
         self,
@@ -242,9 +269,39 @@ class StagedViT(nn.Module):
         """The layers methods can act on, by role; see `vitrim.backbones.sites`."""
         return sites(self.vit)
 
+    def sites_in(self, at: Sequence[int] | None, by: "Method") -> Iterator[Site]:
+        """The sites of the blocks `at`; for None all, those before and after the blocks too."""
+        blocks = self.check_blocks(at, by)
+        return (site for site in self.sites() if at is None or site.block in blocks)
+
     def trained(self) -> dict[str, nn.Parameter]:
         """What trains, by name. This set is the checkpoint."""
         return {name: parameter for name, parameter in self.named_parameters() if parameter.requires_grad}
+
+    def check_untouched(self, first: int, by: "Method") -> None:
+        """Refuse to take blocks from `first` on out, where a method stands in them already."""
+        inside = (part for stage in list(self.stages)[first:] for part in stage.modules())
+        parts = any(not isinstance(part, Stage | nn.ModuleList) for part in inside)
+        tuned = any(isinstance(part, Tuned) for block in self.vit.blocks[first:] for part in block.modules())
+        if parts or tuned:
+            raise ValueError(f"{by}: methods stand in blocks that it takes out; name it before them")
+
+    def keep_stages(self, count: int) -> None:
+        """Forget the blocks behind the first `count`, which were taken out of the backbone."""
+        self.stages = cast("Sequence[Stage]", nn.ModuleList(list(self.stages)[:count]))
+        left = set(self.vit.modules())
+        self.own_layers = tuple(each for each in self.own_layers if each[0] in left)
+        self.base_names = self.base_names & {f"vit.{name}" for name in self.vit.state_dict()}
+
+    def share(self, part: nn.Module, by: "Method") -> None:
+        """Own what several blocks read for a method; a second method of its kind adds a part of its own."""
+        count = len(self.shared_by(type(by)))
+        self.shared[f"{type(by).__name__}_{count + 1}" if count else type(by).__name__] = part
+
+    def shared_by(self, kind: type) -> list[str]:
+        """The names under which the methods of one kind share parts."""
+        numbered = re.compile(rf"{kind.__name__}(_\d+)?")
+        return [key for key in self.shared if numbered.fullmatch(key)]
 
     @property
     def depth(self) -> int:
@@ -265,14 +322,23 @@ class StagedViT(nn.Module):
         """Put one reducer on each of the blocks `at`; see `vitrim.network.placing` for what is refused."""
         place(self, at, parts, by)
 
+    def put_beside(self, stream: SideStream, by: "Method") -> None:
+        """Give the model a side stream, whose end the head reads from now on; its steps go to
+        `Stage.aside`."""
+        if self.side is not None:
+            standing = next(name for name, part in self.shared.items() if part is self.side)
+            raise ValueError(f"{by}: the head already reads the side stream of {standing}; leave out one")
+        self.shared[type(by).__name__] = stream
+
     @property
     def patch_count(self) -> int:
         """N0, the patches of an image of the size the backbone was built for."""
         rows, columns = grid_size(self.vit)
         return rows * columns
 
-    def check_blocks(self, at: Sequence[int], by: "Method") -> tuple[int, ...]:
-        """The block indices, refused in a sentence when the backbone has no such block."""
+    def check_blocks(self, at: Sequence[int] | None, by: "Method") -> tuple[int, ...]:
+        """The block indices, all for None; refused in a sentence when the backbone has no such block."""
+        at = range(self.depth) if at is None else at
         for index in at:
             if not 0 <= index < self.depth:
                 raise ValueError(

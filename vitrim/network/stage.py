@@ -1,8 +1,8 @@
 """The forward pass of a block: a `Stage` with its plug points. Read second."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import cast
 
 from torch import Tensor, nn
 
@@ -24,12 +24,10 @@ from vitrim.network.parts import Branch as Branch
 from vitrim.network.parts import Reducer as Reducer
 from vitrim.network.parts import Scheduled as Scheduled
 from vitrim.network.parts import Selector as Selector
+from vitrim.network.side import SideStep
 from vitrim.tokens.attended import Attended
 from vitrim.tokens.padded import reduce_by_size
-from vitrim.tokens.state import TokenState
-
-if TYPE_CHECKING:
-    pass
+from vitrim.tokens.state import SideState, TokenState
 
 
 class Stage(nn.Module):
@@ -48,6 +46,7 @@ class Stage(nn.Module):
         self.dispatch: nn.Module | None = None  # (block, state) -> (update, state), in place of norm and MLP
         self.proportional = False  # attention adds log(size) to the products with each key
         self.mixing: AttentionMixing | None = None  # in training: masks are learned
+        self.aside = nn.ModuleList()  # SideStep each: it reads this stream and gives nothing back to it
 
     def forward(self, block: TimmModule, state: TokenState, places: Places, rows: int | None) -> TokenState:
         """Run one timm block with what is plugged in; with `rows`, only for the first `rows` tokens (last
@@ -64,6 +63,8 @@ class Stage(nn.Module):
         mixed, attended = attend_in(block, normed, state, places, self.proportional, rows, mixing)
         if state.attention is not None:
             state = replace(state, attention=(*state.attention, attended.whole()))
+        asked = state
+        state = self._beside(state, lambda step, side: step.reading(block, asked, attended, side))
         if rows is not None:
             state, normed = state.first(rows), normed[:, :rows]
         reducer = self.reducer if rows is None else None  # nobody reads patches after the last attention
@@ -90,7 +91,15 @@ class Stage(nn.Module):
         else:
             normed = before_mlp(block, state.tokens, *entered)  # [B, P+M, D]
             update = after_mlp(block, mlp(block, normed))
-        return self._add(state, normed, update, self.after_mlp, self.beside_mlp)
+        left = self._add(state, normed, update, self.after_mlp, self.beside_mlp)
+        return self._beside(left, lambda step, side: step.leaving(left, side))
+
+    def _beside(self, state: TokenState, advance: Callable[[SideStep, SideState], SideState]) -> TokenState:
+        """The state after every side stream has made a step."""
+        if not state.side:
+            return state
+        steps = zip(self.aside, state.side, strict=True)
+        return replace(state, side=tuple(advance(cast("SideStep", step), side) for step, side in steps))
 
     def _select(self, state: TokenState) -> TokenState:
         selector = self.before

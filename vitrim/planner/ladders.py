@@ -8,9 +8,11 @@ them has its example alone. A ladder is ordered, so the first step that is cheap
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import fields, replace
+from functools import partial
 from typing import Any
 
 from vitrim.checks import did_you_mean, is_number
+from vitrim.methods.reducers import PYRA
 from vitrim.methods.tables import REDUCERS, TUNERS
 from vitrim.methods.tuners import Adapter, FisherDelta
 from vitrim.network.method import Method
@@ -24,12 +26,16 @@ SIZES = ("width", "rank", "prompts")
 
 def reducer_ladders(bare: StagedViT) -> dict[str, list[Method]]:
     """Settings of each reducer that fit the backbone, each removing more than the one before."""
-    return {name: list(_reductions(kind.example(bare), bare)) for name, kind in REDUCERS.items()}
+    ladders = {name: list(_reductions(kind.example(bare), bare)) for name, kind in REDUCERS.items()}
+    merged = range(1, bare.patch_count // 2)
+    ladders["PYRA"] = list(_varied(PYRA.example(bare), "schedule", map(partial(PYRA.even, bare), merged)))
+    return ladders
 
 
 def tuner_ladders(bare: StagedViT) -> dict[str, list[Method]]:
     """Settings of each tuner, each smaller on disk than the one before."""
-    ladders = {name: list(_sizes(kind.example(bare))) for name, kind in TUNERS.items()}
+    offered = {name: kind for name, kind in TUNERS.items() if kind.proposed}
+    ladders = {name: list(_sizes(kind.example(bare))) for name, kind in offered.items()}
     ladders["Adapter"] += [Adapter(width=width, bias=False, bits=1) for width in (32, USUAL)]
     # With a share of the top scores, how much trains is known only once the images have chosen
     ladders["FisherDelta"] = [FisherDelta(top=None, connections=count) for count in (20, 15, 8, 4, 2, 1)]

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from vitrim.backbones.geometry import has_class_token, prefix_count
-from vitrim.backbones.heads import classify
 from vitrim.network.model import StagedViT
 from vitrim.tokens.state import TokenState
 
@@ -97,7 +96,7 @@ def trace(model: StagedViT, images: Tensor) -> Traced:
     if before is None:
         raise ValueError("the model has no blocks to trace")
     last = before.without_prompts(prefix_count(model.vit))
-    return Traced(classify(model.vit, last), before.grid, tuple(blocks))
+    return Traced(model.classify(last), before.grid, tuple(blocks))
 
 
 def states(model: StagedViT, images: Tensor, watched: bool = False) -> Iterator[TokenState]:

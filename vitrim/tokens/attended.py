@@ -33,6 +33,9 @@ class Attended:
             talking heads each head's softmax, before heads are mixed again), else None.
         subtracted: the share by which every second head's softmax is subtracted from the one before
             (differential attention), else None. Scores then are sizes of the difference, whatever its sign.
+        values: [B, H, T, d].
+        key_bias: the part of `bias` that is the same for every query: log sizes and padding [B, 1, 1, T], or
+            None.
     """
 
     queries: Tensor
@@ -44,6 +47,8 @@ class Attended:
     keep: Tensor | None = None
     weights: Tensor | None = None
     subtracted: Tensor | None = None
+    values: Tensor | None = None
+    key_bias: Tensor | None = None
 
     def from_class_token(self) -> Tensor:
         """Attention of the class token to every patch: softmax over all T tokens per head, then the mean over

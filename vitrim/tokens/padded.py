@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from vitrim.tokens.attended import Attended
-from vitrim.tokens.state import Padding, TokenState, at_least_float32
+from vitrim.tokens.state import Padding, SideState, TokenState, at_least_float32
 
 Reduce = Callable[[TokenState, Attended | None], TokenState]
 
@@ -49,6 +49,7 @@ def _images(state: TokenState, rows: Tensor, grid: tuple[int, int], count: int) 
         state,
         tokens=state.tokens[rows, :total],
         trail=tuple(earlier[rows, :total] for earlier in state.trail),
+        side=tuple(each.changed(lambda tokens: tokens[rows, :total]) for each in state.side),
         sizes=state.sizes[rows, :count],
         position=state.position[rows, :count],
         source=state.source[rows, : prod(grid)],
@@ -94,6 +95,7 @@ def _together(state: TokenState, parts: list[TokenState], indices: list[list[int
         state,
         tokens=join([part.tokens for part in parts], total),
         trail=tuple(join(each, total) for each in zip(*(part.trail for part in parts), strict=True)),
+        side=tuple(_sides_together(each, join, total) for each in zip(*(p.side for p in parts), strict=True)),
         sizes=join([part.sizes for part in parts], longest, 1),
         position=join([part.position for part in parts], longest),
         source=join([part.source for part in parts], patches, -1),
@@ -101,6 +103,14 @@ def _together(state: TokenState, parts: list[TokenState], indices: list[list[int
         padding=state.padding._replace(counts=left),
         moved=moved,
     )
+
+
+def _sides_together(
+    parts: Sequence[SideState], join: Callable[[Sequence[Tensor], int], Tensor], total: int
+) -> SideState:
+    """One side stream of all images; what it gathered was of all of them throughout."""
+    tokens = [part.tokens for part in parts if part.tokens is not None]
+    return replace(parts[0], tokens=join(tokens, total) if tokens else None)
 
 
 def _mask(counts: Sequence[int], longest: int, like: Tensor) -> Tensor | None:

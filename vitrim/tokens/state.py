@@ -8,6 +8,7 @@ Letters, the same in every file:
 """
 
 import math
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import NamedTuple
@@ -26,6 +27,23 @@ class Padding(NamedTuple):
 
     grids: tuple[tuple[int, int], ...]
     counts: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class SideState:
+    """What a side stream carries from block to block.
+
+    Attributes:
+        tokens: [B, P+N, D], a token beside each of the sequence's, kept aligned with them by every reduction.
+        values: whatever else it gathers; reductions leave it alone.
+    """
+
+    tokens: Tensor | None = None
+    values: tuple[Tensor, ...] = ()
+
+    def changed(self, change: Callable[[Tensor], Tensor]) -> "SideState":
+        """The same after something has happened to the sequence."""
+        return self if self.tokens is None else replace(self, tokens=change(self.tokens))
 
 
 @dataclass(frozen=True)
@@ -55,6 +73,7 @@ class TokenState:
         spent: what the blocks so far cost, while a reducer learns to meet a budget; usually None.
         history: what every reduction did, in order, for `vitrim.restore`; None unless `run(images,
             history=True)`.
+        side: what each side stream carries; see `vitrim.network.side`.
     """
 
     tokens: Tensor
@@ -74,6 +93,7 @@ class TokenState:
     complete: bool = False
     by_products: bool = False
     moved: bool = False
+    side: tuple[SideState, ...] = ()
 
     @staticmethod
     def start(tokens: Tensor, prefix: int, grid: tuple[int, ...]) -> "TokenState":
@@ -107,6 +127,7 @@ class TokenState:
             sizes=self.sizes[:, :0],
             position=self.position[:, :0],
             trail=tuple(earlier[:, :rows] for earlier in self.trail),
+            side=tuple(each.changed(lambda tokens: tokens[:, :rows]) for each in self.side),
             keep=None,
             padding=None,
         )
@@ -116,11 +137,17 @@ class TokenState:
         head."""
         if self.prefix == prefix:
             return self
-        own = [
-            torch.cat([tokens[:, :prefix], tokens[:, self.prefix :]], dim=1)
-            for tokens in (self.tokens, *self.trail)
-        ]
-        return replace(self, tokens=own[0], trail=tuple(own[1:]), prefix=prefix)
+
+        def own(tokens: Tensor) -> Tensor:
+            return torch.cat([tokens[:, :prefix], tokens[:, self.prefix :]], dim=1)
+
+        return replace(
+            self,
+            tokens=own(self.tokens),
+            trail=tuple(map(own, self.trail)),
+            side=tuple(each.changed(own) for each in self.side),
+            prefix=prefix,
+        )
 
 
 @dataclass(frozen=True)
@@ -158,6 +185,7 @@ def regroup(state: TokenState, grouping: Grouping) -> TokenState:
         moved=True,
         tokens=move(state.tokens),
         trail=tuple(move(earlier) for earlier in state.trail),
+        side=tuple(each.changed(move) for each in state.side),
         sizes=move.sizes,
         position=state.position.gather(1, grouping.lead),
         source=source,

@@ -1,0 +1,193 @@
+"""SynQT: the release's features, logits and gradients; what training keeps; partners, files, costs."""
+
+from itertools import product
+from pathlib import Path
+
+import pytest
+import torch
+import tuned
+from golden import Golden, assert_close, projection
+from toys import images, toy
+
+import vitrim
+from vitrim import SynQT, compose, costs
+from vitrim.network.model import StagedViT
+
+GOLDEN = Golden("synqt_q4_d64")
+HEAD = {
+    "map.down": "mlp.mlp.fc1", "map.up": "mlp.mlp.fc2", "norm": "out_norm", "head_norm": "head_norm",
+    "weigh": "out_combine.get_weight.fc1",
+}  # fmt: skip
+BLOCK = {
+    "enter.down": "prompt_ffn.{}.mlp.fc1", "enter.up": "prompt_ffn.{}.mlp.fc2",
+    "among.norm_attention": "qsm_block.{}.norm1", "among.norm_map": "qsm_block.{}.norm2",
+    "among.norm_query": "qsm_block.{}.attn.q_norm", "among.norm_others": "qsm_block.{}.attn.kv_norm",
+    "among.map.down": "qsm_block.{}.mlp.mlp.fc1", "among.map.up": "qsm_block.{}.mlp.mlp.fc2",
+    **{
+        f"among.{ours}.{half}": f"qsm_block.{{}}.attn.{theirs}.mlp.{layer}"
+        for (ours, theirs), (half, layer) in product(
+            (("query", "q_proj"), ("key", "k_proj"), ("value", "v_proj"), ("out", "proj")),
+            (("down", "fc1"), ("up", "fc2")),
+        )
+    },
+}  # fmt: skip
+
+
+def names_of(depth: int) -> dict[str, str]:
+    """Our parameters and the release's, but for the queries, which it keeps in one."""
+    pairs = {f"shared.SynQT.{ours}": f"synqt.{theirs}" for ours, theirs in HEAD.items()}
+    for block in range(depth):
+        step = f"stages.{block}.aside.0"
+        pairs |= {f"{step}.{ours}": f"synqt.{theirs.format(block)}" for ours, theirs in BLOCK.items()}
+    found = {f"{a}.{leaf}": f"{b}.{leaf}" for (a, b), leaf in product(pairs.items(), ("weight", "bias"))}
+    scales = {"attention": "attn", "mlp": "ffn"}
+    for block, (ours, theirs) in product(range(depth), scales.items()):
+        official = f"synqt.qsm_block.{block}.{theirs}_scale"
+        found[f"stages.{block}.aside.0.among.{ours}_scale"] = official
+    return found | {"shared.SynQT.feature_scale": "synqt.feat_scale"}
+
+
+def golden_model() -> StagedViT:
+    h = GOLDEN.about["hyper"]
+    scales = {
+        "attention_scale": h["attn_scale"],
+        "feature_scale": h["feat_scale"],
+        "mlp_scale": h["ffn_scale"],
+    }
+    model = compose(GOLDEN.backbone(), SynQT(queries=h["queries"], **scales))
+    tuned.set_values(model, GOLDEN, names_of(3))
+    with torch.no_grad():
+        for block, queries in enumerate(GOLDEN.weight("synqt.q")):
+            model.get_parameter(f"stages.{block}.aside.0.queries").copy_(queries)
+    return model.eval()
+
+
+def test_features_weights_and_logits_are_those_of_the_release():
+    model = golden_model()
+    with torch.no_grad():
+        assert_close(model(GOLDEN.images()), GOLDEN["logits"])
+        logits, state = model.run(GOLDEN.images())
+        gathered = model.side.gathered(state.side[0])
+        assert_close(model.side.weights(gathered), GOLDEN["weights"])
+        states, attentions, mlps = (state.side[0].values[start::3] for start in range(3))
+        stack = torch.stack([states[-1], *states, *attentions, *mlps], 1)
+    assert_close(logits, GOLDEN["logits"])
+    assert_close(projection(state.tokens), GOLDEN["block2_proj"])  # the patch stream, untouched
+    assert_close(stack.norm(dim=-1), GOLDEN["feature_norms"])
+    assert_close(projection(stack), GOLDEN["feature_proj"])
+
+
+def test_gradients_are_those_of_the_release():
+    model = golden_model().train()
+    logits = model(GOLDEN.images())
+    assert_close(logits, GOLDEN["train_logits"])
+    logits.square().mean().backward()
+    ours = {official: name for name, official in names_of(3).items()}
+    grads = {name: model.get_parameter(ours[name]).grad for name in ours}
+    grads["synqt.q"] = torch.stack([stage.aside[0].queries.grad for stage in model.stages])
+    grads |= {f"head.{leaf}": getattr(model.vit.head, leaf).grad for leaf in ("weight", "bias")}
+    unread = set(GOLDEN.about["grad_none"])
+    for row, official in enumerate(GOLDEN.about["grad_names"]):
+        if official not in unread:
+            expected = GOLDEN["grad_norm"][row]
+            assert abs(grads[official].norm() - expected) <= 1e-9 * expected + 1e-12, official
+    assert not [n for n, p in model.vit.named_parameters() if p.grad is not None and "head" not in n]
+
+
+def test_no_node_of_the_graph_is_the_patch_stream_s():
+    """What autograd keeps: the queries' way through the blocks, their keys and values, nothing of patches."""
+    model = compose(toy(depth=4), SynQT(queries=2)).train()
+    tokens = model.patch_count + 1
+    shapes = set()
+
+    def note(kept: torch.Tensor) -> torch.Tensor:
+        shapes.add(tuple(kept.shape))
+        return kept
+
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda kept: kept):
+        model(images(model)).sum().backward()
+    assert not [shape for shape in shapes if len(shape) == 3 and shape[1] == tokens]
+    heads = [shape for shape in shapes if len(shape) == 4 and shape[2] == tokens]
+    assert set(heads) <= {(2, 2, tokens, 12)}  # keys and values, [B, H, T, d]
+
+
+@pytest.mark.parametrize("family", ["vit", "distilled", "siglip", "dinov3", "beit", "average", "internvit"])
+def test_every_backbone_s_attention_answers(family):
+    model = tuned.stir(compose(toy(family, depth=3), SynQT(queries=2)))
+    tuned.check_training("SynQT(queries=2)", family=family)
+    with torch.no_grad():
+        batch = images(model)
+        assert_close(model(batch), model.run(batch)[0], 1e-10)
+        assert (model(batch) - toy(family, depth=3)(batch)).abs().max() > 1e-3
+        assert model.read_by_head(batch).shape == (2, model.width)
+
+
+def test_queries_weigh_merged_tokens_by_their_size():
+    """Twins merged change nothing that the queries are told."""
+    vit = toy(depth=2)
+    with torch.no_grad():
+        vit.pos_embed[:, 2::2] = vit.pos_embed[:, 1:-1:2]
+    batch = images(vit)
+    batch[..., 4::8] = batch[..., 0::8]
+    for shift in range(1, 4):
+        batch[..., 4 + shift :: 8] = batch[..., shift::8]  # each pair of neighbouring patches is alike
+    torch.manual_seed(0)
+    plain = tuned.stir(compose(toy(depth=2), SynQT()))
+    plain.vit.load_state_dict(
+        {**vit.state_dict(), **{n: v for n, v in plain.vit.state_dict().items() if "head" in n}}
+    )
+    torch.manual_seed(0)
+    merged = tuned.stir(compose(toy(depth=2), SynQT(), "ToMe(r=[32])"))
+    merged.vit.load_state_dict(plain.vit.state_dict())
+    with torch.no_grad():
+        assert merged.run(batch)[1].count == 32
+        assert_close(merged(batch), plain(batch), 1e-10)
+
+
+def test_it_saves_loads_swaps_and_stays_when_merged(tmp_path: Path):
+    tuned.check_round_trip("SynQT(queries=2)", tmp_path)
+    model = tuned.stirred("SynQT(queries=2)")
+    expected = tuned.logits(model)
+    vitrim.save(model, tmp_path / "queries.safetensors")
+    other = tuned.stirred("SynQT(queries=3)")
+    vitrim.swap(other, tmp_path / "queries.safetensors")
+    assert torch.equal(tuned.logits(other), expected)
+    plain = compose(toy(), "Linear()").eval()
+    vitrim.save(plain, tmp_path / "plain.safetensors")
+    vitrim.swap(other, tmp_path / "plain.safetensors")
+    assert other.side is None and torch.equal(tuned.logits(other), tuned.logits(plain))
+    assert vitrim.merge(model).methods == model.methods
+
+
+@pytest.mark.parametrize(
+    "partner", ["LoRA()", "Adapter()", "Full()", "VPT()", "BitFit()", "FisherDelta()", "DyT()"]
+)
+def test_what_trains_inside_the_backbone_is_refused(partner):
+    with pytest.raises(
+        ValueError, match=r"leaves the backbone without gradients, so .* would never train"
+    ) as found:
+        compose(toy(depth=4), "SynQT()", partner)
+    assert "leave out" in str(found.value)
+
+
+def test_costs_count_the_queries_and_only_the_keys_of_the_last_block():
+    with torch.device("meta"):
+        one, four = (costs(compose("vit_base_patch16_224", f"SynQT(queries={q})")) for q in (1, 4))
+        plain = costs(compose("vit_base_patch16_224"))
+    assert (round(one.gmacs, 3), round(four.gmacs, 3)) == (16.446, 16.677)
+    assert plain.gmacs_paper < one.gmacs_paper < four.gmacs_paper
+    assert one.blocks[-1] < plain.blocks[-2] / 5 and plain.blocks[-2] < one.blocks[-2]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("SynQT(queries=0)", "queries must be a whole number of at least 1, got 0"),
+        ("SynQT(attention_scale='x')", "attention_scale must be a number, got 'x'"),
+        ("SynQT(drop_features=1)", "drop_features must be at least 0 and below 1"),
+        ("SynQT(follows='code')", "follows must be one of 'paper', 'release'"),
+    ],
+)
+def test_impossible_settings_are_refused(text, message):
+    with pytest.raises(ValueError, match=message):
+        compose(toy(depth=2), text)
