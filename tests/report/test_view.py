@@ -78,7 +78,8 @@ def test_dials_offer_what_the_reducer_takes(
 
 
 @pytest.mark.parametrize(("method", "why"), [
-    ("LoRA()", "no reducer"), ("Bipartite()", "Bipartite has no one number"),
+    ("LoRA()", "no reducer"),
+    ("Bipartite()", "Bipartite has no one number"),
     ("ToMe(r=(8, -1))", "no slider"),
 ])  # fmt: skip
 def test_without_a_dial_the_page_says_why(method: str, why: str) -> None:
@@ -123,9 +124,10 @@ def test_answers_are_those_of_predict(address: str, runs: dict[str, Path]) -> No
     ("run=kept&value=0.123", None, 400, "keep must be one of"),
     ("run=kept&value=nan", None, 400, "keep must be one of"),
     ("run=kept", b"no picture", 422, "picture"),
-    ("run=kept", huge_header(), 413, "at most"),
+    ("run=kept", huge_header(), 413, "shrink it first"),
+    ("run=kept", encoded(drawing(4, (2000, 1001))), 413, "this server takes at most 2 million"),
     ("run=kept", b"", 400, "no picture was sent"),
-])  # fmt: skip
+], ids=("run", "value", "nan", "broken", "bomb", "large", "empty"))  # fmt: skip
 def test_refusals(address: str, query: str, body: bytes | None, status: int, said: str) -> None:
     content = encoded(drawing(2)) if body is None else body
     answer = httpx.post(f"{address}/v1/view?{query}", content=content, timeout=30)
@@ -182,9 +184,8 @@ def test_the_page_in_a_browser(address: str, browser: Any, width: int, scheme: s
     page.keyboard.press("ArrowRight")
     speed.wait_for_element_state("hidden")  # its place is taken by the new answer
     assert page.get_attribute(f"{card} img.map", "src") != other
-    assert "80 tokens" in page.inner_text(
-        f"{card} figcaption >> nth=1"
-    )  # ceil(0.55 * 144), and the fused one
+    words = page.inner_text(f"{card} figcaption >> nth=1")
+    assert "81 tokens" in words  # ceil(0.55 * 144), and the fused one
     assert page.get_attribute(f"{card} img.map", "alt").startswith("Map of tokens: 8")
     assert page.evaluate("document.documentElement.scrollWidth") <= width  # nothing is cut
     assert [url for url in asked if not url.startswith((address, "data:"))] == []
