@@ -13,6 +13,7 @@ if TYPE_CHECKING:  # imported when first used: see vitrim/lazy.py
     from vitrim.deploy.export import export as export
     from vitrim.deploy.exported import open_exported as open_exported
     from vitrim.deploy.pool import AdapterPool as AdapterPool
+    from vitrim.deploy.together import together as together
     from vitrim.files.peft_layout import load_peft as load_peft
     from vitrim.files.peft_layout import save_peft as save_peft
     from vitrim.files.plain_timm import to_timm as to_timm
@@ -22,6 +23,9 @@ if TYPE_CHECKING:  # imported when first used: see vitrim/lazy.py
     from vitrim.measuring.bench import bench as bench
     from vitrim.measuring.costs import Costs as Costs
     from vitrim.measuring.costs import costs as costs
+    from vitrim.measuring.pruning import layer_scores as layer_scores
+    from vitrim.measuring.pruning import prune_layers as prune_layers
+    from vitrim.methods.first_blocks import FirstBlocks as FirstBlocks
     from vitrim.methods.notation import METHODS as METHODS
     from vitrim.methods.notation import REDUCERS as REDUCERS
     from vitrim.methods.notation import TUNERS as TUNERS
@@ -50,6 +54,7 @@ if TYPE_CHECKING:  # imported when first used: see vitrim/lazy.py
     from vitrim.methods.tuners import Linear as Linear
     from vitrim.methods.tuners import LoRA as LoRA
     from vitrim.methods.tuners import RepAdapter as RepAdapter
+    from vitrim.methods.tuners import ResTuning as ResTuning
     from vitrim.methods.tuners import SynQT as SynQT
     from vitrim.papers.verdicts import reproduce as reproduce
     from vitrim.planner.proposals import propose as propose
@@ -61,6 +66,7 @@ if TYPE_CHECKING:  # imported when first used: see vitrim/lazy.py
     from vitrim.settings.recipes import RECIPES as RECIPES
     from vitrim.settings.recipes import find_recipe as find_recipe
     from vitrim.settings.training import Training as Training
+    from vitrim.speed.measuring import measure_speed as measure_speed
     from vitrim.sweep.running import sweep as sweep
     from vitrim.sweep.search import Searched as Searched
     from vitrim.sweep.search import search as search

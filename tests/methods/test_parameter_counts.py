@@ -64,6 +64,8 @@ COUNTS = {
     "SynQT(queries=4, follows='release')": 2_650_514,
     "SynQT(queries=16, follows='release')": 2_761_106,
     "SynQT(queries=1)": 2_622_866 - 12 * 2 * 768 - 37,  # without what nothing reads
+    "ResTuning()": 1_198_848,
+    "ResTuning(form='adapter')": 1_198_848 // 2,
     "Bipartite()": 4_096,
     "LTMP()": 24,
     "DynamicViT()": 2_885_190,

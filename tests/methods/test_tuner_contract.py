@@ -23,9 +23,8 @@ from vitrim.network.placing import placed
 from vitrim.training.fitting import needs_fit
 
 FAMILIES = ("vit", "dinov3", "dinov2-registers", "siglip")
-PAIRS = [(tuner, reducer) for tuner in TUNERS for reducer in (None, *REDUCERS)]
+EVERY_PAIR = [(tuner, reducer) for tuner in TUNERS for reducer in (None, *REDUCERS)]
 PLACES = [(tuner, family) for tuner in TUNERS for family in FAMILIES[1:]]
-FOLDING = [(tuner, reducer) for tuner, reducer in PAIRS if TUNERS[tuner].folds]
 CLASSES = 5
 
 
@@ -48,6 +47,28 @@ def build(tuner: str | None, reducer: str | None, family: str = "vit") -> Staged
     if needs_fit(model):
         fit(model, [(images(model, batch=6), torch.arange(6) % CLASSES)])
     return model.eval()
+
+
+BESIDE = [name for name in TUNERS if compose(copy.deepcopy(backbone("vit")), method(name)).side is not None]
+LEARNING = [
+    name
+    for name in REDUCERS
+    if any(
+        list(part.parameters()) for _, part in placed(compose(copy.deepcopy(backbone("vit")), method(name)))
+    )
+]
+# No gradient comes through the backbone from a head that reads a side stream
+REFUSED = [pair for pair in EVERY_PAIR if pair[0] in BESIDE and pair[1] in LEARNING]
+PAIRS = [pair for pair in EVERY_PAIR if pair not in REFUSED]
+FOLDING = [(tuner, reducer) for tuner, reducer in PAIRS if TUNERS[tuner].folds]
+
+
+@pytest.mark.parametrize(("tuner", "reducer"), REFUSED)
+def test_pairs_that_could_not_learn_are_refused_in_a_sentence(tuner, reducer):
+    with pytest.raises(ValueError) as refusal:
+        build(tuner, reducer)
+    sentence = str(refusal.value)
+    assert tuner in sentence and reducer in sentence and "leave out" in sentence and "\n" not in sentence
 
 
 def stirred(model: StagedViT) -> StagedViT:
@@ -175,6 +196,9 @@ GRAPHS = [
     ("DenseAdapter", "Bipartite"),
     ("VPT", "Pool"),
     ("DyT", "EViT"),
+    ("SynQT", "ToMe"),
+    ("ResTuning", "EViT"),
+    ("LoRA", "PYRA"),
 ]
 
 

@@ -71,7 +71,8 @@ def _check_name(target: Path, to: str) -> None:
         )
     elif target.is_file() and is_saved_model(target):
         raise FileExistsError(
-            f"{target} is a composition that vitrim saved, so it is not replaced; give another name"
+            f"{target} is a composition that vitrim saved, which plain weights do not replace; give "
+            "another name"
         )
 
 

@@ -24,6 +24,7 @@ from vitrim.backbones.tuned_linear import frozen
 from vitrim.compose import assemble
 from vitrim.files.about import About, check_head
 from vitrim.files.budget import Budget, fitting_memory, fitting_stored, values_in
+from vitrim.methods.first_blocks import cut_as_said
 from vitrim.methods.notation import parse_method
 from vitrim.methods.plugins import check_known, plugins_of
 from vitrim.methods.quantising.packing import pack_tensors, unpack_tensors
@@ -122,9 +123,10 @@ def load(
             vit, found = find_backbone(origin, backbone, weights, included)
         if backbone is not None:
             check_structure(vit, origin, Path(path))
+        methods = tuple(parse_method(text) for text in about["methods"])
+        cut_as_said(vit, methods)
         if not included:
             check_digest(vit, about, tensors, Path(path), digests)
-        methods = tuple(parse_method(text) for text in about["methods"])
         with budget(fitting_stored(stored + values_in(vit.parameters())), path):
             model = assemble(vit, found, methods, about["num_classes"])
         model.digests = digests
@@ -224,6 +226,7 @@ def _cannot_be_found_again(model: StagedViT) -> bool:
     fresh, _ = adapted(
         *open_backbone(origin.name, image_size=origin.image_size, seed=origin.seed), origin.in_chans
     )
+    cut_as_said(fresh, model.methods)
     changed = changed_names(model)
     return digest(fresh, changed) != digest(model.vit, changed)
 

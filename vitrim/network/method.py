@@ -38,6 +38,15 @@ class Method:
         trains."""
         raise NotImplementedError
 
+    def first_blocks(self, count: int, depth: int) -> "Method | None":
+        """The same where only the first `count` of `depth` blocks are left; None where nothing of it is."""
+        at = getattr(self, "at", None)
+        if not isinstance(at, tuple):
+            return self
+        kept = tuple(block for block in at if block < count)
+        changes: dict[str, Any] = {"at": kept}
+        return replace(self, **changes) if kept else None
+
     def after_folding(self) -> Self | None:
         """What is left of it in a merged model: all, or nothing where it folds; some methods fold in part."""
         return None if self.folds else self

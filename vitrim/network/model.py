@@ -18,6 +18,7 @@ from vitrim.backbones.places import Places
 from vitrim.backbones.preprocess import Preprocess
 from vitrim.backbones.sites import Site, sites
 from vitrim.backbones.support import TimmModule
+from vitrim.backbones.tuned_linear import Tuned
 from vitrim.checks import check_one_of
 from vitrim.network.bypassed import refuse_unseen_hooks
 from vitrim.network.features import block_indices, grid_map, patch_tokens, prefix_tokens
@@ -90,7 +91,7 @@ class StagedViT(nn.Module):
 
         `complete` runs every MLP on every token, whatever a dispatcher would skip.
         """
-        state = self._advance(images, self._rows_read(), complete)
+        state = self._advance(images, self.rows_read(), complete)
         return self.classify(state), state.penalty
 
     def run(
@@ -157,14 +158,15 @@ class StagedViT(nn.Module):
 
     def read_by_head(self, images: Images) -> Tensor:
         """What the classifier reads, before its dropout or normalisation. [B, D]"""
-        return self._features(self._advance(images, self._rows_read()))
+        return self._features(self._advance(images, self.rows_read()))
 
     @property
     def side(self) -> SideStream | None:
         """The side stream whose end the head reads, where a method has put one beside the blocks."""
         return next((part for part in self.shared.values() if isinstance(part, SideStream)), None)
 
-    def _rows_read(self) -> int | None:
+    def rows_read(self) -> int | None:
+        """How many tokens of the last block are needed, None for all of them."""
         side = self.side
         return rows_read_by_head(self.vit) if side is None or side.reads_last else 1
 
@@ -182,7 +184,7 @@ class StagedViT(nn.Module):
 
     def features_and_logits(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """`read_by_head` and the logits of one pass. [B, D], [B, classes]"""
-        state = self._advance(images, self._rows_read())
+        state = self._advance(images, self.rows_read())
         return self._features(state), self.classify(state)
 
     def _advance(
@@ -275,6 +277,21 @@ class StagedViT(nn.Module):
     def trained(self) -> dict[str, nn.Parameter]:
         """What trains, by name. This set is the checkpoint."""
         return {name: parameter for name, parameter in self.named_parameters() if parameter.requires_grad}
+
+    def check_untouched(self, first: int, by: "Method") -> None:
+        """Refuse to take blocks from `first` on out, where a method stands in them already."""
+        inside = (part for stage in list(self.stages)[first:] for part in stage.modules())
+        parts = any(not isinstance(part, Stage | nn.ModuleList) for part in inside)
+        tuned = any(isinstance(part, Tuned) for block in self.vit.blocks[first:] for part in block.modules())
+        if parts or tuned:
+            raise ValueError(f"{by}: methods stand in blocks that it takes out; name it before them")
+
+    def keep_stages(self, count: int) -> None:
+        """Forget the blocks behind the first `count`, which were taken out of the backbone."""
+        self.stages = cast("Sequence[Stage]", nn.ModuleList(list(self.stages)[:count]))
+        left = set(self.vit.modules())
+        self.own_layers = tuple(each for each in self.own_layers if each[0] in left)
+        self.base_names = self.base_names & {f"vit.{name}" for name in self.vit.state_dict()}
 
     def share(self, part: nn.Module, by: "Method") -> None:
         """Own what several blocks read for a method; a second method of its kind adds a part of its own."""

@@ -24,7 +24,7 @@ from vitrim.speed.memory import peak_memory
 from vitrim.speed.plain import plain_macs
 from vitrim.speed.rows import AGAIN, PLAIN, Candidate, Measured, Row, rows_of
 from vitrim.speed.step import composed_step, plain_step
-from vitrim.speed.ways import USUAL, WAYS, Runs, plain_backbone, prepared, why_not
+from vitrim.speed.ways import USUAL, WAYS, Runs, anew, plain_backbone, prepared, why_not
 
 FIGURES = ("latency", "throughput", "step")
 WORTH = 0.97  # of the time for an image: what a larger batch must come below to be the best
@@ -155,7 +155,10 @@ def _inference(found: Found, macs: Mapping[str, float], folded: StagedViT, asked
         calls = {who: partial(found[who], images[size]) for who, size in batches.items()}
         asked.say(f"measuring: {figure}, {len(calls)} candidates in turn, {asked.rounds} rounds")
         turns = turns_of(calls, asked.rounds, asked.device)
-        memory = {who: peak_memory(call, asked.device) for who, call in calls.items()}
+        memory = {
+            who: peak_memory(partial(anew(found[who]), images[size]), asked.device)
+            for who, size in batches.items()
+        }
         rows += rows_of(figure, turns, batches, macs, memory)
     return rows
 

@@ -135,6 +135,23 @@ def compiled(model: nn.Module, any_batch: bool = False) -> Runs:
     return call
 
 
+class FromFile:
+    """An exported model that can be opened anew: a session keeps the memory that its batches took."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.run = open_exported(path)
+
+    def __call__(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.run(images)
+        return logits
+
+
+def anew(run: Runs) -> Runs:
+    """The same, holding nothing but its weights."""
+    return FromFile(run.path) if isinstance(run, FromFile) else run
+
+
 def _exported(model: nn.Module, path: Path, int8: bool) -> Runs:
     leaving = _leaving(model)
     preprocess, floats = leaving.model.preprocess, path.with_suffix(".onnx")
@@ -144,11 +161,11 @@ def _exported(model: nn.Module, path: Path, int8: bool) -> Runs:
         about = {"classes": None, "num_classes": logits.shape[1], "raw": False}
         write_onnx(program_of(leaving, portable=False), {**about, "preprocess": preprocess.to_json()}, floats)
     if not int8:
-        return open_exported(floats)
+        return FromFile(floats)
     eight = path.with_name(f"{path.name}-int8.onnx")
     if not eight.exists():
         quantise(floats, eight, torch.randn(CALIBRATION, preprocess.channels, *preprocess.image_size))
-    return open_exported(eight)
+    return FromFile(eight)
 
 
 def _leaving(model: nn.Module) -> InferenceModel:

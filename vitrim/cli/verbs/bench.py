@@ -27,6 +27,11 @@ vitrim bench runs/flowers --ways eager,onnx --threads 2 --json speed.json --pict
 vitrim bench --model vit_small_patch16_224 --method "EViT(keep=0.7, at=(3, 6, 9))" --batch_size 1
 """
 
+COLUMNS = ("", "batch", "ms", "img/s", "time", "quartiles", "cpu", "MACs", "eager", "MiB")
+READING = """time: for an image, plain backbone in the same way = 1, median over rounds; cpu: processor time;
+MACs: operations, plain = 1; eager: time, plain backbone in eager mode = 1; MiB: peak above the weights.
+The plain backbone again shows the noise: a difference smaller than that row's is none."""
+
 WAY_NAMES = "eager,compiled,onnx,int8,bf16,bf16-compiled"
 
 
@@ -105,7 +110,7 @@ def run(chosen: Namespace) -> None:
         device=chosen.device,
         say=lambda words: sys.stderr.write(f"{words}\n") if sys.stderr.isatty() else None,
     )
-    _print(Console(soft_wrap=True, highlight=False), measured, composition=chosen.run is None)
+    _print(Console(soft_wrap=True, highlight=False, markup=False), measured, composition=chosen.run is None)
     if "json" in places:
         write_whole(places["json"], (json.dumps(measured.to_json(), indent=1) + "\n").encode())
     if "picture" in places:
@@ -128,31 +133,36 @@ def _listed(text: str | None) -> list[str] | None:
 
 
 def _print(console: Console, measured: Measured, composition: bool) -> None:
-    """One table for each question, and how to read them."""
-    from rich.table import Table
+    """One table for each question, and how to read them; no line is wider than 80."""
+    from vitrim.speed.ways import WAYS
 
-    titles = ("way", "model", "batch", "ms", "images/s", "time, plain = 1", "quartiles", "processor", "MACs")
     by_figure: dict[str, list[Row]] = {}
     for row in measured.rows:
         by_figure.setdefault(_title(row), []).append(row)
     for title, rows in by_figure.items():
-        console.print(f"\n{title}", style="bold")
-        table = Table(*titles, "plain eager = 1", "peak MiB", box=None, pad_edge=False)
-        for row in rows:
-            table.add_row(*_cells(row, composition))
-        console.print(table)
+        cells = [COLUMNS, *(_cells(row, composition) for row in rows)]
+        widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+        console.print(f"\n{title}\n{_line(COLUMNS, widths)}")
+        way = ""
+        for row, texts in zip(rows, cells[1:], strict=True):
+            if row.way != way:
+                console.print(WAYS[row.way].words)
+                way = row.way
+            console.print(_line(texts, widths))
     record = measured.record
     console.print(
         f"\n{record['backbone']}, {record['device']}, {record['threads']} thread(s), "
-        f"{record['rounds']} rounds; "
-        f"{record['machine']['cpu']}, torch {record['versions']['torch']}, {record['date']}"
-    )
-    console.print(
-        "time: for an image, median over rounds of the ratio to the plain backbone in the same way; "
-        '"plain backbone again" shows the noise'
+        f"{record['rounds']} rounds; {record['machine']['cpu']}, torch {record['versions']['torch']}, "
+        f"{record['date']}\n{READING}"
     )
     for line in measured.left_out:
-        console.print(line, markup=False)
+        console.print(line)
+
+
+def _line(cells: tuple[str, ...], widths: list[int]) -> str:
+    """The name to the left, figures to the right."""
+    figures = "  ".join(f"{cell:>{width}}" for cell, width in zip(cells[1:], widths[1:], strict=True))
+    return f"  {cells[0]:<{widths[0]}}  {figures}".rstrip()
 
 
 def _title(row: Row) -> str:
@@ -165,17 +175,14 @@ def _title(row: Row) -> str:
 
 
 def _cells(row: Row, composition: bool) -> tuple[str, ...]:
-    from vitrim.speed.ways import WAYS
-
     low, high = row.quartiles
     return (
-        WAYS[row.way].words,
         "with methods" if composition and row.name == "as trained" else row.name,
         f"{row.batch_size}",
         f"{row.milliseconds:.4g}",
-        f"{row.images_per_second:,.1f}",
+        f"{row.images_per_second:,.4g}",
         f"{row.ratio:.3f}",
-        f"{low:.3f} - {high:.3f}",
+        f"{low:.3f}-{high:.3f}",
         f"{row.cpu_ratio:.3f}",
         "" if row.macs is None else f"{row.macs:.3f}",
         "" if row.to_eager is None else f"{row.to_eager:.3f}",

@@ -1,7 +1,7 @@
 """ToMe: in every block, merge the patches that are most similar to another one."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar, Self
 
 import torch
@@ -86,6 +86,12 @@ class ToMe(Method):
     def example(cls, model: "StagedViT") -> Self:
         """Half of the patches merge on their way through all blocks: 8 a block on ViT-B/16."""
         return cls(r=max(1, model.patch_count // (2 * model.depth)))
+
+    def first_blocks(self, count: int, depth: int) -> "Method | None":
+        if isinstance(self.r, int) or self.keep is not None:
+            return super().first_blocks(count, depth)
+        left = self.schedule(depth)[:count]
+        return replace(self, r=left) if any(left) else None
 
     def attach(self, model: "StagedViT") -> None:
         if self.keep is not None:

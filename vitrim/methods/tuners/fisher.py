@@ -142,6 +142,15 @@ class FisherDelta(Method):
                 if trains and site.bias is not None:
                     site.bias.requires_grad_(True)
 
+    def first_blocks(self, count: int, depth: int) -> "Method | None":
+        left = super().first_blocks(count, depth)
+        if self.counts is None or not isinstance(left, FisherDelta):
+            return left
+        blocks = depth if self.at is None else len(self.at)
+        each, stay = len(self.counts) // blocks, count if left.at is None else len(left.at)
+        patch = len(self.counts) - each * blocks  # the patch embedding comes first
+        return replace(left, counts=self.counts[: patch + each * stay])
+
     def _candidates(self, model: "StagedViT") -> list[Candidate]:
         found = candidates(model, self.patch)
         blocks = model.check_blocks(self.at, self)

@@ -1,7 +1,7 @@
 """LoRA: a trainable low-rank term beside chosen linear layers, folded into them for inference."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
 from torch import Tensor, nn
@@ -102,6 +102,12 @@ class LoRA(Method):
             first = found[0]
             base = own_linear(first, self)
             first.put(SummedLinear(base, self._terms(base, found, ranks[first.block or 0]), self))
+
+    def first_blocks(self, count: int, depth: int) -> "Method | None":
+        if isinstance(self.rank, int):
+            return super().first_blocks(count, depth)
+        left = self.rank[:count]
+        return replace(self, rank=left) if any(left) else None
 
     def _terms(self, base: nn.Linear, sites: list[Site], rank: int) -> dict[str, Term]:
         if self.shared and sites[0].role in ATTENTION_INPUTS:
