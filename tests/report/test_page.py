@@ -144,6 +144,8 @@ def test_runs_that_are_not_there_or_not_done(tmp_path: Path, runs: list[Run]) ->
     unfinished = copytree(runs[0].folder, tmp_path / "unfinished", ignore=ignore_patterns("report.html"))
     record = json.loads((unfinished / "run.json").read_text())
     (unfinished / "run.json").write_text(json.dumps({**record, "status": "running"}))
+    with pytest.raises(ValueError, match=r"must end in \.html or \.htm"):
+        write_report([unfinished], unfinished / "model.safetensors")
     with pytest.raises(ValueError, match="has not finished; continue it with resume"):
         write_report([unfinished])
     assert not (unfinished / "report.html").exists()

@@ -102,9 +102,7 @@ class Explained:
         """
         place = Path(folder)
         if place.exists() and not place.is_dir():
-            raise NotADirectoryError(
-                f"{place} is a file, and explanations go into a folder; give another one"
-            )
+            raise NotADirectoryError(f"{place} is a file, and explanations go into a folder; name one")
         place.mkdir(parents=True, exist_ok=True)
         called = name or file_name(self.name)
         for file in (place / f"{called}.json", place / f"{called}.png"):

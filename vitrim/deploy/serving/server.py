@@ -57,9 +57,7 @@ def listen(host: str, port: int) -> socket.socket:
     except socket.gaierror as error:
         raise ValueError(f"serve: {host!r} is no address of this machine ({error.strerror})") from None
     except OSError as error:
-        reason = (
-            error.strerror if error.errno is None else os.strerror(error.errno)
-        )  # the bare one, said once
+        reason = error.strerror if error.errno is None else os.strerror(error.errno)  # said once
         raise OSError(
             error.errno,
             f"cannot listen on port {port} of {host}: {reason}; give another --port, or 0",
