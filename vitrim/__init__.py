@@ -23,6 +23,9 @@ if TYPE_CHECKING:  # imported when first used: see vitrim/lazy.py
     from vitrim.measuring.bench import bench as bench
     from vitrim.measuring.costs import Costs as Costs
     from vitrim.measuring.costs import costs as costs
+    from vitrim.measuring.pruning import layer_scores as layer_scores
+    from vitrim.measuring.pruning import prune_layers as prune_layers
+    from vitrim.methods.first_blocks import FirstBlocks as FirstBlocks
     from vitrim.methods.notation import METHODS as METHODS
     from vitrim.methods.notation import REDUCERS as REDUCERS
     from vitrim.methods.notation import TUNERS as TUNERS
@@ -36,6 +39,7 @@ if TYPE_CHECKING:  # imported when first used: see vitrim/lazy.py
     from vitrim.methods.reducers import EViT as EViT
     from vitrim.methods.reducers import Pool as Pool
     from vitrim.methods.reducers import ToMe as ToMe
+    from vitrim.methods.tuners import NOAH as NOAH
     from vitrim.methods.tuners import SSF as SSF
     from vitrim.methods.tuners import VPT as VPT
     from vitrim.methods.tuners import Adapter as Adapter
@@ -62,6 +66,7 @@ if TYPE_CHECKING:  # imported when first used: see vitrim/lazy.py
     from vitrim.settings.recipes import RECIPES as RECIPES
     from vitrim.settings.recipes import find_recipe as find_recipe
     from vitrim.settings.training import Training as Training
+    from vitrim.speed.measuring import measure_speed as measure_speed
     from vitrim.sweep.running import sweep as sweep
     from vitrim.sweep.search import Searched as Searched
     from vitrim.sweep.search import search as search

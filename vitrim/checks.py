@@ -54,7 +54,7 @@ def block_indices(owner: str, value: Any) -> tuple[int, ...]:
     if not indices or not all(isinstance(i, int) and not isinstance(i, bool) and i >= 0 for i in indices):
         raise ValueError(f"{owner}: at must hold block indices counted from 0, got {value!r}")
     if len(set(indices)) != len(indices):
-        raise ValueError(f"{owner}: at names a block twice: {value!r}; one reducer per block")
+        raise ValueError(f"{owner}: at names a block twice: {value!r}; name each once")
     return tuple(sorted(indices))
 
 

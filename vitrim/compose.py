@@ -7,7 +7,7 @@ from pathlib import Path
 from torch import nn
 
 from vitrim.backbones.bridge import call_biased_qkv
-from vitrim.backbones.opening import Origin, open_backbone
+from vitrim.backbones.opening import Origin, adapted, open_backbone
 from vitrim.backbones.preprocess import Preprocess
 from vitrim.backbones.rollback import as_before_if_refused
 from vitrim.backbones.support import TimmModule
@@ -25,6 +25,7 @@ def compose(
     pretrained: bool = False,
     image_size: int | tuple[int, int] | None = None,
     weights: str | Path | None = None,
+    in_chans: int | None = None,
 ) -> StagedViT:
     """A backbone with tuners and reducers on it: everything is frozen but what the methods add and the
     classifier.
@@ -42,6 +43,9 @@ def compose(
         weights: a local file for the named model, under timm's names or those of transformers, torchvision,
             OpenAI, open_clip, JAX or the released DINO, MAE, DINOv2 and others. All of it is loaded,
             the trained classifier too, or none.
+        in_chans: channels of the images, if not the backbone's own: 1 for grey ones, 4 or 12 for
+            multispectral ones. The projection of patches is adapted as timm does, and stays frozen unless a
+            method trains it.
 
     Raises:
         ValueError: for unknown names, backbones or combinations that are not supported; the message names the
@@ -57,7 +61,7 @@ def compose(
         if not isinstance(method, Method):
             raise ValueError(f"{method!r} is no method; pass instances such as LoRA(rank=8) or their text")
     with as_before_if_refused(backbone):
-        vit, origin = open_backbone(backbone, pretrained, weights, image_size)
+        vit, origin = adapted(*open_backbone(backbone, pretrained, weights, image_size), in_chans)
         return assemble(vit, origin, parsed, num_classes)
 
 
@@ -95,16 +99,17 @@ def merge(model: StagedViT) -> StagedViT:
         for name, child in list(parent.named_children()):
             if isinstance(child, Tuned):
                 setattr(parent, name, child.merged().train(child.training))
-    for method in model.methods:
-        if method.folds and type(method).__name__ in merged.shared:
-            del merged.shared[type(method).__name__]
+    for kind in {type(method) for method in model.methods if method.folds}:
+        for key in merged.shared_by(kind):
+            del merged.shared[key]
     call_biased_qkv(merged.vit)
     for name, parameter in merged.named_parameters():
         if name in model.base_names:
             parameter.requires_grad_(False)
     for head in _classifiers(merged.vit):
         head.requires_grad_(True)
-    merged.methods = tuple(method for method in model.methods if not method.folds)
+    left = (method.after_folding() for method in model.methods)
+    merged.methods = tuple(method for method in left if method is not None)
     merged.base_names = frozenset(f"vit.{name}" for name in merged.vit.state_dict())
     merged.origin = replace(model.origin, kind="merged", weights=None, seed=None)
     return merged

@@ -74,10 +74,15 @@ def test_train_evaluate_predict_report(run: Path, data: str, capsys: Captured) -
     assert "://" not in page  # complete in itself
 
 
-def test_bench_measures_against_the_plain_backbone(run: Path, capsys: Captured) -> None:
-    assert main(["bench", str(run), "--batch_size=2", "--rounds=3", "--device=cpu"]) == 0
+def test_bench_measures_against_the_plain_backbone(run: Path, tmp_path: Path, capsys: Captured) -> None:
+    figures = tmp_path / "speed.json"
+    options = ["--batch_size=2", "--batch_size=3", "--rounds=3", "--device=cpu", f"--json={figures}"]
+    picture = tmp_path / "bars.png"
+    assert main(["bench", str(run), *options, "--ways=eager", f"--picture={picture}"]) == 0
     table = capsys.readouterr().out
-    assert all(name in table for name in ("plain backbone", "as trained", "folded"))
+    assert all(name in table for name in ("plain backbone again", "as trained", "folded", "batches of 3"))
+    assert {row["batch_size"] for row in json.loads(figures.read_text())["rows"]} == {2, 3}
+    assert picture.read_bytes().startswith(b"\x89PNG")
 
 
 def test_costs_are_those_of_the_python_function(capsys: Captured) -> None:
@@ -131,6 +136,8 @@ def test_a_configuration_can_be_printed_and_read(tmp_path: Path, data: str, caps
         (["evaluate"], "run"),
         (["predict", "nowhere"], "images"),
         (["bench"], "what is to be measured?"),
+        (["bench", "--method", "LoRA", "--ways", "quick"], "way must be one of 'eager'"),
+        (["bench", "--method", "LoRA", "--json", "no/speed.json"], "there is no folder no"),
         (["report", "nowhere"], "not a run folder"),
     ],
 )

@@ -96,6 +96,16 @@ def test_names_of_classes_go_with_it(tmp_path: Path) -> None:
     theirs = transformers.ViTForImageClassification.from_pretrained(done.path)
     assert theirs.config.id2label == {0: "cat", 1: "dog", 2: "axolotl"}
     assert theirs.config.problem_type == "single_label_classification"
+    assert len({file.stat().st_mode for file in done.path.iterdir()}) == 1  # as readable as the rest
+
+
+def test_a_saved_composition_is_not_replaced(tmp_path: Path) -> None:
+    staged, mine = model("vit", classes=3), tmp_path / "mine.safetensors"
+    vitrim.save(staged, mine)
+    before = mine.read_bytes()
+    with pytest.raises(FileExistsError, match=r"mine.safetensors is a composition that vitrim saved"):
+        export(staged, mine, to="timm")
+    assert mine.read_bytes() == before and list(tmp_path.iterdir()) == [mine]
 
 
 @pytest.mark.parametrize("method", ["LoRA(rank=2)", "SSF()", "BitFit()"])
@@ -139,9 +149,13 @@ REFUSED = {
     "a reducer": ("vit", ("LoRA(rank=2)", "EViT(keep=0.5, at=(1,))"), "timm", "reducers"),
     "branches": ("vit", ("Adapter(width=2)",), "transformers", "branches"),
     "another family": ("eva02", (), "transformers", "no form for this Eva"),
+    "ViTamin": ("vitamin", (), "transformers", "no MLP like timm's GeGluMlp"),
     "relative positions": ("beit", (), "transformers", "none of timm's Beit"),
     "torchvision, DINOv2": ("dinov2", (), "torchvision", "ls1"),
     "torchvision, Eva": ("dinov3", (), "torchvision", "the plain one of 2020"),
+    "parallel attentions": ("parallel-things", (), "transformers", "none of timm's"),
+    "parallel halves": ("parallel-scaling", (), "torchvision", "the plain one of 2020"),
+    "packed patches": ("naflex-map", (), "torchvision", "the plain one of 2020"),
     "normed queries": ("qk-norm", (), "transformers", "q_norm"),
     "DINOv3 with a classifier": ("dinov3", (), "transformers", "no form with a classifier"),
 }

@@ -18,6 +18,10 @@ CASES = [
     ("distilled", (EVIT, "DenseAdapter(width=2, fusion='output')")),
     ("siglip", (RECEIVED, "Adapter(width=2)")),
     ("vit", ("ToMe(r=3)", "VPT(prompts=2)")),
+    (
+        "vit",
+        ("VPT(prompts=2, at=(0, 1))", "LoRA(rank=2, at=(0,))", "LoRA(rank=4, at=(1, 3))", "Adapter(at=(2,))"),
+    ),
     ("dinov3", ("Bipartite(at=(1,))", "SSF()")),
     ("vit", ("DynamicViT(at=(1,))", "RepAdapter(width=2)")),
     ("vit", ("Pool(at=(2,))", "FacT(rank=2)", "Convpass(width=2, at=(0, 1))")),

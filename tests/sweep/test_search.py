@@ -68,6 +68,19 @@ def test_unreadable_values(text: str) -> None:
         parse_over(text)
 
 
+def test_methods_of_one_kind_in_different_blocks_are_varied_together() -> None:
+    methods = [LoRA(rank=2, at=(0,)), LoRA(rank=4, at=(1,))]
+    (found,) = candidates(methods, {"scale": [0.5]})
+    assert found.methods == (LoRA(rank=2, scale=0.5, at=(0,)), LoRA(rank=4, scale=0.5, at=(1,)))
+
+
+def test_blocks_are_those_of_the_reducer_where_nothing_else_is_said() -> None:
+    (found,) = candidates([LoRA(), EViT()], {"at": [(4, 8)]})
+    assert found.methods == (LoRA(), EViT(at=(4, 8)))
+    (found,) = candidates([LoRA(), EViT()], {"LoRA.at": [(4, 8)]})
+    assert found.methods == (LoRA(at=(4, 8)), EViT())
+
+
 def row(accuracy: float | None, trained: int = 10) -> dict[str, Any]:
     status = "finished" if accuracy is not None else "failed"
     return {"accuracy": accuracy, "trained": trained, "status": status, "failure": "too high"}

@@ -4,7 +4,7 @@ bundled one, modules."""
 import hashlib
 import json
 from collections.abc import Callable, Collection
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from difflib import get_close_matches
 from importlib.resources import files
 from itertools import islice
@@ -14,8 +14,9 @@ from typing import Any
 import torch
 from torch import nn
 
+from vitrim.backbones.channels import set_input_channels
 from vitrim.backbones.foreign import check_is_timm
-from vitrim.backbones.geometry import check_holds_a_patch, set_image_size
+from vitrim.backbones.geometry import check_holds_a_patch, input_channels, set_image_size
 from vitrim.backbones.geometry import image_size as _size_of
 from vitrim.backbones.repositories import find_repository, is_repository
 from vitrim.backbones.structure import Architecture, build, describe, structure_digest
@@ -44,6 +45,7 @@ class Origin:
         seed: of the random start, for kind "random".
         architecture: how to build it where the name does not say that; see `vitrim.backbones.structure`.
         structure: digest of its parts, for a module that has to be given again.
+        in_chans: channels of its images, where its projection was adapted to other than it came with.
     """
 
     name: str
@@ -53,6 +55,7 @@ class Origin:
     seed: int | None = None
     architecture: dict[str, Any] | None = None
     structure: str | None = None
+    in_chans: int | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for a JSON file."""
@@ -108,6 +111,14 @@ def open_backbone(
         torch.manual_seed(seed)
         vit = _create(backbone, size)
     return vit, Origin(backbone, "random", _size_of(vit), seed=seed)
+
+
+def adapted(vit: nn.Module, origin: Origin, in_chans: int | None) -> tuple[nn.Module, Origin]:
+    """The same backbone for images of so many channels; as it is where None are asked for."""
+    if in_chans is None or in_chans == input_channels(vit):
+        return vit, origin
+    set_input_channels(vit, in_chans)
+    return vit, replace(origin, in_chans=in_chans)
 
 
 def open_described(

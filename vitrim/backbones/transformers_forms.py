@@ -8,7 +8,7 @@ from torch import nn
 
 from vitrim.backbones.geometry import image_size, input_channels
 from vitrim.backbones.structure import ACTIVATIONS as KINDS
-from vitrim.backbones.support import TimmModule
+from vitrim.backbones.support import PARALLEL, TimmModule
 from vitrim.backbones.transformers_configs import ACTIVATIONS
 
 
@@ -60,7 +60,7 @@ def kind_of(vit: TimmModule) -> str:
         return "dinov3_vit"
     if kind == "VisionTransformerDistilled":
         return "deit"
-    if kind != "VisionTransformer":
+    if kind != "VisionTransformer" or isinstance(vit.blocks[0], PARALLEL):
         return ""
     if vit.attn_pool is not None:
         return "siglip_vision_model"
@@ -119,7 +119,9 @@ def _more(vit: TimmModule, kind: str) -> dict[str, Any]:
 
 
 def _first_layer(mlp: TimmModule) -> nn.Linear:
-    found: nn.Linear = mlp.fc1_g if hasattr(mlp, "fc1_g") else mlp.fc1
+    found = getattr(mlp, "fc1_g", None) or getattr(mlp, "fc1", None)
+    if not isinstance(found, nn.Linear):  # ViTamin's, which is two layers in one
+        raise ValueError(f"transformers has no MLP like timm's {type(mlp).__name__}")
     return found
 
 

@@ -30,7 +30,10 @@ WORDS: dict[str, str] = {
         "whole, a recipe only optimises as its protocol does."
     ),
     "keep": ("the share of patch tokens that a reducer keeps in each of its blocks, 0.7 for 70 %."),
-    "at": ("indices of blocks, counted from 0: at=(3, 6, 9) are the 4th, 7th and 10th layer."),
+    "at": (
+        "indices of blocks, counted from 0: at=(3, 6, 9) are the 4th, 7th and 10th layer. A method "
+        "stands in these alone; several of one kind may stand in different blocks."
+    ),
     "patch, token": (
         "an image is cut into patches; each becomes a token, a vector of D numbers. A reduction merges or"
         " drops tokens, and a token then stands for several patches or none."

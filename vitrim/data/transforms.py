@@ -145,8 +145,8 @@ def _to_tensor(preprocess: Preprocess) -> list[Step]:
     """0 to 255 becomes 0 to 1, then mean and std. One channel is the luminance of RGB."""
     if preprocess.channels not in (1, 3):
         raise ValueError(
-            f"the model takes {preprocess.channels} channels but images have 1 or 3; "
-            "use a backbone with 1 or 3 input channels"
+            f"the model takes {preprocess.channels} channels but pictures on disk are read as 1 or 3; "
+            "give it tensors of your own, or use a backbone with 1 or 3 input channels"
         )
     grey: list[Step] = [transforms.Grayscale(1)] if preprocess.channels == 1 else []
     mean = _per_channel(preprocess.mean, preprocess.channels)

@@ -28,13 +28,13 @@ def write(plain: TimmModule, staged: StagedViT, about: dict[str, Any], part: Pat
     from torchvision.models import VisionTransformer
 
     called = f"this {about['backbone']}"
-    height, width = image_size(plain)
-    patch = tuple(plain.patch_embed.patch_size)
-    fc1 = getattr(plain.blocks[0].mlp, "fc1", None)
+    fc1 = getattr(getattr(plain.blocks[0], "mlp", None), "fc1", None)
     if type(plain).__name__ != "VisionTransformer" or fc1 is None:
         raise ValueError(f"torchvision has no form for {called}: its ViT is the plain one of 2020")
     if plain.num_classes == 0:
         raise ValueError(f"torchvision has no form for {called}: its ViT always ends in a classifier")
+    height, width = image_size(plain)
+    patch = tuple(plain.patch_embed.patch_size)
     if height != width or patch[0] != patch[1]:
         raise ValueError(f"torchvision has no form for {called}: its images and patches are square")
     shape = (patch[0], len(plain.blocks), plain.blocks[0].attn.num_heads, plain.embed_dim, fc1.out_features)

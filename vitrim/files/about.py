@@ -24,6 +24,7 @@ class Backbone(Open):
     seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] | None = None
     architecture: dict[Name, Any] | None = None
     structure: Name | None = None
+    in_chans: Annotated[int, Field(ge=1, le=1024)] | None = None
     digest: Name
     included: bool
 

@@ -15,7 +15,7 @@ from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 
 from vitrim.backbones.bridge import call_biased_qkv
-from vitrim.backbones.opening import BUNDLED, Digests, Origin, digest, open_backbone, open_described
+from vitrim.backbones.opening import BUNDLED, Digests, Origin, adapted, digest, open_backbone, open_described
 from vitrim.backbones.preprocess import Preprocess
 from vitrim.backbones.rollback import as_before_if_refused
 from vitrim.backbones.structure import structure_digest
@@ -24,6 +24,7 @@ from vitrim.backbones.tuned_linear import frozen
 from vitrim.compose import assemble
 from vitrim.files.about import About, check_head
 from vitrim.files.budget import Budget, fitting_memory, fitting_stored, values_in
+from vitrim.methods.first_blocks import cut_as_said
 from vitrim.methods.notation import parse_method
 from vitrim.methods.plugins import check_known, plugins_of
 from vitrim.methods.quantising.packing import pack_tensors, unpack_tensors
@@ -122,9 +123,10 @@ def load(
             vit, found = find_backbone(origin, backbone, weights, included)
         if backbone is not None:
             check_structure(vit, origin, Path(path))
+        methods = tuple(parse_method(text) for text in about["methods"])
+        cut_as_said(vit, methods)
         if not included:
             check_digest(vit, about, tensors, Path(path), digests)
-        methods = tuple(parse_method(text) for text in about["methods"])
         with budget(fitting_stored(stored + values_in(vit.parameters())), path):
             model = assemble(vit, found, methods, about["num_classes"])
         model.digests = digests
@@ -220,7 +222,11 @@ def saved_tensors(model: StagedViT) -> dict[str, Tensor]:
 def _cannot_be_found_again(model: StagedViT) -> bool:
     if model.origin.kind != "random":
         return model.origin.kind in ("merged", "described")
-    fresh, _ = open_backbone(model.origin.name, image_size=model.origin.image_size, seed=model.origin.seed)
+    origin = model.origin
+    fresh, _ = adapted(
+        *open_backbone(origin.name, image_size=origin.image_size, seed=origin.seed), origin.in_chans
+    )
+    cut_as_said(fresh, model.methods)
     changed = changed_names(model)
     return digest(fresh, changed) != digest(model.vit, changed)
 
@@ -251,6 +257,12 @@ def find_backbone(
 ) -> tuple[nn.Module, Origin]:
     """The backbone a file was trained on, or the one given instead; with random weights where the file holds
     them."""
+    return adapted(*_find(origin, backbone, weights, included), origin.in_chans)
+
+
+def _find(
+    origin: Origin, backbone: str | nn.Module | None, weights: str | Path | None, included: bool
+) -> tuple[nn.Module, Origin]:
     if backbone is not None:
         return open_backbone(backbone, weights=weights, image_size=origin.image_size)
     if weights is not None:

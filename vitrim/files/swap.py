@@ -19,6 +19,7 @@ from vitrim.files.saving import (
     saved_tensors,
     task_of,
 )
+from vitrim.methods.first_blocks import FirstBlocks
 from vitrim.methods.notation import parse_method
 from vitrim.network.method import Method
 from vitrim.network.model import StagedViT
@@ -44,6 +45,7 @@ def swap(model: StagedViT, file: str | Path) -> None:
     about, tensors = read(file)
     methods = tuple(parse_method(text) for text in about["methods"])
     task, scale = task_of(about, Path(file))
+    _check_same_depth(model, methods)
     if model.origin.kind == "merged":
         raise ValueError("a merged model has no part of its own to swap; load the file with vitrim.load")
     if methods == model.methods and about["num_classes"] == model.num_classes:
@@ -58,6 +60,14 @@ def swap(model: StagedViT, file: str | Path) -> None:
     model.task, model.scale = task, scale
     model.classes = None if about["classes"] is None else tuple(about["classes"])
     model.preprocess = Preprocess.from_json(about["preprocess"])
+
+
+def _check_same_depth(model: StagedViT, methods: tuple[Method, ...]) -> None:
+    """Refuse a file of another depth: blocks that were taken out of the backbone are not here."""
+    ours, theirs = ([m for m in each if isinstance(m, FirstBlocks)] for each in (model.methods, methods))
+    if ours != theirs:
+        one, other = (repr(each[0]) if each else "all blocks" for each in (ours, theirs))
+        raise ValueError(f"the model has {one} and the file {other}; load the file with vitrim.load instead")
 
 
 def _fill_checked(

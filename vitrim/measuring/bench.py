@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import NamedTuple
+from functools import partial
+from itertools import islice
+from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +23,9 @@ from vitrim.measuring.devices import pick_device
 from vitrim.network.model import StagedViT
 
 LEAST_SECONDS = 0.05  # of one measurement; shorter ones are repeated
+COLD_SECONDS = 0.2  # shorter calls notice that the candidate before them emptied the caches
+
+Key = TypeVar("Key", bound=Hashable)
 
 
 @dataclass(frozen=True)
@@ -51,14 +56,40 @@ class Turn(NamedTuple):
 @torch.inference_mode()
 def take_turns(candidates: Mapping[str, nn.Module], images: Tensor, rounds: int) -> dict[str, list[Turn]]:
     """Time the candidates in turn on the same batch, after a warm-up; one measurement in each round."""
+    return turns_of(
+        {name: partial(model, images) for name, model in candidates.items()}, rounds, images.device
+    )
+
+
+def turns_of(
+    calls: Mapping[Key, Callable[[], object]], rounds: int, device: torch.device
+) -> dict[Key, list[Turn]]:
+    """Time calls in turn, after a warm-up; one measurement in each round."""
     if rounds < 3:
         raise ValueError(f"rounds must be at least 3 for a median and quartiles, got {rounds}")
-    repeats = max(_repeats(model, images) for model in candidates.values())
-    turns: dict[str, list[Turn]] = {name: [] for name in candidates}
-    for _ in range(rounds):
-        for name, model in candidates.items():
-            turns[name].append(_measure(model, images, repeats))
+    turns: dict[Key, list[Turn]] = {key: [] for key in calls}
+    for found in islice(going_round(calls, device), rounds):
+        for key, turn in found.items():
+            turns[key].append(turn)
     return turns
+
+
+def going_round(calls: Mapping[Key, Callable[[], object]], device: torch.device) -> Iterator[dict[Key, Turn]]:
+    """One round after the other, without end, after a warm-up.
+
+    Where calls are short, every measurement begins with one that is not timed: what the candidate before it
+    left in the caches says nothing about this one.
+    """
+    once = {key: _warmed_up(call, device) for key, call in calls.items()}
+    repeats = {key: max(1, round(LEAST_SECONDS / seconds)) for key, seconds in once.items()}
+    cold = min(once.values()) < COLD_SECONDS
+    while True:
+        found: dict[Key, Turn] = {}
+        for key, call in calls.items():
+            if cold:
+                call()
+            found[key] = _measure(call, device, repeats[key])
+        yield found
 
 
 def relative(name: str, turns: Sequence[Turn], first: Sequence[Turn], images: int) -> Speed:
@@ -99,19 +130,19 @@ def bench(
     return tuple(compare(candidates, images.to(place), rounds))
 
 
-def _measure(model: nn.Module, images: Tensor, repeats: int) -> Turn:
-    _wait(images.device)
+def _measure(call: Callable[[], object], device: torch.device, repeats: int) -> Turn:
+    _wait(device)
     wall, cpu = time.perf_counter(), time.process_time()
     for _ in range(repeats):
-        model(images)
-    _wait(images.device)
+        call()
+    _wait(device)
     return Turn((time.perf_counter() - wall) / repeats, (time.process_time() - cpu) / repeats)
 
 
-def _repeats(model: nn.Module, images: Tensor) -> int:
-    """Calls per measurement; also warms up."""
-    _measure(model, images, 2)
-    return max(1, round(LEAST_SECONDS / _measure(model, images, 1).wall))
+def _warmed_up(call: Callable[[], object], device: torch.device) -> float:
+    """Seconds of one call, once two have been made."""
+    _measure(call, device, 2)
+    return _measure(call, device, 1).wall
 
 
 def _wait(device: torch.device) -> None:

@@ -66,6 +66,7 @@ class Costs:
         return self.trained / self.total
 
 
+@torch.inference_mode(False)  # in it, layers reach the counter whole and count nothing
 def costs(model: StagedViT, image_size: int | tuple[int, int] | None = None) -> Costs:
     """Count what a composed model costs for one image, by default of the size it was composed for.
 
@@ -108,6 +109,7 @@ def paper_macs(model: StagedViT) -> int:
     return paper_macs_and_tokens(model)[0]
 
 
+@torch.inference_mode(False)
 def paper_macs_and_tokens(model: StagedViT) -> tuple[int, tuple[int, ...]]:
     """`macs_paper` and `tokens` of `costs(model)` alone."""
     twin = without_values(model)

@@ -11,8 +11,14 @@ RECORDED = ("torch", "torchvision", "timm", "accelerate", "torchmetrics", "safet
 
 
 def versions() -> dict[str, str]:
-    found = {"vitrim": version("vitrim"), "python": platform.python_version()}
-    for name in RECORDED:
+    own = {"vitrim": version("vitrim"), "python": platform.python_version()}
+    return own | package_versions(*RECORDED)
+
+
+def package_versions(*names: str) -> dict[str, str]:
+    """Installed versions, in words where there is none."""
+    found = {}
+    for name in names:
         try:
             found[name] = version(name)
         except PackageNotFoundError:
@@ -47,3 +53,13 @@ def cpu_name() -> str:
             if line.startswith("model name"):
                 return line.split(":", 1)[1].strip()
     return platform.processor() or "unknown"
+
+
+def computes_bf16() -> bool:
+    """Whether the processor multiplies bfloat16 by itself; False where the system does not say."""
+    information = Path("/proc/cpuinfo")
+    if not information.exists():
+        return False
+    lines = information.read_text(encoding="utf-8", errors="replace").splitlines()
+    features = next((line for line in lines if line.startswith(("flags", "Features"))), "")
+    return bool({"avx512_bf16", "amx_bf16", "bf16"} & set(features.split()))

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 # Two methods that do not go together, and why
 EXCLUSIVE = {
     ("VPT", "Convpass"): "prompts have no cell on the grid that its convolutions read",
+    ("NOAH", "Convpass"): "prompts have no cell on the grid that its convolutions read",
 }
 
 

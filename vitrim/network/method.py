@@ -5,9 +5,11 @@ the log line and the entry in a saved file. Settings that most users leave alone
 are shown only when they were changed.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+from vitrim.checks import block_indices
 
 if TYPE_CHECKING:
     from vitrim.network.model import StagedViT
@@ -21,18 +23,33 @@ class Method:
         folds: whether `merge` leaves nothing of it, because all it adds folds into plain layers.
         reduces: whether it makes the sequence of tokens shorter, and so is a reducer; the others are tuners.
         starts_unchanged: whether a model with it computes what it did without, until something has trained.
+        proposed: whether plans offer it.
         trains_own: whether it changes the weights the backbone came with, which a high rate would undo.
     """
 
     folds: ClassVar[bool] = False
     reduces: ClassVar[bool] = False
     starts_unchanged: ClassVar[bool] = True
+    proposed: ClassVar[bool] = True
     trains_own: ClassVar[bool] = False
 
     def attach(self, model: "StagedViT") -> None:
         """Plug this method into a model whose own weights are frozen; whatever is added with `requires_grad`
         trains."""
         raise NotImplementedError
+
+    def first_blocks(self, count: int, depth: int) -> "Method | None":
+        """The same where only the first `count` of `depth` blocks are left; None where nothing of it is."""
+        at = getattr(self, "at", None)
+        if not isinstance(at, tuple):
+            return self
+        kept = tuple(block for block in at if block < count)
+        changes: dict[str, Any] = {"at": kept}
+        return replace(self, **changes) if kept else None
+
+    def after_folding(self) -> Self | None:
+        """What is left of it in a merged model: all, or nothing where it folds; some methods fold in part."""
+        return None if self.folds else self
 
     @classmethod
     def example(cls, model: "StagedViT") -> Self:
@@ -61,9 +78,29 @@ def spread(at: Iterable[int], depth: int) -> tuple[int, ...]:
     return tuple(sorted({min(index * depth // 12, max(depth - 2, 0)) for index in at}))
 
 
+def owners(methods: Sequence[Method], setting: str) -> list[int]:
+    """Which methods have a setting; where it belongs to the text of some and is a mere option of others, as
+    `at` is of EViT and of LoRA, those of the former."""
+    having = {
+        index: field
+        for index, method in enumerate(methods)
+        for field in fields(method)
+        if field.name == setting
+    }
+    shown = [index for index, field in having.items() if not field.metadata.get("option")]
+    return shown or list(having)
+
+
 def option(default: Any) -> Any:
     """A setting that is left out of the method's text while it has its default."""
     return field(default=default, metadata={"option": True})
+
+
+def store_blocks(method: Any) -> None:
+    """Check the setting `at` of a method that stands in all blocks unless told otherwise: None, or block
+    indices in their normal form."""
+    if method.at is not None:
+        store_setting(method, "at", block_indices(type(method).__name__, method.at))
 
 
 def store_setting(method: Method, name: str, value: Any) -> None:

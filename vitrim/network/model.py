@@ -1,5 +1,6 @@
 """`StagedViT`, the model users hold: a timm backbone, a `Stage` for each of its blocks, its features."""
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
@@ -17,6 +18,7 @@ from vitrim.backbones.places import Places
 from vitrim.backbones.preprocess import Preprocess
 from vitrim.backbones.sites import Site, sites
 from vitrim.backbones.support import TimmModule
+from vitrim.backbones.tuned_linear import Tuned
 from vitrim.checks import check_one_of
 from vitrim.network.bypassed import refuse_unseen_hooks
 from vitrim.network.features import block_indices, grid_map, patch_tokens, prefix_tokens
@@ -43,7 +45,8 @@ class StagedViT(nn.Module):
     Attributes:
         vit: the timm model; its parameters keep timm's names under `vit.`.
         stages: one `Stage` for each of its blocks.
-        shared: by method name, what several blocks read and only one place may own (FacT's factors).
+        shared: by method name, what several blocks read and only one place may own (FacT's factors; of
+            several FacT the second's stand under FacT_2).
         methods: what was attached, in order; `repr` of each is what is saved.
         preprocess: image size, mean, standard deviation and interpolation the backbone expects.
         classes: names of the classes, None until trained or set.
@@ -266,9 +269,39 @@ class StagedViT(nn.Module):
         """The layers methods can act on, by role; see `vitrim.backbones.sites`."""
         return sites(self.vit)
 
+    def sites_in(self, at: Sequence[int] | None, by: "Method") -> Iterator[Site]:
+        """The sites of the blocks `at`; for None all, those before and after the blocks too."""
+        blocks = self.check_blocks(at, by)
+        return (site for site in self.sites() if at is None or site.block in blocks)
+
     def trained(self) -> dict[str, nn.Parameter]:
         """What trains, by name. This set is the checkpoint."""
         return {name: parameter for name, parameter in self.named_parameters() if parameter.requires_grad}
+
+    def check_untouched(self, first: int, by: "Method") -> None:
+        """Refuse to take blocks from `first` on out, where a method stands in them already."""
+        inside = (part for stage in list(self.stages)[first:] for part in stage.modules())
+        parts = any(not isinstance(part, Stage | nn.ModuleList) for part in inside)
+        tuned = any(isinstance(part, Tuned) for block in self.vit.blocks[first:] for part in block.modules())
+        if parts or tuned:
+            raise ValueError(f"{by}: methods stand in blocks that it takes out; name it before them")
+
+    def keep_stages(self, count: int) -> None:
+        """Forget the blocks behind the first `count`, which were taken out of the backbone."""
+        self.stages = cast("Sequence[Stage]", nn.ModuleList(list(self.stages)[:count]))
+        left = set(self.vit.modules())
+        self.own_layers = tuple(each for each in self.own_layers if each[0] in left)
+        self.base_names = self.base_names & {f"vit.{name}" for name in self.vit.state_dict()}
+
+    def share(self, part: nn.Module, by: "Method") -> None:
+        """Own what several blocks read for a method; a second method of its kind adds a part of its own."""
+        count = len(self.shared_by(type(by)))
+        self.shared[f"{type(by).__name__}_{count + 1}" if count else type(by).__name__] = part
+
+    def shared_by(self, kind: type) -> list[str]:
+        """The names under which the methods of one kind share parts."""
+        numbered = re.compile(rf"{kind.__name__}(_\d+)?")
+        return [key for key in self.shared if numbered.fullmatch(key)]
 
     @property
     def depth(self) -> int:
@@ -303,8 +336,9 @@ class StagedViT(nn.Module):
         rows, columns = grid_size(self.vit)
         return rows * columns
 
-    def check_blocks(self, at: Sequence[int], by: "Method") -> tuple[int, ...]:
-        """The block indices, refused in a sentence when the backbone has no such block."""
+    def check_blocks(self, at: Sequence[int] | None, by: "Method") -> tuple[int, ...]:
+        """The block indices, all for None; refused in a sentence when the backbone has no such block."""
+        at = range(self.depth) if at is None else at
         for index in at:
             if not 0 <= index < self.depth:
                 raise ValueError(

@@ -11,6 +11,13 @@ ADAPTFORMER, BI_ADAPTFORMER = "Adapter(width=8, bias=False)", "Adapter(width=32,
 REPADAPTER = "RepAdapter(width=8)"
 
 
+def released_subnets() -> tuple[tuple[str, int], ...]:
+    """The compositions that NOAH's authors found for the tasks of VTAB-1K."""
+    from vitrim.settings.recipes.noah import RELEASED_SUBNETS
+
+    return tuple(("; ".join(map(repr, each.methods())), 1) for each in RELEASED_SUBNETS.values())
+
+
 def folded(methods: str) -> Reading:
     return Reading(methods, folded=True)
 
@@ -72,6 +79,10 @@ TABLE_2 = Table(
             also={"#param(M)": (("without that head", Reading("SSF()")),)}),
         Row("RepAdapter", ("0.22",), Reading(REPADAPTER, without="biases"), why="no-biases",
             also={"#param(M)": (("with biases", Reading(REPADAPTER)),)}),
+        Row("NOAH", ("0.36",), Reading(released_subnets()), why="noah-subnets"),
+        Row("Pruned RepAdapter", ("0.18",), Reading(f"FirstBlocks(10); {REPADAPTER}", without="biases"),
+            why="pruned-mean", also={"#param(M)": (("9 blocks",
+                Reading(f"FirstBlocks(9); {REPADAPTER}", without="biases")),)}),
         Row("LoRA", ("0.29",), Reading(LORA)),
         adaptformer("AdaptFormer", "0.16", ADAPTFORMER, "bias-free"),
         Row("Bi-LoRA", ("1.17",), Reading(BI_LORA), why="truncated"),

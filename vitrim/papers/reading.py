@@ -10,8 +10,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import cache
+from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from vitrim.network.model import StagedViT
 
 VIT_S, VIT_B, VIT_L = (f"vit_{size}_patch16_224" for size in ("small", "base", "large"))
 DEIT_S, DEIT_B = (f"deit_{size}_distilled_patch16_224" for size in ("small", "base"))
@@ -117,7 +121,7 @@ def count(job: Job) -> Counted:
     from vitrim.compose import compose
     from vitrim.measuring.costs import CLASSIFIERS, paper_macs_and_tokens
     from vitrim.methods.notation import parse_method
-    from vitrim.methods.tuners import VPT, DenseAdapter
+    from vitrim.methods.tuners import DenseAdapter
 
     backbone, methods = job
     chosen = [parse_method(text) for text in methods.split("; ") if text]
@@ -137,8 +141,16 @@ def count(job: Job) -> Counted:
         hidden=next((method.width for method in chosen if isinstance(method, DenseAdapter)), 0),
         macs=macs - patches * model.width,
         tokens=tokens,
-        pooled=tokens[-1] - sum(method.prompts for method in chosen if isinstance(method, VPT)),
+        pooled=tokens[-1] - _prompts_at_the_end(model),
     )
+
+
+def _prompts_at_the_end(model: StagedViT) -> int:
+    """Those of the last block that puts some in."""
+    from vitrim.methods.tuners.vpt import Prompts
+
+    found = [stage.prompts for stage in model.stages if isinstance(stage.prompts, Prompts)]
+    return len(found[-1].prompts) if found else 0
 
 
 @cache

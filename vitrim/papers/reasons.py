@@ -35,6 +35,13 @@ REASONS = {
         "only"
     ),
     "dyt-mixed-rows": "parameters of DyT with four experts beside the operations of DyT with one",
+    "noah-subnets": (
+        "the mean over the 19 subnets that NOAH released; its input prompts, which nothing reads, left out"
+    ),
+    "pruned-mean": (
+        "weights alone, with ten of twelve blocks kept; the paper prints a mean over tasks, which keep "
+        "different numbers of blocks and are not listed"
+    ),
     # rounding and slips
     "truncated": "cut off after the last printed digit instead of rounded",
     "rounded-twice": "rounded to 0.04 million first; 0.04 of 85.8 is 0.05 %",

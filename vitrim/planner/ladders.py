@@ -34,7 +34,8 @@ def reducer_ladders(bare: StagedViT) -> dict[str, list[Method]]:
 
 def tuner_ladders(bare: StagedViT) -> dict[str, list[Method]]:
     """Settings of each tuner, each smaller on disk than the one before."""
-    ladders = {name: list(_sizes(kind.example(bare))) for name, kind in TUNERS.items()}
+    offered = {name: kind for name, kind in TUNERS.items() if kind.proposed}
+    ladders = {name: list(_sizes(kind.example(bare))) for name, kind in offered.items()}
     ladders["Adapter"] += [Adapter(width=width, bias=False, bits=1) for width in (32, USUAL)]
     # With a share of the top scores, how much trains is known only once the images have chosen
     ladders["FisherDelta"] = [FisherDelta(top=None, connections=count) for count in (20, 15, 8, 4, 2, 1)]

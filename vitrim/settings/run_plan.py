@@ -31,6 +31,7 @@ DEFAULTS: dict[str, Any] = {
     "pretrained": False,
     "weights": None,
     "image_size": None,
+    "in_chans": None,
     "data": DEFAULT_DATA,
     "root": None,
     "recipe": None,
@@ -59,6 +60,8 @@ class RunPlan:
     """whether the protocol's values for this task were put in"""
     init: str | None = None
     """the finished run whose weights are the first ones"""
+    in_chans: int | None = None
+    """channels of the images, if not what the backbone takes"""
     left_open: tuple[str, ...] = ()
     """settings of `training` that the number of images has yet to decide; see `left_open.py`"""
     given: frozenset[str] = frozenset()
@@ -77,6 +80,7 @@ class RunPlan:
             "protocol": self.protocol,
             "per_task": self.per_task,
             "init": self.init,
+            **({} if self.in_chans is None else {"in_chans": self.in_chans}),
             "training": self.training.to_json(),
         }
 
@@ -95,6 +99,7 @@ class RunPlan:
             protocol=stored["protocol"],
             per_task=stored["per_task"],
             init=stored.get("init"),
+            in_chans=stored.get("in_chans"),
             training=Training().changed(stored["training"]),
         )
 
@@ -115,6 +120,7 @@ class Asked:
     per_task: bool | None = None
     training: Training | Mapping[str, object] | None = None
     init: str | Path | None = None
+    in_chans: int | None = None
 
     def settings(self) -> dict[str, Any]:
         """The settings asked for outside training, in the form a plan stores."""
@@ -131,6 +137,7 @@ class Asked:
             "protocol": self.protocol,
             "per_task": self.per_task,
             "init": None if self.init is None else str(Path(self.init).resolve()),
+            "in_chans": self.in_chans,
         }
         return {name: value for name, value in values.items() if value is not None}
 
@@ -201,6 +208,7 @@ def compose_asked(asked: Asked, num_classes: int | None = None) -> StagedViT:
         pretrained=plan.pretrained,
         image_size=plan.image_size,
         weights=plan.weights,
+        in_chans=plan.in_chans,
     )
 
 

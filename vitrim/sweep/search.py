@@ -14,14 +14,17 @@ from pathlib import Path
 from typing import Any
 
 from vitrim.methods.notation import parse_method
+from vitrim.methods.tuners.noah import NOAH
 from vitrim.network.method import Method
 from vitrim.settings.epoch_choice import settled_select, tested_split
 from vitrim.settings.protocols import find_protocol
-from vitrim.settings.run_plan import DEFAULT_RECIPE, Asked, recipe_named, settle_plan
-from vitrim.sweep.checking import open_for
+from vitrim.settings.run_plan import DEFAULT_RECIPE, Asked, compose_asked, recipe_named, settle_plan
+from vitrim.sweep.checking import open_for, without_weights
+from vitrim.sweep.evolution import Evolution
 from vitrim.sweep.grid import make_job, trained_as
 from vitrim.sweep.rows import Row
 from vitrim.sweep.running import make_runs, refuse_failures
+from vitrim.sweep.supernet import Stages, noah_in, rows_of, search_subnets, speak, write_chosen
 from vitrim.sweep.varied import Candidate, candidates
 from vitrim.writing import write_whole
 
@@ -56,6 +59,8 @@ def search(
     per_task: bool | None = None,
     final: bool = False,
     seeds: Sequence[int] = (42,),
+    evolution: Evolution | None = None,
+    supernet_epochs: int | None = None,
     parallel: int | None = None,
     on: str = "here",
     download: bool = False,
@@ -72,6 +77,9 @@ def search(
         out: folder for the runs; the same call goes on with it after a stop.
         final: train the best one again on train and val together, and measure it on test.
         seeds: of the final runs; the search itself uses the first.
+        evolution: how to search the subnets of a composition with NOAH, which is searched in place of `over`;
+            not given: as NOAH's release.
+        supernet_epochs: how long its supernet trains; not given: five times as long as the subnet found.
         recipe, methods, training, model, pretrained, weights, image_size, root, protocol, per_task: as for
             `train`.
         parallel: runs at the same time; not given: one per GPU, or one.
@@ -84,13 +92,22 @@ def search(
         model=model, pretrained=pretrained, weights=weights, image_size=image_size, data=data, root=root,
         recipe=recipe, methods=methods, training=training, protocol=protocol, per_task=per_task,
     )  # fmt: skip
+    noah = None if base.methods is None and recipe is None else noah_in(methods_of(base))
+    if noah is None and (evolution is not None or supernet_epochs is not None):
+        raise ValueError("an evolution is of NOAH's subnets; give --method NOAH, or leave its settings out")
     check_settings(base, over)
     check_data(base, download, final)
     if not seeds:
         raise ValueError("seeds must hold at least one whole number")
+    how: dict[str, Any] = {"on": on, "workers": parallel, "cpu": cpu, "quiet": quiet}
+    if noah is not None:
+        if over:
+            raise ValueError(f"NOAH is searched by evolution, not over {', '.join(over)}; leave over out")
+        settings = evolution or Evolution()
+        wanted, folder = list(seeds) if final else [], Path(out).resolve()
+        return _search_subnets(base, noah, settings, folder, wanted, seeds[0], supernet_epochs, how)
     found = candidates(methods_of(base), over or searched_by_protocol(base))
     folder = Path(out).resolve()
-    how: dict[str, Any] = {"on": on, "workers": parallel, "cpu": cpu, "quiet": quiet}
     apart = {"train_split": "train", "test_split": "val", "seed": seeds[0]}
     jobs = [make_job(each.name, ask(base, each, apart), folder / "search", cpu) for each in found]
     rows = make_runs(jobs, folder / "search", **how)
@@ -105,6 +122,45 @@ def search(
     last = make_runs(made, folder / "final", **how)
     refuse_failures(last, folder / "final")
     return Searched(best, tuple(rows), tuple(last))
+
+
+def _search_subnets(
+    base: Asked, noah: NOAH, settings: Evolution, folder: Path, seeds: list[int], seed: int,
+    supernet_epochs: int | None, how: dict[str, Any],
+) -> Searched:  # fmt: skip
+    """Supernet, evolution, and the subnet trained anew with every one of `seeds`."""
+    say = speak(how["quiet"])
+    others = tuple(method for method in methods_of(base) if method != noah)
+    stages = Stages(base, noah, others)
+    images = len(open_for(settle_plan(base), False).split("trainval"))
+    first = stages.supernet(seed, supernet_epochs, images)
+    job = make_job("supernet", first, folder / "search", how["cpu"])
+    then = ", then trains the best anew" if seeds else ""
+    say(f"NOAH: trains the supernet, then searches its subnets on val{then}")
+    rows = make_runs([job], folder / "search", **how)
+    refuse_failures(rows, folder / "search")
+    width = compose_width(first)
+    ranked = search_subnets(job, folder, settings, seed, how["cpu"], say)
+    record = write_chosen(folder, stages, ranked, width)
+    best = Candidate({"subnet": str(ranked[0][0])}, tuple(map(parse_method, record["methods"])), {})
+    rows = rows_of(ranked, width)
+    say(f"the best of {len(ranked)} as an ordinary composition: " + ", ".join(record["methods"]))
+    if not seeds:
+        return Searched(best, tuple(rows))
+    made = [
+        make_job("subnet", stages.found(ranked[0][0], each), folder / "final", how["cpu"]) for each in seeds
+    ]
+    last = make_runs(made, folder / "final", **how)
+    refuse_failures(last, folder / "final")
+    return Searched(best, tuple(rows), tuple(last))
+
+
+def compose_width(asked: Asked) -> int:
+    """The width of the backbone's tokens."""
+    import torch
+
+    with torch.device("meta"):
+        return compose_asked(without_weights(asked), num_classes=2).width
 
 
 def methods_of(asked: Asked) -> list[Method]:
@@ -189,7 +245,7 @@ def say(found: Searched) -> None:
 
     table = Table("tried", "val", box=None, pad_edge=False)
     for row in found.rows:
-        mark = "  chosen" if row["recipe"] == found.best.name else ""
+        mark = "  chosen" if row["recipe"] in (found.best.name, found.best.values.get("subnet")) else ""
         value = (
             f"{100 * row['accuracy']:.2f} %" if row["accuracy"] is not None else f"failed: {row['failure']}"
         )

@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields, replace
 from itertools import product
 
 from vitrim.checks import did_you_mean
-from vitrim.network.method import Method
+from vitrim.network.method import Method, owners
 from vitrim.sweep.file import TRAINING_NAMES
 
 
@@ -48,24 +48,26 @@ def with_values(methods: Sequence[Method], values: Mapping[str, object]) -> Cand
         if name in TRAINING_NAMES:
             training[name] = value
         else:
-            index, setting = find_setting(changed, name)
-            changed[index] = replace(changed[index], **{setting: value})
+            indices, setting = find_setting(changed, name)
+            for index in indices:
+                changed[index] = replace(changed[index], **{setting: value})
     return Candidate(values, tuple(changed), training)
 
 
-def find_setting(methods: Sequence[Method], name: str) -> tuple[int, str]:
-    """Which method has the setting `name`, written as scale, or as LoRA.scale where several have it."""
+def find_setting(methods: Sequence[Method], name: str) -> tuple[list[int], str]:
+    """Which method has the setting `name`, written as scale, or as LoRA.scale where several have it; all
+    methods of one kind, where a composition has several in different blocks."""
     owner, _, setting = name.rpartition(".")
-    having = [
-        index
-        for index, method in enumerate(methods)
-        if setting in settings_of(method) and owner in ("", type(method).__name__)
-    ]
-    if len(having) == 1:
-        return having[0], setting
     names = [type(method).__name__ for method in methods]
+    if owner:
+        having = [i for i, each in enumerate(methods) if setting in settings_of(each) and names[i] == owner]
+    else:
+        having = owners(methods, setting)
+    kinds = list(dict.fromkeys(names[index] for index in having))
+    if len(kinds) == 1:
+        return having, setting
     if having:
-        which = " and ".join(names[index] for index in having)
+        which = " and ".join(kinds)
         raise ValueError(
             f"{which} have a setting {setting}; write {names[having[0]]}.{setting} for one of them"
         )

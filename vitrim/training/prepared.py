@@ -96,6 +96,7 @@ def fresh_model(plan: RunPlan, source: DataSource, backbone: str | nn.Module) ->
         pretrained=plan.pretrained,
         image_size=plan.image_size,
         weights=plan.weights,
+        in_chans=plan.in_chans,
     )
     model.classes, model.task = source.classes, source.task
     if source.task == "regress":

@@ -41,6 +41,12 @@ def composition_options(parser: ArgumentParser) -> None:
         help='side of the images, or "[height, width]"; not given: what the backbone was made for',
     )
     group.add_argument(
+        "--in_chans",
+        type=int | None,
+        metavar="N",
+        help="channels of the images, such as 1 for grey ones; not given: what the backbone was made for",
+    )
+    group.add_argument(
         "--recipe",
         type=str | None,
         metavar="NAME",

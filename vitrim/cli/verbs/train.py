@@ -102,6 +102,7 @@ def run(chosen: Namespace) -> None:
         pretrained=True if chosen.pretrained else None,
         weights=chosen.weights,
         image_size=chosen.image_size,
+        in_chans=chosen.in_chans,
         root=chosen.root,
         download=chosen.download,
         protocol=chosen.protocol,

@@ -43,10 +43,10 @@ class Pace:
     actors: int | None = None
 
     def reading_processes(self, device: torch.device) -> int:
-        """On the CPU the model itself takes the cores, and one process keeps it fed."""
+        """On a CPU of few cores they would only take them from the model."""
         if self.workers is not None:
             return self.workers
-        return min(16, cpu_count()) if device.type != "cpu" else max(1, cpu_count() // 4)
+        return min(16, cpu_count()) if device.type != "cpu" else cpu_count() // 4
 
 
 def check_numbers(wanted: Wanted, pace: Pace) -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import torch
 from torch import Tensor, nn
 
-from vitrim.checks import block_indices, check_number, check_one_of, check_share
+from vitrim.checks import check_number, check_one_of, check_share
 from vitrim.methods.reducers.ltmp_steps import (
     block_cost,
     decided,
@@ -17,7 +17,7 @@ from vitrim.methods.reducers.ltmp_steps import (
 )
 from vitrim.methods.reducers.masked import MaskedMixing, straight_through
 from vitrim.methods.reducers.matching import unit
-from vitrim.network.method import Method, option, spread, store_setting
+from vitrim.network.method import Method, option, spread, store_blocks
 from vitrim.network.parts import Reducer
 from vitrim.network.placing import mix_from, weigh_by_size_after
 from vitrim.tokens.attended import Attended
@@ -81,8 +81,7 @@ class LTMP(Method):
     def __post_init__(self) -> None:
         check_one_of("LTMP", "kind", self.kind, ("both", "merge", "prune"))
         check_share("LTMP", "budget", self.budget)
-        if self.at is not None:
-            store_setting(self, "at", block_indices("LTMP", self.at))
+        store_blocks(self)
         check_number("LTMP", "tau", self.tau)
         if self.tau <= 0:
             raise ValueError(f"LTMP: tau must be above 0, got {self.tau!r}")
@@ -94,7 +93,7 @@ class LTMP(Method):
         return cls(at=spread((4, 10), model.depth))
 
     def attach(self, model: "StagedViT") -> None:
-        at = tuple(range(model.depth)) if self.at is None else model.check_blocks(self.at, self)
+        at = model.check_blocks(self.at, self)
         places = [(at[k - 1] if k else -1, at[k], model.depth, k == len(at) - 1) for k in range(len(at))]
         like = next(model.vit.blocks[0].parameters())
         model.reduce_at(at, [ThresholdStep(self, Place(*place), like) for place in places], by=self)

@@ -1,14 +1,14 @@
 """ToMe: in every block, merge the patches that are most similar to another one."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar, Self
 
 import torch
 
 from vitrim.checks import is_number
 from vitrim.methods.reducers.matching import merge_most_similar, unit
-from vitrim.network.method import Method, option, store_setting
+from vitrim.network.method import Method, option, store_blocks, store_setting
 from vitrim.network.parts import Reducer
 from vitrim.network.placing import weigh_by_size_after
 from vitrim.tokens.attended import Attended
@@ -44,6 +44,7 @@ class ToMe(Method):
         proportional: whether attention after the first merge is weighed by size; False for MAE-pretrained
             models.
         keep: instead of r, the share of patches each block keeps, at least one half and below 1.
+        at: indices of the blocks that merge, counted from 0, with a whole number r or keep; None for all.
     """
 
     reduces: ClassVar[bool] = True
@@ -51,8 +52,10 @@ class ToMe(Method):
     r: int | list[int] | tuple[float, float] | None = 8
     proportional: bool = True
     keep: float | None = option(None)
+    at: tuple[int, ...] | None = option(None)
 
     def __post_init__(self) -> None:
+        store_blocks(self)
         if self.keep is not None:
             if not is_number(self.keep) or not 0.5 <= self.keep < 1:
                 raise ValueError(
@@ -60,6 +63,11 @@ class ToMe(Method):
                     f"patches, got {self.keep!r}"
                 )
             store_setting(self, "r", None)
+        elif self.at is not None and not isinstance(self.r, int):
+            raise ValueError(
+                f"ToMe: give at with a whole number r or with keep, or r for every block, got {self.at!r} "
+                f"and {self.r!r}"
+            )
         elif isinstance(self.r, list):
             store_setting(self, "r", list(self.r))
             for count in self.r:
@@ -79,11 +87,18 @@ class ToMe(Method):
         """Half of the patches merge on their way through all blocks: 8 a block on ViT-B/16."""
         return cls(r=max(1, model.patch_count // (2 * model.depth)))
 
+    def first_blocks(self, count: int, depth: int) -> "Method | None":
+        if isinstance(self.r, int) or self.keep is not None:
+            return super().first_blocks(count, depth)
+        left = self.schedule(depth)[:count]
+        return replace(self, r=left) if any(left) else None
+
     def attach(self, model: "StagedViT") -> None:
         if self.keep is not None:
-            steps = {index: MergeSimilar(keep=self.keep) for index in range(model.depth)}
+            steps = {index: MergeSimilar(keep=self.keep) for index in model.check_blocks(self.at, self)}
         else:
-            steps = {index: MergeSimilar(r) for index, r in enumerate(self.schedule(model.depth)) if r > 0}
+            schedule, at = self.schedule(model.depth), model.check_blocks(self.at, self)
+            steps = {index: MergeSimilar(schedule[index]) for index in at if schedule[index] > 0}
         model.reduce_at(list(steps), list(steps.values()), by=self)
         if self.proportional and steps:
             weigh_by_size_after(model, min(steps))

@@ -11,6 +11,7 @@ from vitrim.methods.tuners.full import Full as Full
 from vitrim.methods.tuners.layernorm_tuning import LayerNormTuning as LayerNormTuning
 from vitrim.methods.tuners.linear import Linear as Linear
 from vitrim.methods.tuners.lora import LoRA as LoRA
+from vitrim.methods.tuners.noah import NOAH as NOAH
 from vitrim.methods.tuners.repadapter import RepAdapter as RepAdapter
 from vitrim.methods.tuners.restuning import ResTuning as ResTuning
 from vitrim.methods.tuners.ssf import SSF as SSF
@@ -20,6 +21,6 @@ from vitrim.network.method import Method
 
 IN_PLACE = (Full, Linear, BitFit, LayerNormTuning)
 FOLDABLE = (SSF, LoRA, FacT, RepAdapter, FisherDelta)
-BESIDE = (Adapter, DenseAdapter, Convpass, DyT, VPT, SynQT, ResTuning)
+BESIDE = (Adapter, DenseAdapter, Convpass, DyT, VPT, NOAH, SynQT, ResTuning)
 
 TUNERS: dict[str, type[Method]] = {method.__name__: method for method in (*IN_PLACE, *FOLDABLE, *BESIDE)}

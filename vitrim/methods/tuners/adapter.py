@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from vitrim.checks import check_number, check_one_of, check_positive, check_probability
 from vitrim.methods.quantising.linear import BITS, QuantisedLinear, start_quiet
-from vitrim.network.method import Method, option, store_setting
+from vitrim.network.method import Method, option, store_blocks, store_setting
 from vitrim.network.parts import Branch
 from vitrim.tokens.state import TokenState
 
@@ -51,6 +51,7 @@ class Adapter(Method):
         norm: "none", a LayerNorm before ("in") or after ("out") the two maps.
         learn_scale: "no", one factor for each adapter ("scalar"), or one for each channel ("channel").
         follows: "paper" or "release", see above.
+        at: indices of the blocks that have it, counted from 0; None for all.
     """
 
     width: int = 8
@@ -64,8 +65,10 @@ class Adapter(Method):
     norm: str = option("none")
     learn_scale: str = option("no")
     follows: str = option("paper")
+    at: tuple[int, ...] | None = option(None)
 
     def __post_init__(self) -> None:
+        store_blocks(self)
         check_positive("Adapter", "width", self.width)
         check_number("Adapter", "scale", self.scale)
         if not isinstance(self.beside, str):
@@ -91,9 +94,10 @@ class Adapter(Method):
         return (self.beside,) if isinstance(self.beside, str) else self.beside
 
     def attach(self, model: "StagedViT") -> None:
-        for stage, block in zip(model.stages, model.vit.blocks, strict=True):
+        for index in model.check_blocks(self.at, self):
+            stage, like = model.stages[index], next(model.vit.blocks[index].parameters())
             for place in self.places:
-                bottleneck = Bottleneck(model.width, self, like=next(block.parameters()))
+                bottleneck = Bottleneck(model.width, self, like)
                 if self.form == "sequential":
                     after = stage.after_mlp if place == "mlp" else stage.after_attention
                     after.append(Behind(bottleneck))

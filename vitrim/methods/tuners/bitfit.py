@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from vitrim.backbones.sites import ROLES, Site
 from vitrim.checks import check_one_of
-from vitrim.network.method import Method, option, store_setting
+from vitrim.network.method import Method, option, store_blocks, store_setting
 
 if TYPE_CHECKING:
     from vitrim.network.model import StagedViT
@@ -25,14 +25,18 @@ class BitFit(Method):
         roles: which layers' biases, any of query, key, value, attention_out, mlp_in, mlp_out, norm,
             patch; query, key
             and value go together on backbones that compute them in one layer with one bias.
+        at: indices of the blocks whose biases train, counted from 0; None for all, and those outside the
+            blocks.
     """
 
     folds: ClassVar[bool] = True
     trains_own: ClassVar[bool] = True
 
     roles: tuple[str, ...] = option(ROLES)
+    at: tuple[int, ...] | None = option(None)
 
     def __post_init__(self) -> None:
+        store_blocks(self)
         store_setting(self, "roles", (self.roles,) if isinstance(self.roles, str) else tuple(self.roles))
         if not self.roles:
             raise ValueError(f"BitFit: roles is empty; name at least one of {', '.join(ROLES)}")
@@ -40,7 +44,7 @@ class BitFit(Method):
             check_one_of("BitFit", "roles", role, ROLES)
 
     def attach(self, model: "StagedViT") -> None:
-        sites = list(model.sites())
+        sites = list(model.sites_in(self.at, self))
         wanted = [site for site in sites if site.role in self.roles and site.bias is not None]
         self._check_all_there(wanted)
         others = {id(site.bias): site for site in sites if site.role not in self.roles}
@@ -57,4 +61,5 @@ class BitFit(Method):
         """Refuse roles named on purpose that have no bias; with the default, what is missing is left out."""
         lacking = sorted(set(self.roles) - {site.role for site in wanted})
         if not wanted or (lacking and self.roles != ROLES):
-            raise ValueError(f"{self}: this backbone has no bias for {', '.join(lacking)}; name other roles")
+            where = "this backbone has" if self.at is None else "these blocks have"
+            raise ValueError(f"{self}: {where} no bias for {', '.join(lacking)}; name other roles")

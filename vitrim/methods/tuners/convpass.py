@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vitrim.checks import block_indices, check_number, check_one_of, check_positive, check_probability
+from vitrim.checks import check_number, check_one_of, check_positive, check_probability
 from vitrim.methods.tuners.adapter import PLACES, quick_gelu
-from vitrim.network.method import Method, option, store_setting
+from vitrim.network.method import Method, option, store_blocks, store_setting
 from vitrim.network.parts import Branch
 from vitrim.tokens.state import TokenState, take_rows
 
@@ -64,8 +64,7 @@ class Convpass(Method):
             raise ValueError(
                 f"Convpass: beside must name 'attention', 'mlp' or each once, got {self.beside!r}"
             )
-        if self.at is not None:
-            store_setting(self, "at", block_indices("Convpass", self.at))
+        store_blocks(self)
         check_probability("Convpass", "dropout", self.dropout)
         check_one_of("Convpass", "start", self.start, ("identity", "xavier"))
         check_one_of("Convpass", "reduced", self.reduced, ("refuse", "paint"))
@@ -76,7 +75,7 @@ class Convpass(Method):
         return cls(reduced="paint")
 
     def attach(self, model: "StagedViT") -> None:
-        for index in range(model.depth) if self.at is None else model.check_blocks(self.at, self):
+        for index in model.check_blocks(self.at, self):
             stage, like = model.stages[index], next(model.vit.blocks[index].parameters())
             for place in self.beside:
                 slot = stage.beside_attention if place == "attention" else stage.beside_mlp

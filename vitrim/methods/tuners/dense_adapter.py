@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from vitrim.checks import check_number, check_one_of, check_positive, check_probability
 from vitrim.methods.tuners.adapter import start_silent
 from vitrim.methods.tuners.dense_release import ReleasedBottleneck, attach_release
-from vitrim.network.method import Method, option, store_setting
+from vitrim.network.method import Method, option, store_blocks, store_setting
 from vitrim.network.parts import Branch
 from vitrim.tokens.state import TokenState
 
@@ -46,6 +46,8 @@ class DenseAdapter(Method):
         restart: forget earlier outputs every so many blocks; 12 gives the parameter count printed for ViT-L.
             None never does.
         follows: "paper" or "release"; the release has neither fusion, reads nor restart.
+        at: indices of the blocks that have it, counted from 0; None for all. A block without an adapter
+            leaves no output to read.
     """
 
     width: int = 32
@@ -56,8 +58,10 @@ class DenseAdapter(Method):
     dropout: float = option(0.0)
     restart: int | None = option(None)
     follows: str = option("paper")
+    at: tuple[int, ...] | None = option(None)
 
     def __post_init__(self) -> None:
+        store_blocks(self)
         check_positive("DenseAdapter", "width", self.width)
         check_one_of("DenseAdapter", "fusion", self.fusion, ("inner", "input", "output"))
         store_setting(self, "reads", (self.reads,) if isinstance(self.reads, int) else tuple(self.reads))
@@ -70,10 +74,11 @@ class DenseAdapter(Method):
         if self.restart is not None:
             check_positive("DenseAdapter", "restart", self.restart)
         check_one_of("DenseAdapter", "follows", self.follows, ("paper", "release"))
-        if self.follows == "release" and (self.fusion, self.reads, self.restart) != ("inner", (1, 3), None):
+        own = self.fusion, self.reads, self.restart, self.at
+        if self.follows == "release" and own != ("inner", (1, 3), None, None):
             raise ValueError(
-                "DenseAdapter: the release has connections of its own; leave fusion, reads and restart at "
-                "their defaults with follows='release'"
+                "DenseAdapter: the release has connections of its own in all blocks; leave fusion, reads and "
+                "restart at their defaults, and at out, with follows='release'"
             )
 
     def attach(self, model: "StagedViT") -> None:
@@ -83,14 +88,20 @@ class DenseAdapter(Method):
         if self.follows == "release":
             attach_release(model, self.width, self.scale, self.bias, self.dropout)
             return
-        for index, (stage, block) in enumerate(zip(model.stages, model.vit.blocks, strict=True)):
+        at = model.check_blocks(self.at, self)
+        for index in at:
             since = self._since_start(index)
-            reads = tuple(distance for distance in self.reads if distance <= since)
-            forgets = index == model.depth - 1 or self._since_start(index + 1) == 0
-            memory = 0 if forgets else max(self.reads, default=0)
-            stage.beside_mlp.append(
-                DenseBottleneck(model.width, self, reads, memory, next(block.parameters()))
+            earlier = [block for block in at if index - since <= block < index]
+            # The trail holds the outputs of adapters, newest first: places in it, not blocks
+            reads = tuple(
+                sum(block >= index - distance for block in earlier)
+                for distance in self.reads
+                if index - distance in earlier
             )
+            last = not any(index < block <= index - since + (self.restart or model.depth) - 1 for block in at)
+            memory = 0 if last else max(self.reads, default=0)
+            like = next(model.vit.blocks[index].parameters())
+            model.stages[index].beside_mlp.append(DenseBottleneck(model.width, self, reads, memory, like))
 
     def _since_start(self, index: int) -> int:
         """How many blocks back the memory of block `index` goes."""
@@ -98,8 +109,8 @@ class DenseAdapter(Method):
 
 
 class DenseBottleneck(Branch):
-    """The adapter of one block. It reads its tokens and the outputs `reads` blocks back, and leaves `memory`
-    outputs in the trail."""
+    """The adapter of one block. It reads its tokens and the outputs `reads` adapters back, and leaves
+    `memory` outputs in the trail."""
 
     def __init__(
         self, width: int, settings: DenseAdapter, reads: tuple[int, ...], memory: int, like: Tensor

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from vitrim.checks import check_number, check_one_of, check_positive, check_probability, check_share
 from vitrim.methods.tuners.adapter import Adapter, Beside, Bottleneck
 from vitrim.methods.tuners.experts import Experts
-from vitrim.network.method import Method, option
+from vitrim.network.method import Method, option, store_blocks
 from vitrim.tokens.state import TokenState, at_least_float32
 
 if TYPE_CHECKING:
@@ -54,6 +54,7 @@ class DyT(Method):
         experts: adapters in each block.
         mix: "weights" mixes the experts' weights, one share an image; "outputs" mixes what each of them
             gives, one share a token, at N times the adapter's operations.
+        at: indices of the blocks that have it, counted from 0; None for all.
     """
 
     starts_unchanged: ClassVar[bool] = False  # half of the MLPs are skipped
@@ -67,8 +68,10 @@ class DyT(Method):
     complete: float = option(1.0)
     experts: int = option(1)
     mix: str = option("weights")
+    at: tuple[int, ...] | None = option(None)
 
     def __post_init__(self) -> None:
+        store_blocks(self)
         check_positive("DyT", "width", self.width)
         check_share("DyT", "rate", self.rate)
         check_number("DyT", "scale", self.scale)
@@ -92,11 +95,12 @@ class DyT(Method):
                 "reads what attention gave comes too late; use Adapter, or a backbone whose MLP comes after"
             )
         adapter = Adapter(self.width, self.scale, dropout=self.dropout)
-        for index, (stage, block) in enumerate(zip(model.stages, model.vit.blocks, strict=True)):
-            if stage.dispatch is not None:
-                raise ValueError(f"{self}: the model already has dispatchers")
-            like = next(block.parameters())
-            stage.dispatch = Dispatcher(model.width, self, like, last=index == model.depth - 1)
+        if any(stage.dispatch is not None for stage in model.stages):
+            raise ValueError(f"{self}: the model already has dispatchers; their rate is one for all blocks")
+        at = model.check_blocks(self.at, self)
+        for index in at:
+            stage, like = model.stages[index], next(model.vit.blocks[index].parameters())
+            stage.dispatch = Dispatcher(model.width, self, like, last=index == at[-1])
             if self.experts == 1:
                 stage.beside_mlp.append(Beside(Bottleneck(model.width, adapter, like)))
             else:

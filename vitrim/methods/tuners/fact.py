@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from vitrim.backbones.sites import LINEAR_ROLES, PAIRED_INPUTS, Site
 from vitrim.backbones.tuned_linear import SummedLinear, Term, own_linear
 from vitrim.checks import check_one_of, check_positive, check_probability, is_number
-from vitrim.network.method import Method, option
+from vitrim.network.method import Method, option, store_blocks
 
 if TYPE_CHECKING:
     from vitrim.network.model import StagedViT
@@ -38,6 +38,7 @@ class FacT(Method):
         form: "tt" (tensor train) or "tk" (Tucker).
         scale: factor of the added term, .01 to 100 per task in the paper.
         dropout: before V, while training (.1 in the released code).
+        at: indices of the blocks that have it and share the factors, counted from 0; None for all.
     """
 
     folds: ClassVar[bool] = True
@@ -46,8 +47,10 @@ class FacT(Method):
     form: str = "tt"
     scale: float = option(1.0)
     dropout: float = option(0.0)
+    at: tuple[int, ...] | None = option(None)
 
     def __post_init__(self) -> None:
+        store_blocks(self)
         check_positive("FacT", "rank", self.rank)
         check_one_of("FacT", "form", self.form, ("tt", "tk"))
         if not is_number(self.scale) or not math.isfinite(self.scale):
@@ -56,13 +59,13 @@ class FacT(Method):
 
     def attach(self, model: "StagedViT") -> None:
         layers: dict[tuple[nn.Module, str], list[Site]] = {}
-        for site in model.sites():
+        for site in model.sites_in(self.at, self):
             if site.role in LINEAR_ROLES:
                 layers.setdefault((site.owner, site.name), []).append(site)
         found = [(sites, [self._slices(site, model.width) for site in sites]) for sites in layers.values()]
         count = sum(math.prod(each) for _, slices in found for each in slices)
         factors = Factors(model.width, count, self, like=own_linear(found[0][0][0], self).weight)
-        model.shared["FacT"] = factors
+        model.share(factors, self)
         column = 0
         for sites, slices in found:
             terms: dict[str, Term] = {}

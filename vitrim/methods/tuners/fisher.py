@@ -12,7 +12,7 @@ from vitrim.checks import check_one_of, check_positive, is_number
 from vitrim.methods.selection.allocation import best_inputs, connections_per_neuron, layer_totals, top_counts
 from vitrim.methods.selection.candidates import Candidate, candidates
 from vitrim.methods.tuners.sparse_delta import Entries, SparseDeltaConv, SparseDeltaLinear
-from vitrim.network.method import Method, option, store_setting
+from vitrim.network.method import Method, option, store_blocks, store_setting
 
 if TYPE_CHECKING:
     from vitrim.methods.selection.scores import LabelledImages, Scores
@@ -59,6 +59,7 @@ class FisherDelta(Method):
         most: the largest C; None for no bound but the fan-in.
         scores: a file of scores to read, or to write where there is none yet.
         counts: inputs per neuron of every matrix, in order; set by `fit`.
+        at: indices of the blocks whose weights are candidates, counted from 0; None for all.
     """
 
     folds: ClassVar[bool] = True
@@ -78,8 +79,10 @@ class FisherDelta(Method):
     most: int | None = option(None)
     scores: str | None = option(None)
     counts: tuple[int, ...] | None = option(None)
+    at: tuple[int, ...] | None = option(None)
 
     def __post_init__(self) -> None:
+        store_blocks(self)
         if self.top is not None and (not is_number(self.top) or not 0 < self.top <= 100):
             raise ValueError(f"FisherDelta: top must be above 0 and at most 100 percent, got {self.top!r}")
         check_positive("FisherDelta", "connections", self.connections)
@@ -97,6 +100,8 @@ class FisherDelta(Method):
                 "FisherDelta: the contrastive loss compares images, so no image has a gradient of its own; "
                 "use fisher='batch' or score='gradient'"
             )
+        if self.patch and self.at is not None:
+            raise ValueError("FisherDelta: at names blocks, patch=True the patch embedding; leave one out")
         if self.counts is not None:
             store_setting(self, "counts", tuple(self.counts))
             if not all(isinstance(count, int) and count >= 0 for count in self.counts):
@@ -118,7 +123,7 @@ class FisherDelta(Method):
         return self.counts is not None
 
     def attach(self, model: "StagedViT") -> None:
-        found = candidates(model, self.patch)
+        found = self._candidates(model)
         counts = self.counts
         if counts is None:  # how many is known without data where all neurons get the same
             counts = (0 if self.top is not None else self.connections,) * len(found)
@@ -132,15 +137,30 @@ class FisherDelta(Method):
             layer.entries = Entries(layer.weight, min(count, fan_in), chosen=self.settled)
             candidate.site.put(layer)
         if self.biases:
-            for site in model.sites():
+            for site in model.sites_in(self.at, self):
                 trains = site.role != "norm" and (site.role != "patch" or self.patch)
                 if trains and site.bias is not None:
                     site.bias.requires_grad_(True)
 
+    def first_blocks(self, count: int, depth: int) -> "Method | None":
+        left = super().first_blocks(count, depth)
+        if self.counts is None or not isinstance(left, FisherDelta):
+            return left
+        blocks = depth if self.at is None else len(self.at)
+        each, stay = len(self.counts) // blocks, count if left.at is None else len(left.at)
+        patch = len(self.counts) - each * blocks  # the patch embedding comes first
+        return replace(left, counts=self.counts[: patch + each * stay])
+
+    def _candidates(self, model: "StagedViT") -> list[Candidate]:
+        found = candidates(model, self.patch)
+        blocks = model.check_blocks(self.at, self)
+        return [each for each in found if self.at is None or each.block in blocks]
+
     def _layer(self, candidate: Candidate) -> SparseDeltaLinear | SparseDeltaConv:
         layer = candidate.layer
-        if isinstance(layer, SparseDeltaLinear | SparseDeltaConv) and not layer.entries.chosen:
-            return layer  # ours, waiting for the choice
+        ours = self.settled and isinstance(layer, SparseDeltaLinear | SparseDeltaConv)
+        if ours and not layer.entries.chosen:
+            return layer  # waiting for the choice
         own = own_layer(candidate.site, self)
         if isinstance(own, nn.Linear):
             return SparseDeltaLinear(own, self)
@@ -150,7 +170,7 @@ class FisherDelta(Method):
 
     def fit(self, model: "StagedViT", batches: "LabelledImages") -> "FisherDelta":
         """Score the backbone's weights, choose, and make the chosen ones train."""
-        found = candidates(model, self.patch)
+        found = self._candidates(model)
         values = self._scores(model, batches, found)
         counts, shares = self.allocate(values, [candidate.block for candidate in found])
         chosen = replace(self, counts=tuple(counts))
@@ -186,7 +206,7 @@ class FisherDelta(Method):
         measured = measure_scores(model, batches, self, self.measure, self.loss, self.patch)
         if self.scores is not None:
             save_scores(measured, self.scores)
-        return measured.values
+        return {candidate.name: measured.values[candidate.name] for candidate in found}
 
     def _checked(self, scores: "Scores", found: list[Candidate]) -> dict[str, Tensor]:
         """Scores from a file, refused where they are of another kind or of another backbone."""

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from vitrim.backbones.tuned_linear import own_layer
 from vitrim.checks import check_one_of
-from vitrim.network.method import Method, option, store_setting
+from vitrim.network.method import Method, option, store_blocks, store_setting
 
 if TYPE_CHECKING:
     from vitrim.network.model import StagedViT
@@ -23,14 +23,18 @@ class LayerNormTuning(Method):
 
     Attributes:
         parts: "weight" (gains), "bias" (offsets) or both.
+        at: indices of the blocks whose norms train, counted from 0; None for all, and those outside the
+            blocks.
     """
 
     folds: ClassVar[bool] = True
     trains_own: ClassVar[bool] = True
 
     parts: tuple[str, ...] = option(PARTS)
+    at: tuple[int, ...] | None = option(None)
 
     def __post_init__(self) -> None:
+        store_blocks(self)
         store_setting(self, "parts", (self.parts,) if isinstance(self.parts, str) else tuple(self.parts))
         if not self.parts:
             raise ValueError(f"LayerNormTuning: parts is empty; name at least one of {', '.join(PARTS)}")
@@ -38,7 +42,7 @@ class LayerNormTuning(Method):
             check_one_of("LayerNormTuning", "parts", part, PARTS)
 
     def attach(self, model: "StagedViT") -> None:
-        for site in model.sites():
+        for site in model.sites_in(self.at, self):
             if site.role != "norm":
                 continue
             layer = own_layer(site, self)

@@ -1,7 +1,7 @@
 """LoRA: a trainable low-rank term beside chosen linear layers, folded into them for inference."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
 from torch import Tensor, nn
@@ -10,7 +10,7 @@ from vitrim.backbones.sites import LINEAR_ROLES, Site
 from vitrim.backbones.tuned_linear import SummedLinear, Term, own_linear
 from vitrim.checks import check_one_of, check_positive, check_probability, is_number
 from vitrim.methods.quantising.linear import BITS, QuantisedLinear, start_quiet
-from vitrim.network.method import Method, option, store_setting
+from vitrim.network.method import Method, option, store_blocks, store_setting
 
 if TYPE_CHECKING:
     from vitrim.network.model import StagedViT
@@ -35,13 +35,14 @@ class LoRA(Method):
     deviation 1e-3, so the start is nearly unchanged only.
 
     Attributes:
-        rank: width of the bottleneck, or one for each block; 0 leaves a block out.
+        rank: width of the bottleneck, or one for each block; 0 leaves a block out (then without `at`).
         scale: factor of the added term.
         roles: which layers, any of query, key, value, attention_out, mlp_in, mlp_out.
         dropout: between A and B, while training.
         alpha: gives the factor as alpha / rank instead, the way of the original code; leave `scale` at 1.
         shared: one A for query, key and value, on backbones that compute them in one layer.
         bits: stored precision of A and B, 1, 2, 4 or 8; None keeps floats.
+        at: indices of the blocks that have it, counted from 0; None for all.
     """
 
     folds: ClassVar[bool] = True
@@ -53,8 +54,10 @@ class LoRA(Method):
     alpha: float | None = option(None)
     shared: bool = option(False)
     bits: int | None = option(None)
+    at: tuple[int, ...] | None = option(None)
 
     def __post_init__(self) -> None:
+        store_blocks(self)
         self._check_rank()
         if not is_number(self.scale) or not math.isfinite(self.scale):
             raise ValueError(f"LoRA: scale must be a number, got {self.scale!r}")
@@ -78,6 +81,11 @@ class LoRA(Method):
         store_setting(self, "rank", tuple(self.rank))
         if not any(self.rank):
             raise ValueError(f"LoRA: rank must be above 0 in at least one block, got {self.rank!r}")
+        if self.at is not None:
+            raise ValueError(
+                f"LoRA: give at with one rank, or one rank for each block (0 leaves it out), got {self.at!r} "
+                f"and {self.rank!r}"
+            )
         for rank in self.rank:
             if rank != 0:
                 check_positive("LoRA", "rank", rank)
@@ -87,13 +95,19 @@ class LoRA(Method):
         if len(ranks) != model.depth:
             raise ValueError(f"{self}: {len(ranks)} ranks for {model.depth} blocks; give one each")
         layers: dict[tuple[nn.Module, str], list[Site]] = {}  # a fused qkv is one layer and up to three sites
-        for site in model.sites():
+        for site in model.sites_in(self.at, self):
             if site.block is not None and site.role in self.roles and ranks[site.block]:
                 layers.setdefault((site.owner, site.name), []).append(site)
         for found in layers.values():
             first = found[0]
             base = own_linear(first, self)
             first.put(SummedLinear(base, self._terms(base, found, ranks[first.block or 0]), self))
+
+    def first_blocks(self, count: int, depth: int) -> "Method | None":
+        if isinstance(self.rank, int):
+            return super().first_blocks(count, depth)
+        left = self.rank[:count]
+        return replace(self, rank=left) if any(left) else None
 
     def _terms(self, base: nn.Linear, sites: list[Site], rank: int) -> dict[str, Term]:
         if self.shared and sites[0].role in ATTENTION_INPUTS:

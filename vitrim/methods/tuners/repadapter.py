@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from vitrim.backbones.sites import Site
 from vitrim.backbones.tuned_linear import TunedLinear, own_linear, plain_linear
 from vitrim.checks import check_one_of, check_positive, check_probability, is_number
-from vitrim.network.method import Method, option, store_setting
+from vitrim.network.method import Method, option, store_blocks, store_setting
 
 if TYPE_CHECKING:
     from vitrim.network.model import StagedViT
@@ -41,6 +41,7 @@ class RepAdapter(Method):
         scale: factor of the added term, chosen per task in the paper.
         before: "attention", "mlp" or both (`repattn` and `repblock` in the released code).
         dropout: on the hidden vector, while training.
+        at: indices of the blocks that have it, counted from 0; None for all.
     """
 
     folds: ClassVar[bool] = True
@@ -50,8 +51,10 @@ class RepAdapter(Method):
     scale: float = option(1.0)
     before: tuple[str, ...] = option(("attention", "mlp"))
     dropout: float = option(0.0)
+    at: tuple[int, ...] | None = option(None)
 
     def __post_init__(self) -> None:
+        store_blocks(self)
         check_positive("RepAdapter", "width", self.width)
         check_positive("RepAdapter", "groups", self.groups)
         if self.width % self.groups:
@@ -73,7 +76,7 @@ class RepAdapter(Method):
         wanted = {role for half in self.before for role in BEFORE[half]}
         readers: dict[nn.Module, dict[str, Site]] = {}  # layers reading each norm, by name
         others: dict[nn.Module, Site] = {}
-        for site in model.sites():
+        for site in model.sites_in(self.at, self):
             if site.role in wanted:
                 readers.setdefault(site.owner, {}).setdefault(site.name, site)
             elif any(site.role in roles for roles in BEFORE.values()):

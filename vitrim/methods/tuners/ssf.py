@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from vitrim.backbones.sites import ROLES, Site
 from vitrim.backbones.tuned_linear import Tuned, TunedLinear, frozen, own_layer, plain_linear
 from vitrim.checks import check_one_of
-from vitrim.network.method import Method, option, store_setting
+from vitrim.network.method import Method, option, store_blocks, store_setting
 
 if TYPE_CHECKING:
     from vitrim.network.model import StagedViT
@@ -34,6 +34,8 @@ class SSF(Method):
         roles: after which layers, any of query, key, value, attention_out, mlp_in, mlp_out, norm, patch;
             query, key
             and value go together on backbones that compute them in one layer.
+        at: indices of the blocks whose layers have it, counted from 0; None for all, and the layers outside
+            the blocks.
     """
 
     starts_unchanged: ClassVar[bool] = False  # near the backbone: scales start around 1
@@ -41,8 +43,10 @@ class SSF(Method):
     trains_own: ClassVar[bool] = True
 
     roles: tuple[str, ...] = option(ROLES)
+    at: tuple[int, ...] | None = option(None)
 
     def __post_init__(self) -> None:
+        store_blocks(self)
         store_setting(self, "roles", (self.roles,) if isinstance(self.roles, str) else tuple(self.roles))
         if not self.roles:
             raise ValueError(f"SSF: roles is empty; name at least one of {', '.join(ROLES)}")
@@ -51,8 +55,10 @@ class SSF(Method):
 
     def attach(self, model: "StagedViT") -> None:
         layers: dict[tuple[nn.Module, str], list[Site]] = {}
-        for site in model.sites():
+        for site in model.sites_in(self.at, self):
             layers.setdefault((site.owner, site.name), []).append(site)
+        if not any(site.role in self.roles for found in layers.values() for site in found):
+            raise ValueError(f"{self}: there is no such layer in these blocks; leave at out, or name others")
         for found in layers.values():
             wanted = [site for site in found if site.role in self.roles]
             if wanted and len(wanted) < len(found):

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from vitrim.backbones.geometry import patch_layer
 from vitrim.checks import check_positive, check_probability
-from vitrim.network.method import Method, option
+from vitrim.network.method import Method, option, store_blocks
 from vitrim.tokens.state import TokenState
 
 if TYPE_CHECKING:
@@ -38,6 +38,8 @@ class VPT(Method):
         prompts: p, how many.
         deep: fresh prompts for every block, or only before the first.
         dropout: on the prompts, while training (the release: 0.1 deep, 0 shallow).
+        at: indices of the blocks that put in prompts of their own, counted from 0; None for all. What was put
+            in last runs on as ordinary tokens to the end, as in NOAH. Needs deep=True.
     """
 
     starts_unchanged: ClassVar[bool] = False  # prompts are read from the first step on
@@ -45,25 +47,33 @@ class VPT(Method):
     prompts: int = 8
     deep: bool = True
     dropout: float = option(0.0)
+    at: tuple[int, ...] | None = option(None)
 
     def __post_init__(self) -> None:
+        store_blocks(self)
         check_positive("VPT", "prompts", self.prompts)
         if not isinstance(self.deep, bool):
             raise ValueError(f"VPT: deep must be True or False, got {self.deep!r}")
+        if self.at is not None and not self.deep:
+            raise ValueError(
+                f"VPT: deep=False puts prompts before the first block alone, but at={self.at!r} names "
+                "blocks; leave one of the two out"
+            )
         check_probability("VPT", "dropout", self.dropout)
 
     def attach(self, model: "StagedViT") -> None:
-        for index, stage in enumerate(model.stages):
+        at = model.check_blocks(self.at, self) if self.deep else (0,)
+        for index in at:
+            stage = model.stages[index]
             if stage.prompts is not None:
-                raise ValueError(f"{self}: the model already has prompts; raise their number instead")
-            if self.deep or index == 0:
-                stage.prompts = Prompts(model.vit, self, replacing=index > 0)
+                raise ValueError(f"{self}: block {index} already has prompts; raise their number instead")
+            stage.prompts = Prompts(model.vit, self)
 
 
 class Prompts(nn.Module):
-    """The prompts of one block: put in, or put in place of the last block's."""
+    """The prompts of one block: put in, in place of those of an earlier block if there are any."""
 
-    def __init__(self, vit: "TimmModule", settings: VPT, replacing: bool) -> None:
+    def __init__(self, vit: "TimmModule", settings: VPT) -> None:
         super().__init__()
         like, patch = next(vit.parameters()), patch_layer(vit)
         inputs = vit.embed_dim if patch is None else patch.weight[0].numel()  # of the patch projection
@@ -71,20 +81,24 @@ class Prompts(nn.Module):
         start = torch.empty(settings.prompts, vit.embed_dim, device=like.device, dtype=like.dtype)
         self.prompts = nn.Parameter(nn.init.uniform_(start, -bound, bound))  # [p, D]
         self.dropout = nn.Dropout(settings.dropout)
-        self.replacing = replacing
+        self.own = vit.num_prefix_tokens  # the backbone's; what stands behind them are prompts
 
     def forward(self, state: TokenState) -> TokenState:
-        """[B, P+N, D] -> [B, P+p+N, D], or the same length where prompts are replaced."""
-        own = state.prefix - len(self.prompts) if self.replacing else state.prefix
-        prompts = self.dropout(self.prompts.expand(state.tokens.shape[0], -1, -1))  # [B, p, D]
-        return replace(
-            state,
-            tokens=_insert(state.tokens, prompts, own, state.prefix),
-            trail=tuple(
-                _insert(earlier, torch.zeros_like(prompts), own, state.prefix) for earlier in state.trail
-            ),
-            prefix=own + len(self.prompts),
-        )
+        """[B, P+N, D] -> [B, P'+N, D]: p prompts behind the backbone's own prefix, and no others."""
+        prompts = self.prompts.expand(state.tokens.shape[0], -1, -1)  # [B, p, D]
+        return put_prompts(state, self.dropout(prompts), self.own)
+
+
+def put_prompts(state: TokenState, prompts: Tensor, own: int) -> TokenState:
+    """Prompts [p, D] or [B, p, D] behind the first `own` tokens, in place of the prompts that stand there."""
+    prompts = prompts.expand(state.tokens.shape[0], -1, -1)  # [B, p, D]
+    nothing = torch.zeros_like(prompts)
+    return replace(
+        state,
+        tokens=_insert(state.tokens, prompts, own, state.prefix),
+        trail=tuple(_insert(earlier, nothing, own, state.prefix) for earlier in state.trail),
+        prefix=own + prompts.shape[1],
+    )
 
 
 def _insert(tokens: Tensor, prompts: Tensor, start: int, stop: int) -> Tensor:

@@ -251,6 +251,13 @@ VTAB: dict[str, Protocol] = {
             DROPOUT,
         ),
     ),
+    "vtab/noah-supernet": replace(
+        SHARED,
+        follows="NOAH (arXiv 2206.04673), the supernet before the search, on train800; seed 0",
+        training=replace(ONE_THOUSAND, seed=0, epochs=500, lr=5e-4, train_split="train"),
+        differs=(DROPOUT,),
+        unstated=("warmup_epochs",),
+    ),
     "vtab/dyt": DYT,
     "vtab/sparse-tuning": SPARSE_TUNING,
     "vtab/synqt": SYNQT,

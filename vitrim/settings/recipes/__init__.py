@@ -11,12 +11,13 @@ from vitrim.checks import did_you_mean
 from vitrim.settings.protocols.task_values import with_values
 from vitrim.settings.recipes.baselines import BASELINES
 from vitrim.settings.recipes.fpet import FPET
+from vitrim.settings.recipes.noah import NOAH_RECIPES
 from vitrim.settings.recipes.recipe import Recipe as Recipe
 from vitrim.settings.recipes.recipe import parse_changes
 from vitrim.settings.recipes.sparse_tuning import SPARSE_TUNING
 from vitrim.settings.recipes.tr_pts import TR_PTS
 
-RECIPES: dict[str, Recipe] = {**SPARSE_TUNING, **TR_PTS, **FPET, **BASELINES}
+RECIPES: dict[str, Recipe] = {**SPARSE_TUNING, **TR_PTS, **FPET, **BASELINES, **NOAH_RECIPES}
 
 
 def find_recipe(text: str, usual: Mapping[str, object] | None = None) -> Recipe:

@@ -1,5 +1,6 @@
 """The methods that the three papers compare with, as in their rows, and Houlsby's adapters."""
 
+<<<<<<< HEAD
 from vitrim.methods.reducers import PYRA
 from vitrim.methods.tuners import (
     SSF,
@@ -15,6 +16,10 @@ from vitrim.methods.tuners import (
     ResTuning,
     SynQT,
 )
+=======
+from vitrim.methods.first_blocks import FirstBlocks
+from vitrim.methods.tuners import SSF, VPT, Adapter, BitFit, Convpass, DyT, FacT, Full, LoRA, RepAdapter
+>>>>>>> noah
 from vitrim.network.method import Method
 from vitrim.settings.recipes.recipe import Recipe
 
@@ -87,6 +92,12 @@ BASELINES: dict[str, Recipe] = {
     "repadapter": row(
         (RepAdapter(width=8, dropout=0.1),), "RepAdapter, arXiv 2302.08106; scales vary by task",
         "adapters that fold into the layers behind them", "vtab/repadapter", 239_808, 17.626,
+    ),
+    "pruned-repadapter": row(
+        (FirstBlocks(count=10), RepAdapter(width=8, dropout=0.1)),
+        "Pruned RepAdapter (FPET, Table 2): SLS on RepAdapter; vitrim prune finds how many blocks to keep",
+        "a shallower network where a task needs no deep one; count=5 and so on", "vtab/repadapter",
+        199_840, 14.707,
     ),
     "convpass": row(
         (Convpass(width=8, dropout=0.1),), "Convpass, arXiv 2207.07039; scales vary by task",

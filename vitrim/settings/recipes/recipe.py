@@ -9,7 +9,7 @@ from typing import Any
 
 from vitrim.checks import did_you_mean
 from vitrim.methods.notation import method_class
-from vitrim.network.method import Method
+from vitrim.network.method import Method, owners
 from vitrim.settings.protocols import find_protocol
 from vitrim.settings.training import Training
 
@@ -103,11 +103,11 @@ def _index(methods: list[Method], name: str) -> int:
 
 def _owner(methods: list[Method], setting: str) -> int:
     """The one method that has a setting."""
-    owners = [index for index, method in enumerate(methods) if setting in _settings(method)]
-    if len(owners) == 1:
-        return owners[0]
-    if owners:
-        first, *others = (type(methods[index]).__name__ for index in owners)
+    having = owners(methods, setting)
+    if len(having) == 1:
+        return having[0]
+    if having:
+        first, *others = (type(methods[index]).__name__ for index in having)
         raise ValueError(
             f"{setting} is a setting of {' and of '.join([first, *others])}; say whose, such as "
             f"{first}({setting}=...)"
