@@ -1,6 +1,6 @@
 """The methods that the three papers compare with, as in their rows, and Houlsby's adapters."""
 
-<<<<<<< HEAD
+from vitrim.methods.first_blocks import FirstBlocks
 from vitrim.methods.reducers import PYRA
 from vitrim.methods.tuners import (
     SSF,
@@ -16,10 +16,6 @@ from vitrim.methods.tuners import (
     ResTuning,
     SynQT,
 )
-=======
-from vitrim.methods.first_blocks import FirstBlocks
-from vitrim.methods.tuners import SSF, VPT, Adapter, BitFit, Convpass, DyT, FacT, Full, LoRA, RepAdapter
->>>>>>> noah
 from vitrim.network.method import Method
 from vitrim.settings.recipes.recipe import Recipe
 
