@@ -66,6 +66,8 @@ COUNTS = {
     "SynQT(queries=1)": 2_622_866 - 12 * 2 * 768 - 37,  # without what nothing reads
     "ResTuning()": 1_198_848,
     "ResTuning(form='adapter')": 1_198_848 // 2,
+    "ResTuning(form='prefix')": 2 * 12 * 32 * 768,
+    "ResTuning(form='prompt', length=8)": 73_728,
     "Bipartite()": 4_096,
     "LTMP()": 24,
     "DynamicViT()": 2_885_190,

@@ -15,7 +15,15 @@ from timm.models.vision_transformer import ParallelScalingBlock, ParallelThingsB
 from torch import Tensor
 from torch.nn import Identity
 
-from vitrim.backbones.bridge import AttentionMixing, answers, ask, attend
+from vitrim.backbones.bridge import (
+    AttentionMixing,
+    answers,
+    ask,
+    attend,
+    changes_heads,
+    key_width,
+    project_keys,
+)
 from vitrim.backbones.places import Places
 from vitrim.backbones.support import POST_NORM, TimmModule, attentions
 from vitrim.backbones.tuned_linear import linear_rows
@@ -69,6 +77,21 @@ def answer(block: TimmModule, asking: Tensor, attended: Attended) -> tuple[Tenso
 def can_answer(block: TimmModule) -> bool:
     """Whether `answer` knows how: one attention, whose heads keep apart."""
     return not _is_several(block) and answers(attentions(block)[0])
+
+
+def keys_and_values(block: TimmModule, tokens: Tensor) -> tuple[Tensor, Tensor]:
+    """What a block's attention makes of tokens that have no place in the sequence: [1, n, D] -> [1, H, n, d]
+    each."""
+    return project_keys(attentions(block)[0], before_attention(block, tokens))
+
+
+def heads_of(block: TimmModule) -> tuple[int, int] | None:
+    """H and d of a block's attention; None where what its heads give is normed, gated, mixed or one of
+    several."""
+    if not can_answer(block):
+        return None
+    attention = attentions(block)[0]
+    return None if changes_heads(attention) else (attention.num_heads, key_width(block))
 
 
 def before_attention(block: TimmModule, tokens: Tensor) -> Tensor:

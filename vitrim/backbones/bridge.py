@@ -11,6 +11,7 @@ from collections.abc import Callable
 import torch
 from timm.layers import apply_rot_embed_cat
 from torch import Tensor
+from torch.nn import Identity
 from torch.nn import functional as F
 
 from vitrim.backbones.combined_heads import differential, talking_heads
@@ -169,6 +170,19 @@ def _project(attention: TimmModule, normed: Tensor, rows: int | None) -> tuple[T
         split_heads(keys, shared),
         split_heads(values, heads // _groups(attention)),
     )
+
+
+def changes_heads(attention: TimmModule) -> bool:
+    """Whether what the heads give is normed or gated before the output projection."""
+    normed = not isinstance(getattr(attention, "norm", None), Identity | None)
+    return normed or getattr(attention, "gate", None) is not None
+
+
+def project_keys(attention: TimmModule, normed: Tensor) -> tuple[Tensor, Tensor]:
+    """Keys, not rotated, and values, [B, H, T, d] each, for every head of queries."""
+    _, keys, values = _project(attention, normed, None)
+    keys = attention.k_norm(keys) if hasattr(attention, "k_norm") else keys
+    return _repeated(attention, keys), _repeated(attention, values)
 
 
 def _queries(attention: TimmModule, normed: Tensor) -> Tensor:

@@ -96,7 +96,14 @@ def _before(vit: nn.Module) -> list[nn.Module | Tensor | None]:
 def _idle(stage: Stage) -> bool:
     """Whether nothing is plugged into a block."""
     plugged = (stage.prompts, stage.before, stage.reducer, stage.dispatch)
-    branches = (stage.beside_attention, stage.after_attention, stage.beside_mlp, stage.after_mlp, stage.aside)
+    branches = (
+        stage.beside_attention,
+        stage.after_attention,
+        stage.beside_mlp,
+        stage.after_mlp,
+        stage.aside,
+        stage.after_mixing,
+    )
     return all(part is None for part in plugged) and not any(map(len, branches)) and not stage.proportional
 
 

@@ -24,6 +24,7 @@ def check_composition(model: "StagedViT", methods: tuple[Method, ...]) -> None:
                 f"{by_name[one]} does not go with {by_name[other]}: {reason}; leave out one of them"
             )
     _check_grids(model)
+    _check_masked(model, methods)
     _check_side_stream(model, methods)
 
 
@@ -40,6 +41,17 @@ def _check_grids(model: "StagedViT") -> None:
                     f"{broken}, so Convpass finds no grid to convolve in block {index}; "
                     "give Convpass only the blocks before (at=...), or set reduced='paint'"
                 )
+
+
+def _check_masked(model: "StagedViT", methods: tuple[Method, ...]) -> None:
+    """Refuse keys beside an attention whose softmax is masked while a reducer learns."""
+    for index, stage in enumerate(model.stages):
+        if stage.mixing is not None and len(stage.after_mixing):
+            names = ", ".join(map(repr, methods))
+            raise ValueError(
+                f"block {index} attends through learned masks, whose softmax no keys can be put beside; "
+                f"leave out one of {names}, or use ResTuning(form='adapter')"
+            )
 
 
 def _check_side_stream(model: "StagedViT", methods: tuple[Method, ...]) -> None:

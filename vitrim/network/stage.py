@@ -38,6 +38,7 @@ class Stage(nn.Module):
         super().__init__()
         self.prompts: nn.Module | None = None  # (state) -> state, before the block
         self.beside_attention = nn.ModuleList()  # Branch each, added to the attention's residual
+        self.after_mixing = nn.ModuleList()  # (block, mixed, attended) -> mixed, before the output projection
         self.after_attention = nn.ModuleList()  # (update) -> update, on what attention adds to the stream
         self.before: Selector | None = None
         self.reducer: Reducer | None = None
@@ -63,6 +64,8 @@ class Stage(nn.Module):
         mixed, attended = attend_in(block, normed, state, places, self.proportional, rows, mixing)
         if state.attention is not None:
             state = replace(state, attention=(*state.attention, attended.whole()))
+        for change in self.after_mixing:
+            mixed = change(block, mixed, attended)
         asked = state
         state = self._beside(state, lambda step, side: step.reading(block, asked, attended, side))
         if rows is not None:

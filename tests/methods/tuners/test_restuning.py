@@ -118,6 +118,55 @@ def test_the_adapter_form_is_a_branch_that_starts_silent(tmp_path: Path):
                  + branch.up.bias, 1e-12)  # fmt: skip
 
 
+def test_prompts_are_vpt_s_without_a_place_in_the_sequence():
+    torch.manual_seed(0)
+    vpt = tuned.stir(compose(toy(depth=4), "VPT(prompts=3)"))
+    model = compose(toy(depth=4), ResTuning(form="prompt", length=3)).eval()
+    model.vit.load_state_dict(vpt.vit.state_dict())
+    with torch.no_grad():
+        for ours, theirs in zip(model.stages, vpt.stages, strict=True):
+            ours.after_mixing[0].tokens.copy_(theirs.prompts.prompts)
+        assert_close(model(images(model)), vpt(images(model)), 1e-10)
+
+
+@pytest.mark.parametrize("reducer", [(), ("ToMe(r=4)",)], ids=["whole", "merged"])
+def test_a_prefix_is_attention_over_more_keys(reducer):
+    model = tuned.stir(compose(toy(depth=2), ResTuning(form="prefix", length=3), *reducer))
+    block, stage = model.vit.blocks[0], model.stages[0]
+    with torch.no_grad():
+        state, places = model.begin(images(model))
+        seen = []
+        stage.after_mixing[0].register_forward_hook(lambda module, given, out: seen.append((*given, out)))
+        stage(block, state, places[0], None)
+        _, mixed, attended, out = seen[0]
+        step = stage.after_mixing[0]
+        keys, values = (
+            torch.cat([own, more.expand(2, -1, -1, -1)], 2)
+            for own, more in ((attended.keys, step.keys), (attended.values, step.values))
+        )
+        expected = F.scaled_dot_product_attention(attended.queries, keys, values)
+    assert_close(out, expected.transpose(1, 2).flatten(2), 1e-12)
+    assert (out - mixed).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("form", ["prefix", "prompt"])
+@pytest.mark.parametrize("family", ["vit", "siglip", "dinov3", "beit"])
+def test_derived_forms_train_save_and_load(form, family, tmp_path: Path):
+    text = f"ResTuning(form='{form}', length=2)"
+    tuned.check_training(text, "LoRA(rank=2)", family=family)
+    tuned.check_round_trip(text, tmp_path, family=family)
+    model = tuned.stirred(text, "ToMe(r=2)", family=family)
+    with torch.no_grad():
+        assert_close(model(images(model)), model.run(images(model))[0], 1e-10)
+
+
+def test_derived_forms_refuse_what_they_cannot_stand_beside():
+    with pytest.raises(ValueError, match="attends through learned masks"):
+        compose(toy(depth=4), ResTuning(form="prefix"), "DynamicViT(at=(1,))")
+    with pytest.raises(ValueError, match="norms, gates or mixes what its heads give"):
+        compose(toy("cait", depth=2), ResTuning(form="prompt"))
+
+
 def test_it_saves_loads_and_swaps(tmp_path: Path):
     tuned.check_round_trip("ResTuning(length=4)", tmp_path)
     model = tuned.stirred("ResTuning(length=4)")
@@ -138,7 +187,7 @@ def test_costs_count_the_bypass():
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("ResTuning(form='side')", "form must be one of 'bypass', 'adapter'"),
+        ("ResTuning(form='side')", "form must be one of 'bypass', 'adapter', 'prefix', 'prompt'"),
         ("ResTuning(length=0)", "length must be a whole number of at least 1"),
         ("ResTuning(start='ones')", "start must be one of 'xavier', 'zero'"),
         ("ResTuning(form='adapter', start='zero')", "start belongs to form='bypass'"),

@@ -170,6 +170,11 @@ def test_what_trains_inside_the_backbone_is_refused(partner):
     assert "leave out" in str(found.value)
 
 
+def test_heads_that_are_mixed_cannot_be_asked():
+    with pytest.raises(ValueError, match="mixes or subtracts heads"):
+        compose(toy("cait", depth=2), "SynQT()")
+
+
 def test_costs_count_the_queries_and_only_the_keys_of_the_last_block():
     with torch.device("meta"):
         one, four = (costs(compose("vit_base_patch16_224", f"SynQT(queries={q})")) for q in (1, 4))

@@ -7,15 +7,17 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vitrim.checks import check_one_of, check_positive
+from vitrim.methods.tuners.restuning_attended import BesideKeys, Prefix, Prompt
 from vitrim.network.method import Method, option
 from vitrim.network.parts import Branch
 from vitrim.network.side import SideStep, SideStream
 from vitrim.tokens.state import SideState, TokenState
 
 if TYPE_CHECKING:
+    from vitrim.backbones.support import TimmModule
     from vitrim.network.model import StagedViT
 
-FORMS = ("bypass", "adapter")
+FORMS = ("bypass", "adapter", "prefix", "prompt")
 TINY = 1e-6  # deviation of the released biases
 
 
@@ -26,6 +28,8 @@ class ResTuning(Method):
 
         bypass   b_0 = sg(x_0),   b_l = T_l(sg(x_l)) + T'_l(b_{l-1});   b_L takes the place of x_L
         adapter  x'' = x' + FFN(LN2 x') + W2 gelu(W1 LN2 x')
+        prefix   A' = A + l (Attn(Q, P_k, P_v) - A),   A = Attn(Q, K, V) of the block
+        prompt   the same with P_k, P_v the block's own keys and values of LN1 p, p trained tokens
 
     The bypass is as released: b_L is read by the final norm and the head in place of every token. No
     gradient enters the backbone, whose forward pass several tasks can share: `vitrim.together` gives the
@@ -35,13 +39,18 @@ class ResTuning(Method):
     sum of all x_l.
     2 L (2 D length + length + D) parameters (ViT-B/16, length 32: 1,198,848). Does not fold.
 
-    The adapter form is derived from the paper's x + OP(x) + T(x), as the branch alone was released: W2 starts
-    at zero and the model unchanged; half as many parameters; anything may train beside it. The .51 M and the
-    accuracies that papers print belong to no configuration that was published.
+    The other forms are derived from the paper's OP(x) + T(x), as no backbone with them was released; anything
+    may train beside them. The adapter's W2 starts at zero and the model unchanged; half as many parameters.
+    With l the share of the softmax over [K; P_k] that falls on P_k, prefix is attention over [K; P_k],
+    [V; P_v] exactly, and prompt is VPT with fresh prompts in every block exactly, without their places in the
+    sequence; l takes one more product of queries and keys. P and p start normal with deviation 0.02; 2 L
+    length D parameters (589,824), or L length D. The .51 M and the accuracies that papers print belong to no
+    configuration that was published.
 
     Attributes:
-        form: "bypass" or "adapter".
-        length: hidden channels of T (32 in the released component, 10 in its example).
+        form: "bypass", "adapter", "prefix" or "prompt".
+        length: hidden channels of T (32 in the released component, 10 in its example), or how many keys or
+            tokens.
         start: of W2 in the bypass, "xavier" as released or "zero".
     """
 
@@ -64,11 +73,27 @@ class ResTuning(Method):
         like = next(model.vit.blocks[0].parameters())
         if self.form == "bypass":
             model.put_beside(Bypass(), by=self)
-        for stage in model.stages:
+        for index, (stage, block) in enumerate(zip(model.stages, model.vit.blocks, strict=True)):
             if self.form == "bypass":
                 stage.aside.append(BypassStep(model.width, self, like))
-            else:
+            elif self.form == "adapter":
                 stage.beside_mlp.append(ResAdapter(model.width, self, like))
+            else:
+                stage.after_mixing.append(self._beside_keys(model.width, block, index, like))
+
+    def _beside_keys(self, width: int, block: "TimmModule", index: int, like: Tensor) -> BesideKeys:
+        from vitrim.backbones.blocks import heads_of
+
+        heads = heads_of(block)
+        if heads is None:
+            raise ValueError(
+                f"{self}: the attention of block {index} ({type(block).__name__}) norms, gates or mixes what "
+                "its heads give, or is one of several, so nothing can be put beside its keys; use "
+                "form='adapter'"
+            )
+        if self.form == "prompt":
+            return Prompt(width, self.length, like)
+        return Prefix(*heads, self.length, like)
 
 
 class Hidden(nn.Module):
