@@ -35,7 +35,12 @@ from vitrim.network.placing import placed
 from vitrim.training.fitting import needs_fit
 
 PLACED = [name for name in TUNERS if "at" in {field.name for field in fields(TUNERS[name])}]
-ONE_ALONE = {"DenseAdapter": "memories would mix", "DyT": "rate is one for all"}  # a whole network's
+ONE_ALONE = {  # a whole network's
+    "DenseAdapter": "memories would mix",
+    "DyT": "rate is one for all",
+    "SynQT": "already reads the side stream of SynQT",
+    "ResTuning": "already reads the side stream of ResTuning",
+}
 SUMMED = ("Adapter", "Convpass")  # two in one block add up, as they always have
 IN_PLACE = ("BitFit", "LayerNormTuning", "Full")  # what trains is the backbone's own, named once or twice
 OWNING = tuple(name for name in PLACED if name not in (*SUMMED, *IN_PLACE))  # one for each block

@@ -75,6 +75,11 @@ def kept_blocks(scores: Sequence[float], alpha: float) -> int:
 def layer_scores(model: StagedViT, batches: Images, rule: str = "silhouette") -> tuple[float, ...]:
     """How well the features after each block tell the classes apart, by the rules of `prune_layers`."""
     check_rule(rule, None)
+    if model.side is not None:
+        raise ValueError(
+            "prune_layers ranks the tokens behind each block, but this model's head reads a stream beside "
+            "them; choose how many blocks to keep by another tuner, and tune the cut backbone: FirstBlocks(count)"
+        )
     features, labels = layer_features(model, batches)
     classes, counts = np.unique(labels, return_counts=True)
     if len(classes) < 2 or len(labels) <= len(classes):

@@ -185,3 +185,15 @@ def test_every_weight_has_a_gradient_where_many_processes_train():
     for block, name in product((0, 3), ("b", "norm.weight")):
         gradient = model.get_parameter(f"stages.{block}.reducer.{name}").grad
         assert bool(gradient.any()) == (block == 0 and name == "b")  # the norm waits for b to leave zero
+
+
+def test_chosen_blocks_and_first_blocks_take_their_numbers():
+    method = PYRA(schedule=(5, 4, 3, 2), at=(1, 3))
+    model = compose(toy(depth=4), method)
+    assert [stage.reducer and stage.reducer.count for stage in model.stages] == [None, 4, None, 2]
+    assert method.first_blocks(2, 4) == PYRA(schedule=(5, 4), at=(1,)) and method.first_blocks(1, 4) is None
+    assert PYRA(schedule="high").first_blocks(2, 12) == PYRA(schedule=(40, 34))
+    with pytest.raises(ValueError, match="differs between ViT and distilled DeiT"):
+        PYRA().first_blocks(2, 12)
+    with pytest.raises(ValueError, match="merges nothing in these blocks"):
+        compose(toy(depth=4), PYRA(schedule=(5, 0, 3, 2), at=(1,)))

@@ -206,3 +206,10 @@ def test_what_no_gradient_would_reach_is_refused(partner):
         ValueError, match=r"leaves the backbone without gradients|already reads the side stream"
     ):
         compose(toy(depth=4), "ResTuning()", partner)
+
+
+@pytest.mark.parametrize("name", ["ResTuning()", "SynQT()"])
+def test_layers_of_a_side_stream_are_not_ranked(name):
+    model = compose(toy(depth=2), name)
+    with pytest.raises(ValueError, match="head reads a stream beside"):
+        vitrim.prune_layers(model, [(images(model), torch.arange(2))])

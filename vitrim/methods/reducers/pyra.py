@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from vitrim.checks import check_one_of
 from vitrim.methods.reducers.matching import merge_most_similar, unit
-from vitrim.network.method import Method, option, store_setting
+from vitrim.network.method import Method, option, store_blocks, store_setting
 from vitrim.network.parts import Reducer
 from vitrim.network.placing import weigh_by_size_after
 from vitrim.tokens.attended import Attended
@@ -66,14 +66,18 @@ class PYRA(Method):
     Attributes:
         schedule: "low", "high", or how many patches each block merges: one number for each, 0 for none.
         proportional: whether attention after the first merge is weighed by size.
+        at: indices of the blocks that merge, counted from 0; None for all. The schedule's other numbers do
+            not count.
     """
 
     reduces: ClassVar[bool] = True
 
     schedule: str | tuple[int, ...] = "low"
     proportional: bool = option(True)
+    at: tuple[int, ...] | None = option(None)
 
     def __post_init__(self) -> None:
+        store_blocks(self)
         if isinstance(self.schedule, str):
             check_one_of("PYRA", "schedule", self.schedule, NAMES)
             return
@@ -104,6 +108,22 @@ class PYRA(Method):
             left -= counts[-1]
         return (*counts, 0)[: model.depth]
 
+    def first_blocks(self, count: int, depth: int) -> "Method | None":
+        if isinstance(self.schedule, str):
+            released = [SCHEDULES.get((self.schedule, depth, distilled)) for distilled in (False, True)]
+            numbers = next(filter(None, released), None)
+            if numbers is None or released[1] not in (None, numbers):
+                raise ValueError(
+                    f"{self}: this schedule differs between ViT and distilled DeiT; write its {depth} "
+                    "numbers to take blocks out"
+                )
+        else:
+            numbers = self.schedule
+        at = None if self.at is None else tuple(block for block in self.at if block < count)
+        left = numbers[:count]
+        merges = any(left if at is None else [left[block] for block in at])
+        return replace(self, schedule=left, at=at) if merges else None
+
     def attach(self, model: "StagedViT") -> None:
         merged = self.merged(model)
         like = next(model.vit.blocks[0].parameters())
@@ -114,7 +134,12 @@ class PYRA(Method):
 
     def merged(self, model: "StagedViT") -> tuple[int, ...]:
         """How many patches each block merges; refused where the grid has too few."""
-        schedule = self._numbers(model)
+        numbers, at = self._numbers(model), model.check_blocks(self.at, self)
+        schedule = tuple(count if index in at else 0 for index, count in enumerate(numbers))
+        if not any(schedule):
+            raise ValueError(
+                f"{self}: the schedule merges nothing in these blocks; name others, or other numbers"
+            )
         left = model.patch_count
         for index, count in enumerate(schedule):
             if count > left // 2:

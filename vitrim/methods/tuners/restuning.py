@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from vitrim.checks import check_one_of, check_positive
 from vitrim.methods.tuners.restuning_attended import BesideKeys, Prefix, Prompt
-from vitrim.network.method import Method, option
+from vitrim.network.method import Method, option, store_blocks
 from vitrim.network.parts import Branch
 from vitrim.network.side import SideStep, SideStream
 from vitrim.tokens.state import SideState, TokenState
@@ -52,6 +52,7 @@ class ResTuning(Method):
         length: hidden channels of T (32 in the released component, 10 in its example), or how many keys or
             tokens.
         start: of W2 in the bypass, "xavier" as released or "zero".
+        at: indices of the blocks that have it, counted from 0; None for all. A bypass passes others by.
     """
 
     starts_unchanged: ClassVar[bool] = False  # the bypass sums what the blocks gave
@@ -59,8 +60,10 @@ class ResTuning(Method):
     form: str = "bypass"
     length: int = 32
     start: str = option("xavier")
+    at: tuple[int, ...] | None = option(None)
 
     def __post_init__(self) -> None:
+        store_blocks(self)
         check_one_of("ResTuning", "form", self.form, FORMS)
         check_positive("ResTuning", "length", self.length)
         check_one_of("ResTuning", "start", self.start, ("xavier", "zero"))
@@ -73,13 +76,20 @@ class ResTuning(Method):
         like = next(model.vit.blocks[0].parameters())
         if self.form == "bypass":
             model.put_beside(Bypass(), by=self)
-        for index, (stage, block) in enumerate(zip(model.stages, model.vit.blocks, strict=True)):
+        at = model.check_blocks(self.at, self)
+        for index, stage in enumerate(model.stages):
             if self.form == "bypass":
-                stage.aside.append(BypassStep(model.width, self, like))
-            elif self.form == "adapter":
+                stage.aside.append(BypassStep(model.width, self, like) if index in at else SideStep())
+            elif self.form == "adapter" and index in at:
                 stage.beside_mlp.append(ResAdapter(model.width, self, like))
-            else:
-                stage.after_mixing.append(self._beside_keys(model.width, block, index, like))
+            elif index in at:
+                if len(stage.after_mixing):
+                    raise ValueError(
+                        f"{self}: block {index} already has keys beside it; make them longer instead"
+                    )
+                stage.after_mixing.append(
+                    self._beside_keys(model.width, model.vit.blocks[index], index, like)
+                )
 
     def _beside_keys(self, width: int, block: "TimmModule", index: int, like: Tensor) -> BesideKeys:
         from vitrim.backbones.blocks import heads_of

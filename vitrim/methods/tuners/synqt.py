@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from vitrim.checks import check_number, check_one_of, check_positive, check_probability
 from vitrim.methods.tuners.synqt_parts import ResidualMap, SelfQuery, norm_like, unread_weights
-from vitrim.network.method import Method, option
+from vitrim.network.method import Method, option, store_blocks
 from vitrim.network.side import SideStep, SideStream
 from vitrim.tokens.attended import Attended
 from vitrim.tokens.state import SideState, TokenState
@@ -28,7 +28,7 @@ class SynQT(Method):
 
         z   = A_48(Q_i + f qbar_{i-1}),    z <- z + a SA(LN z),    z <- z + m A_48(LN z)
         z'  = z + Attn(query LN1 z; keys and values of LN1 x),    z'' = z' + FFN(LN2 z')
-        F   = [qbar_L, qbar_1 .. qbar_L, h_1 .. h_L, g_1 .. g_L],    F_j <- F_j + A_48(LN F_j)
+        F   = [qbar_L, qbar_1, h_1, g_1, .., qbar_L, h_L, g_L],    F_j <- F_j + A_48(LN F_j)
         w_1 = 1,  w_j = tanh(gelu(M F_1)),    logits = head(LN mean of w_j F_j)
 
     SA is attention of one head among the queries, its query, key, value and output maps A_8, with norms of
@@ -52,6 +52,7 @@ class SynQT(Method):
         hidden: channels inside A_48.
         attention_hidden: channels inside A_8.
         dropout: on queries, self-attention and inside A_48 and M, while training (the release: 0.1).
+        at: indices of the blocks that are asked, counted from 0; None for all.
         drop_features: share of the F_j, j > 1, left out while training (the release: 0.3).
         follows: "paper" or "release", see above.
     """
@@ -67,8 +68,10 @@ class SynQT(Method):
     dropout: float = option(0.0)
     drop_features: float = option(0.0)
     follows: str = option("paper")
+    at: tuple[int, ...] | None = option(None)
 
     def __post_init__(self) -> None:
+        store_blocks(self)
         for name in ("queries", "hidden", "attention_hidden"):
             check_positive("SynQT", name, getattr(self, name))
         for name in ("attention_scale", "feature_scale", "mlp_scale"):
@@ -80,16 +83,18 @@ class SynQT(Method):
     def attach(self, model: "StagedViT") -> None:
         from vitrim.backbones.blocks import can_answer
 
-        for index, block in enumerate(model.vit.blocks):
+        asked = model.check_blocks(self.at, self)
+        for index in asked:
+            block = model.vit.blocks[index]
             if not can_answer(block):
                 raise ValueError(
                     f"{self}: the attention of block {index} ({type(block).__name__}) mixes or subtracts "
                     "heads, or is one of several, so queries beside it cannot ask it; choose another tuner"
                 )
-        synthesis = Synthesis(model, self)
+        synthesis = Synthesis(model, self, len(asked))
         model.put_beside(synthesis, by=self)
-        for stage in model.stages:
-            stage.aside.append(AskBlock(model.width, self, synthesis))
+        for index, stage in enumerate(model.stages):
+            stage.aside.append(AskBlock(model.width, self, synthesis) if index in asked else SideStep())
 
 
 class AskBlock(SideStep):
@@ -125,10 +130,10 @@ class Synthesis(SideStream):
 
     reads_last = False
 
-    def __init__(self, model: "StagedViT", settings: SynQT) -> None:
+    def __init__(self, model: "StagedViT", settings: SynQT, asked: int) -> None:
         super().__init__()
         like, width = next(model.vit.blocks[0].parameters()), model.width
-        gathered = 3 * model.depth + 1
+        gathered = 3 * asked + 1
         self.feature_scale = nn.Parameter(like.new_full((1,), settings.feature_scale))
         self.map = ResidualMap(width, settings.hidden, settings.dropout, like)
         self.norm = norm_like(width, like)
@@ -146,9 +151,8 @@ class Synthesis(SideStream):
         return self.head_norm((weights * gathered).mean(1))
 
     def gathered(self, side: SideState) -> Tensor:
-        """F: what was gathered last, then everything, each mapped. [B, 3L+1, D]"""
-        states, attentions, mlps = (side.values[start::3] for start in range(3))
-        stack = torch.stack([states[-1], *states, *attentions, *mlps], dim=1)
+        """F: what was gathered last, then everything block by block, each mapped. [B, 3L+1, D]"""
+        stack = torch.stack([side.values[-3], *side.values], dim=1)
         mapped = stack + self.map(self.norm(stack))
         if not self.training or self.drop_features == 0:
             return mapped
