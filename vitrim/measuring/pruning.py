@@ -78,7 +78,8 @@ def layer_scores(model: StagedViT, batches: Images, rule: str = "silhouette") ->
     if model.side is not None:
         raise ValueError(
             "prune_layers ranks the tokens behind each block, but this model's head reads a stream beside "
-            "them; choose how many blocks to keep by another tuner, and tune the cut backbone: FirstBlocks(count)"
+            "them; choose how many blocks to keep by another tuner, and tune the cut backbone: "
+            "FirstBlocks(count)"
         )
     features, labels = layer_features(model, batches)
     classes, counts = np.unique(labels, return_counts=True)
