@@ -154,7 +154,7 @@ def test_what_is_of_the_whole_network_is_refused_twice(name):
         build(at(name, 0), at(name, 2))
 
 
-@pytest.mark.parametrize("name", [*PLACED, *(name for name in REDUCERS if name != "PYRA")])  # has no at
+@pytest.mark.parametrize("name", [*PLACED, *REDUCERS])
 def test_blocks_that_are_none_are_refused_in_a_sentence(name):
     for wrong, reason in (((7,), "there is no block 7"), ((-1,), "counted from 0"), ((1, 1), "twice")):
         with pytest.raises(ValueError, match=reason):

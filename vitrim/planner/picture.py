@@ -14,7 +14,7 @@ from vitrim.report.chart import COLOURS, to_png
 
 MARKS = "osD^vP*"
 KNOWN = ("no reduction", "EViT", "DynamicViT", "ToMe", "Bipartite", "Pool")
-COLOUR_OF = dict(zip(KNOWN, COLOURS, strict=True))
+COLOUR_OF = dict(zip(KNOWN, COLOURS, strict=False))  # there are more colours
 OTHERS = "#444444"  # one colour for methods of one's own
 
 
