@@ -45,9 +45,11 @@ class SelfQuery(nn.Module):
         """Attention of one head among the queries."""
         others = self.norm_others(asking)
         dropout = self.dropout.p if self.training else 0.0
-        mixed = F.scaled_dot_product_attention(
-            self.query(self.norm_query(asking)), self.key(others), self.value(others), dropout_p=dropout
-        )  # scaled by 1 / sqrt(D)
+        query, key, value = (  # [B, 1, q, D], scaled by 1 / sqrt(D)
+            tokens[:, None]
+            for tokens in (self.query(self.norm_query(asking)), self.key(others), self.value(others))
+        )
+        mixed = F.scaled_dot_product_attention(query, key, value, dropout_p=dropout)[:, 0]
         return self.dropout(self.out(mixed))
 
 
