@@ -69,6 +69,10 @@ def tuned(*methods: str) -> vitrim.network.model.StagedViT:
 def test_a_cut_model_gives_what_the_whole_one_had_there(name, tmp_path):
     """The final norm and the head on the state after the last block that is left."""
     model = tuned(example(name))
+    if name == "SynQT":
+        with pytest.raises(ValueError, match="reads all blocks at once"):
+            first_blocks(model, 2)
+        return
     cut = first_blocks(model, 2)
     assert cut.depth == 2 and cut.methods[0] == FirstBlocks(2)
     with torch.no_grad():
@@ -77,7 +81,8 @@ def test_a_cut_model_gives_what_the_whole_one_had_there(name, tmp_path):
             intermediates_only=True, restore="tokens",
         )  # fmt: skip
         expected = model.vit.head(layers[1][1][:, 0])
-    if name not in ("EViT", "Bipartite"):  # the last block runs no reducer, but for what follows it
+    # The last block runs no reducer, but for what follows it; a bypass has a stream of its own
+    if name not in ("EViT", "Bipartite", "ResTuning", "PYRA"):
         assert_close(logits(cut), expected, 1e-10)
     save(cut, tmp_path / "cut.safetensors")
     again = load(tmp_path / "cut.safetensors", backbone=toy(depth=4))
