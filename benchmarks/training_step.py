@@ -47,6 +47,13 @@ COMPOSITIONS = {
     for reducer, reducing in REDUCERS.items()
     for tuner, tuning in TUNERS.items()
 }
+BESIDE = {  # what a head reads beside a frozen backbone, and merging that learns
+    "SynQT 4": ("SynQT()",),
+    "SynQT 4 + EViT 0.7": ("SynQT()", "EViT(keep=0.7)"),
+    "ResTuning bypass": ("ResTuning()",),
+    "LoRA 8 + PYRA high": ("LoRA(rank=8)", "PYRA(schedule='high')"),
+}
+COMPOSITIONS |= BESIDE
 MIB = 2**20
 
 

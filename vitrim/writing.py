@@ -17,7 +17,10 @@ def write_whole(path: Path, content: bytes) -> None:
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[BinaryIO]:
-    """The same for what does not fit into memory: the file takes its name when the block ends."""
+    """The same for what does not fit into memory: the file takes its name when the block ends.
+
+    What the block itself could not find or read keeps its own sentence.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         with temporary.open("wb") as stream:
@@ -27,6 +30,8 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
         temporary.replace(path)
     except OSError as error:
         temporary.unlink(missing_ok=True)
+        if error.strerror is None or (error.filename is not None and str(error.filename) != str(temporary)):
+            raise
         reason = f"cannot write {str(path)!r}: {error.strerror}; what was there before is unchanged"
         raise OSError(error.errno, reason) from error
     except BaseException:
@@ -40,6 +45,8 @@ def writing(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        if error.strerror is None:  # a sentence already
+            raise
         raise OSError(
             error.errno, f"cannot write {str(path)!r}: {error.strerror}; what was there is unchanged"
         ) from error

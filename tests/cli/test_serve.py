@@ -42,6 +42,9 @@ def test_the_token_comes_from_the_environment_or_a_file(
     file = tmp_path / "token"
     file.write_text("secret\n")
     assert _token(str(file)) == "secret"
+    file.write_bytes(b"\x89PNG")
+    with pytest.raises(ValueError, match="holds no token: it is not a text of ASCII characters"):
+        _token(str(file))
     file.write_text("\n")
     with pytest.raises(ValueError, match="first line"):
         _token(str(file))
@@ -78,3 +81,8 @@ def test_the_options_have_the_usual_values_of_the_settings() -> None:
     assert {name: usual for name, _, usual, _ in LIMITS} == {
         name: getattr(Serving(), name) for name, *_ in LIMITS
     }
+
+
+def test_a_folder_that_is_no_run_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["serve", str(tmp_path), "--port", "0"]) == 2
+    assert "is not a run folder: it has no run.json" in capsys.readouterr().err

@@ -96,6 +96,16 @@ def test_names_of_classes_go_with_it(tmp_path: Path) -> None:
     theirs = transformers.ViTForImageClassification.from_pretrained(done.path)
     assert theirs.config.id2label == {0: "cat", 1: "dog", 2: "axolotl"}
     assert theirs.config.problem_type == "single_label_classification"
+    assert len({file.stat().st_mode for file in done.path.iterdir()}) == 1  # as readable as the rest
+
+
+def test_a_saved_composition_is_not_replaced(tmp_path: Path) -> None:
+    staged, mine = model("vit", classes=3), tmp_path / "mine.safetensors"
+    vitrim.save(staged, mine)
+    before = mine.read_bytes()
+    with pytest.raises(FileExistsError, match=r"mine.safetensors is a composition that vitrim saved"):
+        export(staged, mine, to="timm")
+    assert mine.read_bytes() == before and list(tmp_path.iterdir()) == [mine]
 
 
 @pytest.mark.parametrize("method", ["LoRA(rank=2)", "SSF()", "BitFit()"])

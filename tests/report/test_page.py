@@ -144,6 +144,8 @@ def test_runs_that_are_not_there_or_not_done(tmp_path: Path, runs: list[Run]) ->
     unfinished = copytree(runs[0].folder, tmp_path / "unfinished", ignore=ignore_patterns("report.html"))
     record = json.loads((unfinished / "run.json").read_text())
     (unfinished / "run.json").write_text(json.dumps({**record, "status": "running"}))
+    with pytest.raises(ValueError, match=r"must end in \.html or \.htm"):
+        write_report([unfinished], unfinished / "model.safetensors")
     with pytest.raises(ValueError, match="has not finished; continue it with resume"):
         write_report([unfinished])
     assert not (unfinished / "report.html").exists()
@@ -165,6 +167,13 @@ def test_explain_writes_a_picture_and_its_numbers(
     assert told["guesses"][0]["name"] in runs[0].record["data"]["classes"]
     assert main(["explain", str(runs[0].folder), "nothing.png", "--out", str(tmp_path)]) == 2
     assert "there is no image nothing.png" in capsys.readouterr().err
+    before = image.read_bytes()
+    assert main(["explain", str(runs[0].folder), str(image), "--out", str(image.parent)]) == 2
+    assert f"{image} is there already and explains no picture" in capsys.readouterr().err
+    assert image.read_bytes() == before and not image.with_suffix(".json").exists()
+    assert main(["explain", str(runs[0].folder), str(image), "--out", str(image)]) == 2
+    assert "is a file, and explanations go into a folder" in capsys.readouterr().err
+    assert main(["explain", str(runs[0].folder), str(image), "--out", str(tmp_path)]) == 0
 
 
 def test_variants_are_what_they_say(runs: list[Run], top: Path) -> None:

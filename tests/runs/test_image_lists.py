@@ -18,7 +18,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         if file.suffix == ".png":
             Image.new("RGB", (4, 4)).save(file)
         else:
-            file.write_text("3.png\r\n\n../b/1.png\ngone.png\n")
+            file.write_text("3.png\r\n\n  \n../b/1.png\ngone.png\n")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

@@ -29,6 +29,7 @@ VERBS = {
     "predict": "name what is on pictures, be they three or millions",
     "embed": "a table of embeddings of pictures, by a run or a backbone",
     "explain": "why it says so: tokens kept and merged, attention beside the plain backbone",
+    "view": "the same live on a local page: drop a picture, move a slider, see tokens vanish",
     "plan": "compositions that stay within a budget of operations, milliseconds or megabytes",
     "costs": "parameters, operations and tokens of a composition, without weights or data",
     "prune": "leave out the last blocks of a trained model, as many as its task does not need",

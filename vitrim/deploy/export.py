@@ -86,6 +86,11 @@ def export(
     asked = _Asked(_kind(target), precision, portable, raw, aot, max_drop)
     _check(asked)
     staged = model if isinstance(model, StagedViT) else open_model(model)
+    if precision == "int8" and staged.task != "classify":
+        raise ValueError(
+            f"int8 is accepted by the share of pictures it gets right, which a model of task {staged.task} "
+            "does not have; choose fp32 or fp16"
+        )
     source = data_for(model, data, root)
     prepared = ready(staged, "fp32" if precision == "int8" else precision, raw, portable)
     about = _about(staged, asked)

@@ -19,7 +19,7 @@ from vitrim.deploy.check import PICTURES, compare
 from vitrim.deploy.pictures import HELD_OUT, data_for, some
 from vitrim.deploy.plain_weights import Written
 from vitrim.files.plain_timm import to_timm
-from vitrim.files.saving import task_record
+from vitrim.files.saving import is_saved_model, task_record
 from vitrim.network.model import StagedViT
 from vitrim.runs.opening import open_model
 
@@ -68,6 +68,11 @@ def _check_name(target: Path, to: str) -> None:
         raise ValueError(
             f"{target.name} is what the composition itself is called in a run; call the plain weights "
             f"otherwise, such as {to}.safetensors"
+        )
+    elif target.is_file() and is_saved_model(target):
+        raise FileExistsError(
+            f"{target} is a composition that vitrim saved, which plain weights do not replace; give "
+            "another name"
         )
 
 

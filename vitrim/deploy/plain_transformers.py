@@ -73,6 +73,8 @@ def write(plain: TimmModule, staged: StagedViT, about: dict[str, Any], part: Pat
         theirs = made(config, **extra).eval()
         theirs.load_state_dict(renamed(plain.state_dict(), theirs.state_dict(), called, "transformers"))
         theirs.save_pretrained(part)
+        for weights in part.glob("*.safetensors"):  # which safetensors keeps from everybody else
+            weights.chmod((part / "config.json").stat().st_mode)
         _processor(transformers, about["preprocess"]).save_pretrained(part)
         opened, report = made.from_pretrained(part, local_files_only=True, output_loading_info=True, **extra)
     if wrong := [*report["missing_keys"], *report["unexpected_keys"], *report["mismatched_keys"]]:

@@ -7,7 +7,7 @@ its weights is the original's. What a file trained in place (biases, norms, ever
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ from vitrim.files.saving import (
     task_of,
 )
 from vitrim.methods.notation import parse_method
+from vitrim.network.method import Method
 from vitrim.network.model import StagedViT
 
 HEADS = ("head", "head_dist")  # timm's names
@@ -74,8 +75,15 @@ def bare_backbone_of(file: Path) -> tuple[nn.Module, Origin]:
     return vit, found
 
 
-def load_onto(base: StagedViT, file: Path) -> StagedViT:
+def load_onto(
+    base: StagedViT,
+    file: Path,
+    changed: Callable[[tuple[Method, ...]], tuple[Method, ...]] | None = None,
+) -> StagedViT:
     """The saved model in evaluation mode, on the memory of the bare model `base`, which stays as it is.
+
+    `changed` may give some of its methods other settings, or leave some out; what the file holds for the
+    others is then passed over.
 
     Raises:
         ValueError, FileNotFoundError: no such file, not a vitrim file, another backbone or other weights.
@@ -84,6 +92,8 @@ def load_onto(base: StagedViT, file: Path) -> StagedViT:
     origin = Origin.from_json(about["backbone"])
     task, scale = task_of(about, file)
     methods = tuple(parse_method(text) for text in about["methods"])
+    if changed is not None:
+        methods = changed(methods)
     _refuse_merged(origin, file)
     vit = _fitting_twin(base, origin, file)
     with torch.random.fork_rng(devices=[]):  # random starts are overwritten at once
@@ -93,7 +103,7 @@ def load_onto(base: StagedViT, file: Path) -> StagedViT:
     model.digests = _known_digests(base, model)
     _check_weights(model, base, about, file)
     _own_what_trains(model, base)
-    if about["backbone"]["included"]:
+    if about["backbone"]["included"] or changed is not None:
         tensors = {name: tensors[name] for name in saved_tensors(model) if name in tensors}
     fill_from_file(model, tensors, file, whole=False)
     model.task, model.scale = task, scale

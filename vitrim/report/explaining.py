@@ -96,10 +96,20 @@ class Explained:
         }
 
     def save(self, folder: str | Path, name: str | None = None) -> Path:
-        """Write NAME.png and NAME.json; returns the picture's path."""
+        """Write NAME.png and NAME.json; returns the picture's path.
+
+        What explained a picture before is replaced, and nothing else: a picture never by its explanation.
+        """
         place = Path(folder)
+        if place.exists() and not place.is_dir():
+            raise NotADirectoryError(f"{place} is a file, and explanations go into a folder; name one")
         place.mkdir(parents=True, exist_ok=True)
         called = name or file_name(self.name)
+        for file in (place / f"{called}.json", place / f"{called}.png"):
+            if file.exists() and not _explains(place / f"{called}.json"):
+                raise FileExistsError(
+                    f"{file} is there already and explains no picture; give another folder to write to"
+                )
         write_whole(place / f"{called}.json", (json.dumps(self.to_json()) + "\n").encode())
         write_whole(place / f"{called}.png", to_png(self.figure(), DPI))
         return place / f"{called}.png"
@@ -181,6 +191,15 @@ def guesses_of(model: StagedViT, traced: Traced, top: int) -> list[tuple[tuple[s
         tuple((names[index], share) for index, share in zip(row, of, strict=True))
         for row, of in zip(classes.tolist(), shares.tolist(), strict=True)
     ]
+
+
+def _explains(file: Path) -> bool:
+    """Whether this is a file of `Explained.save`."""
+    try:
+        told = json.loads(file.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(told, dict) and {"picture", "guesses", "blocks", "attention"} <= set(told)
 
 
 def file_name(name: str) -> str:

@@ -28,6 +28,7 @@ from vitrim.report.repeating import what_was_run
 from vitrim.report.samples import Samples, attention_section, take_samples, tokens_section
 from vitrim.report.shown_run import ShownRun, read_runs
 from vitrim.report.summary import HEADINGS, in_words, name_of, rows, speed_of
+from vitrim.runs.answer_files import check_ending
 from vitrim.runs.opening import open_model
 from vitrim.writing import write_whole
 
@@ -44,6 +45,8 @@ def write_report(runs: Sequence[str | Path], out: str | Path | None = None) -> P
     """Write the page about one or several finished runs; into the folder of the first one if not told
     where.
     """
+    if out is not None:
+        check_ending(out, ".html", ".htm")  # a page never replaces a model
     shown = read_runs(runs)
     file = Path(out) if out is not None else shown[0].folder / "report.html"
     settings = shown[0].record["settings"]

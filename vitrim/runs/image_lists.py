@@ -158,8 +158,8 @@ def listed(file: Path) -> Iterator[Path]:
 def _lines(file: Path) -> Iterator[Path]:
     with file.open(encoding="utf-8-sig", errors="surrogateescape", newline="\n") as lines:
         for line in lines:
-            if name := line.rstrip("\r\n"):
-                yield file.parent / name
+            if line.strip():
+                yield file.parent / line.rstrip("\r\n")
 
 
 def matching(pattern: str, unread: Counter[str] | None = None) -> Iterator[Path]:

@@ -23,6 +23,7 @@ REFUSED: dict[str, tuple[dict[str, Any], int, str]] = {
     "a bit too many pixels": ({"content": encoded(drawing(1, (1100, 1000)))}, 413, "1,100 x 1,000 pixels"),
     "no adapter": ({"content": GOOD, "params": {"adapter": "lorra"}}, 404, "did you mean lora"),
     "which adapter": ({"content": GOOD, "params": {}}, 400, "say which adapter"),
+    "a misspelt question": ({"content": GOOD, "params": {"adapter": "lora", "topp": 3}}, 400, "mean top?"),
     "top of none": ({"content": GOOD, "params": {"adapter": "lora", "top": 0}}, 400, "between 1 and"),
     "top of words": ({"content": GOOD, "params": {"adapter": "lora", "top": "x"}}, 400, "whole number"),
     "top of too many": ({"content": GOOD, "params": {"adapter": "lora", "top": 5}}, 400, "(4), got 5"),

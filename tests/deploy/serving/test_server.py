@@ -132,7 +132,10 @@ def test_who_hangs_up_before_the_answer_is_forgotten(address: str) -> None:
 
 
 def test_a_taken_port_is_said_in_a_sentence(address: str) -> None:
-    with pytest.raises(OSError, match=r"cannot listen on port \d+ of 127\.0\.0\.1.*another --port"):
+    with pytest.raises(
+        OSError,
+        match=r"cannot listen on port \d+ of 127\.0\.0\.1: Address already in use; give another --port",
+    ):
         listen("127.0.0.1", int(address.rpartition(":")[2]))
     with pytest.raises(ValueError, match="is no address of this machine"):
         listen("no.such.host.invalid", 0)

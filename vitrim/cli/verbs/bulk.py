@@ -63,4 +63,5 @@ def write(chosen: Namespace, opening: Opening, images: list[str], top: int | Non
     sys.stdout.write(f"{done.rows:,} of {done.images:,} images: {done.path}{speed}{machines}{already}\n")
     if done.broken:
         sys.stdout.flush()
-        sys.stderr.write(f"vitrim: {done.broken:,} images cannot be read; {done.broken_file} says why\n")
+        unread = "1 image" if done.broken == 1 else f"{done.broken:,} images"
+        sys.stderr.write(f"vitrim: {unread} cannot be read; {done.broken_file} says why\n")

@@ -42,9 +42,7 @@ def run(chosen: Namespace) -> None:
         said = ", ".join(f"{guess} {value:.4g}" for guess, value in explained.guesses)
         lines = [f"{explained.name}: {said or 'features, no classes'}"]
         lines += [f"  {each.words}" for each in explained.maps]
-        lines += [
-            f"  attention of the {each.words}" for each in explained.attention if each.cosine is not None
-        ]
+        lines += [f"  attention: {each.words}" for each in explained.attention if each.cosine is not None]
         lines.append(f"  {explained.save(chosen.out, name)}")
         sys.stdout.write("\n".join(lines) + "\n")
         sys.stdout.flush()

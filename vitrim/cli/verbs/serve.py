@@ -125,6 +125,10 @@ def run(chosen: Namespace) -> None:
         import uvicorn  # noqa: F401
     except ImportError as error:
         raise ImportError(f"serving needs {error.name}; pip install 'vitrim[serve]'") from None
+    from vitrim.runs.opening import model_file_of
+
+    for path in named.values():
+        model_file_of(path)  # a sentence about each, before the first is opened
     if chosen.on == "ray":
         _run_on_ray(chosen, named, serving)
         return
@@ -224,7 +228,10 @@ def _token(file: str | None) -> str | None:
         return given
     if given is not None:
         raise ValueError(f"the token is in {TOKEN} and in --token_file; give it once")
-    lines = Path(file).read_text(encoding="utf-8").splitlines()
+    try:
+        lines = Path(file).read_text(encoding="ascii").splitlines()
+    except UnicodeDecodeError:
+        raise ValueError(f"{file} holds no token: it is not a text of ASCII characters") from None
     if not lines or not lines[0].strip():
         raise ValueError(f"the first line of {file} is empty, where the token should be")
     return lines[0].strip()

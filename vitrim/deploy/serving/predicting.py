@@ -6,9 +6,13 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request
 
+from vitrim.checks import did_you_mean
 from vitrim.deploy.serving.bodies import pictures_of
+from vitrim.deploy.serving.refusal import Refusal
 from vitrim.deploy.serving.service import Service
+from vitrim.reading import short
 
+ASKED = ("adapter", "top")
 router = APIRouter()
 
 
@@ -29,6 +33,9 @@ async def predict(
     top: Annotated[int, Query(description="how many classes to name")] = 1,
 ) -> dict[str, Any]:
     """The best guesses for one picture or several."""
+    for given in request.query_params:
+        if given not in ASKED:
+            raise Refusal(400, f"there is no {short(given)} to ask for; {did_you_mean(given, ASKED)}")
     service.find(adapter)  # before a body is read for nothing
     pictures = await pictures_of(request, service.decoder, service.serving.queue)
     found, answers = await service.predict(adapter, pictures, top)

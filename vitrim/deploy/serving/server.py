@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import signal
 import socket
 import threading
@@ -56,9 +57,10 @@ def listen(host: str, port: int) -> socket.socket:
     except socket.gaierror as error:
         raise ValueError(f"serve: {host!r} is no address of this machine ({error.strerror})") from None
     except OSError as error:
+        reason = error.strerror if error.errno is None else os.strerror(error.errno)  # said once
         raise OSError(
             error.errno,
-            f"cannot listen on port {port} of {host}: {error.strerror}; give another --port, or 0",
+            f"cannot listen on port {port} of {host}: {reason}; give another --port, or 0",
         ) from None
 
 

@@ -106,7 +106,7 @@ class PYRA(Method):
 
     def attach(self, model: "StagedViT") -> None:
         merged = self.merged(model)
-        like = model.vit.blocks[0].norm1.weight
+        like = next(model.vit.blocks[0].parameters())
         at = [index for index, count in enumerate(merged) if count]
         model.reduce_at(at, [MergeModulated(merged[index], model.width, like) for index in at], by=self)
         if self.proportional:

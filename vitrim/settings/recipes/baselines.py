@@ -1,7 +1,21 @@
 """The methods that the three papers compare with, as in their rows, and Houlsby's adapters."""
 
 from vitrim.methods.first_blocks import FirstBlocks
-from vitrim.methods.tuners import SSF, VPT, Adapter, BitFit, Convpass, DyT, FacT, Full, LoRA, RepAdapter
+from vitrim.methods.reducers import PYRA
+from vitrim.methods.tuners import (
+    SSF,
+    VPT,
+    Adapter,
+    BitFit,
+    Convpass,
+    DyT,
+    FacT,
+    Full,
+    LoRA,
+    RepAdapter,
+    ResTuning,
+    SynQT,
+)
 from vitrim.network.method import Method
 from vitrim.settings.recipes.recipe import Recipe
 
@@ -98,5 +112,27 @@ BASELINES: dict[str, Recipe] = {
         (DyT(width=8, rate=0.7, dropout=0.1),), "DyT, arXiv 2403.11808, r=0.7; experts=4 for its DyT N=4",
         "tokens skip MLPs instead of leaving: dense outputs stay whole; trains two passes a step",
         "vtab/dyt", 165_996, 14.326,
+    ),
+    "pyra": row(
+        (LoRA(rank=8, dropout=0.1), PYRA()),
+        "PYRA, arXiv 2403.09192, LoRA of rank 8, the low schedule of ViT-B",
+        "half of the operations by merging in every block, modulated; only for 12 or 24 blocks",
+        "vtab/pyra", 322_746, 8.816,
+    ),
+    "pyra-high": row(
+        (LoRA(rank=8, dropout=0.1), PYRA(schedule="high")),
+        "PYRA, arXiv 2403.09192, LoRA of rank 8, the high schedule of ViT-B",
+        "less than a third of the operations, most merged in the first blocks", "vtab/pyra", 322_752, 5.099,
+    ),
+    "synqt": row(
+        (SynQT(queries=4, dropout=0.1, drop_features=0.3, follows="release"),),
+        "SynQT, arXiv 2407.06964; queries and scales vary by task",
+        "little memory in training: no gradient enters the backbone", "vtab/synqt", 2_650_514, 17.893,
+    ),
+    "res-tuning-bypass": row(
+        (ResTuning(),),
+        "Res-Tuning, arXiv 2310.19859, the released bypass of length 32; no recipe was released",
+        "many tasks for one pass of the backbone, little memory in training",
+        "vtab/shared", 1_198_848, 17.814,
     ),
 }  # fmt: skip
