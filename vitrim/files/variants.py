@@ -13,6 +13,7 @@ from vitrim.backbones.preprocess import Preprocess
 from vitrim.checks import check_one_of
 from vitrim.compose import assemble
 from vitrim.files.saving import check_digest, find_backbone, read, saved_tensors
+from vitrim.methods.first_blocks import cut_as_said
 from vitrim.methods.notation import parse_method
 from vitrim.methods.quantising.packing import unpack_tensors
 from vitrim.network.method import Method
@@ -39,8 +40,9 @@ def load_part(path: str | Path, part: str) -> StagedViT | None:
         return None
     origin = Origin.from_json(about["backbone"])
     vit, found = find_backbone(origin, None, None, False)
-    check_digest(vit, about, tensors, Path(path), {})
     methods = tuple(parse_method(text) for text in about["methods"])
+    cut_as_said(vit, methods)
+    check_digest(vit, about, tensors, Path(path), {})
     chosen = _chosen(methods, part)
     if part != "backbone" and not chosen:
         return None

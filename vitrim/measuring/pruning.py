@@ -157,11 +157,23 @@ def first_blocks(model: StagedViT, count: int) -> StagedViT:
         pruned = assemble(_bare(model), model.origin, methods, None)
     values, own = model.state_dict(), pruned.state_dict()
     with torch.no_grad():
-        for name, value in own.items():  # what is shared by all blocks may have been larger
-            value.copy_(values[name][tuple(slice(0, side) for side in value.shape)])
+        for name, value in own.items():
+            value.copy_(values[name][_part(name, value, values[name], model)])
     pruned.classes, pruned.task, pruned.scale = model.classes, model.task, model.scale
     pruned.preprocess = model.preprocess
     return pruned.train(model.training)
+
+
+def _part(name: str, left: Tensor, whole: Tensor, model: StagedViT) -> tuple[slice, ...]:
+    """The part of a weight that belongs to the first blocks: all of it, but of what FacT keeps for every
+    block, whose columns stand in the order of the blocks."""
+    if left.shape != whole.shape and not name.startswith("shared.FacT"):
+        methods = ", ".join(map(repr, model.methods))
+        raise ValueError(
+            f"prune_layers: {name} of {methods} reads all blocks at once, so no part belongs to the first "
+            "ones; prune with another tuner, or train anew with FirstBlocks"
+        )
+    return tuple(slice(0, side) for side in left.shape)
 
 
 def _bare(model: StagedViT) -> torch.nn.Module:
