@@ -109,17 +109,15 @@ def named(name: str) -> nn.Module:
 
 
 REFUSED = {
-    "TalkingHeadAttn": lambda: named("cait_xxs24_224"),
+    "its out_proj projects attention and MLP together": lambda: named("vit_dpwee_patch16_reg1_gap_256"),
+    "its merger joins neighbouring patches": lambda: named("qwen3_vit_88m_enc"),
+    "its aligner joins neighbouring patches": lambda: named("deepseek_vit_412m_enc"),
+    "its soft-token pooler": lambda: named("gemma4_vit_167m_enc"),
     "XCA attention": lambda: named("xcit_nano_12_p16_224"),
     "inner blocks": lambda: named("tnt_s_legacy_patch16_224"),
     "GPSA": lambda: named("convit_tiny"),
     "window_partition": lambda: named("samvit_base_patch16_224"),
-    "in_proj": lambda: named("vit_base_patch16_xp_224"),
-    "parallel": lambda: VisionTransformer(
-        **SIZES, block_fn=timm.models.vision_transformer.ParallelThingsBlock
-    ),
     "patch_drop": lambda: VisionTransformer(**SIZES, patch_drop_rate=0.5),
-    "DiffAttention": lambda: VisionTransformer(**SIZES, attn_layer="diff"),
     "ResNet": lambda: timm.create_model("resnet10t"),
 }
 

@@ -30,7 +30,7 @@ def test_predict_writes_a_table_and_says_what_is_in_it(place: Path, capsys: Capt
     assert main([*asked, "--device", "cpu", "--part-size", "2"]) == 0
     told = capsys.readouterr()
     assert told.out.startswith(f"3 of 4 images: {place / 'preds.parquet'}; 4 of them now, ")
-    assert told.err == f"vitrim: 1 images cannot be read; {place / 'preds.broken.csv'} says why\n"
+    assert told.err == f"vitrim: 1 image cannot be read; {place / 'preds.broken.csv'} says why\n"
     assert read_table("preds.parquet")["path"].to_pylist() == ["in/0.png", "in/1.png", "in/2.png"]
     assert main([*asked, "--device", "cpu", "--part-size", "2"]) == 0
     assert capsys.readouterr().out.endswith("; all was there already\n")

@@ -33,18 +33,21 @@ CLASSES = {
     "labels": ("water", "grass", "sky"),
     "numbers": ("weight", "price"),
 }
+UNITS = {"weight": 10.0, "price": 300.0}  # what an output of 1 means; of all others 1
 
 
 def save_adapters(folder: Path) -> dict[str, Path]:
     """One file for each: classes, classes with fewer tokens, labels, numbers to predict."""
     paths = {}
     for seed, (name, methods) in enumerate(METHODS.items()):
+        torch.manual_seed(seed)  # of the classifier
         model = vitrim.compose(BACKBONE, *methods, num_classes=len(CLASSES[name]))
         stir(model, seed).classes = CLASSES[name]
         if name == "labels":
             model.task = "multilabel"
         if name == "numbers":
-            model.task, model.scale = "regress", TargetScale((70.0, 1000.0), (10.0, 300.0))
+            units = tuple(UNITS[target] for target in CLASSES[name])
+            model.task, model.scale = "regress", TargetScale((70.0, 1000.0), units)
         paths[name] = folder / f"{name}.safetensors"
         vitrim.save(model, paths[name])
     return paths
