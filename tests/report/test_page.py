@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file, save_file
 from small_runs import colour_folder
 
@@ -149,6 +150,31 @@ def test_runs_that_are_not_there_or_not_done(tmp_path: Path, runs: list[Run]) ->
     with pytest.raises(ValueError, match="has not finished; continue it with resume"):
         write_report([unfinished])
     assert not (unfinished / "report.html").exists()
+
+
+def test_pictures_that_moved_and_pictures_that_changed(runs: list[Run], top: Path, tmp_path: Path) -> None:
+    """Found again by `data`; which were most wrong is only said of the pictures the run was tested on."""
+    moved = tmp_path / "elsewhere"
+    copytree(top / "colours", moved)
+    page = tmp_path / "page.html"
+    text = write_report([runs[0].folder], page, data=f"folder:{moved}").read_text()
+    assert "least certain" in text and "not the test pictures" not in text
+    for picture in moved.rglob("*.png"):
+        Image.new("RGB", (24, 24), "gray").save(picture)
+    text = write_report([runs[0].folder], page, data=f"folder:{moved}").read_text()
+    assert "least certain" not in text and "These are not the test pictures" in text
+
+
+def test_every_chart_is_written_with_its_numbers(runs: list[Run], tmp_path: Path) -> None:
+    folders = [str(run.folder) for run in runs]
+    arguments = ["--out", str(tmp_path / "page.html"), "--charts", str(tmp_path / "charts")]
+    assert main(["report", *folders, *arguments]) == 0
+    names = {path.stem for path in (tmp_path / "charts").glob("*.png")}
+    assert {"operations-by-block", "training-loss", "confusion", "reliability"} <= names
+    for name in names:
+        told = json.loads((tmp_path / "charts" / f"{name}.json").read_text())
+        lines = (tmp_path / "charts" / f"{name}.csv").read_text().splitlines()
+        assert len(told["rows"]) == len(lines) - 1 > 0
 
 
 def test_explain_writes_a_picture_and_its_numbers(

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from vitrim.report.chart import Cell
-from vitrim.report.charts.confusion import confusion_map, most_confused
+from vitrim.report.chart import Cell, Chart
+from vitrim.report.charts.confusion import most_confused
 from vitrim.report.comparing import interval
-from vitrim.report.html import chart, heading, paragraph, table
+from vitrim.report.html import charts, heading, paragraph, table
 from vitrim.settings.task_kinds import kind_of, part_cell, part_heading, worst_first
 
 
-def by_class(record: Mapping[str, Any]) -> list[str]:
+def by_class(record: Mapping[str, Any], confusion: Sequence[Chart]) -> list[str]:
     """A section of the page; nothing for runs that were recorded without these figures."""
     results = record["results"]
     kind = kind_of(results)
@@ -30,8 +30,11 @@ def by_class(record: Mapping[str, Any]) -> list[str]:
         paragraph("The worst first; a press on a heading sorts by it.", note=True),
         table(heads, rows, name="classes"),
     ]
-    if confusion := results.get("confusion"):
-        sections += _confusion([part["name"] for part in parts], confusion)
+    if confusion:
+        sections += [heading("Which was taken for which", 3), charts(confusion)]
+        if pairs := most_confused([part["name"] for part in parts], results["confusion"]):
+            sections.append(paragraph("Taken for each other most often:", note=True))
+            sections.append(table(("true class", "taken for", "pictures"), pairs))
     return sections
 
 
@@ -46,11 +49,3 @@ def _interval(part: Mapping[str, Any]) -> tuple[str, float | None]:
         return "-", None
     low, high = interval(part["accuracy"], part["images"])
     return f"{100 * low:.0f} to {100 * high:.0f} %", low
-
-
-def _confusion(names: Sequence[str], confusion: Sequence[Sequence[int]]) -> list[str]:
-    sections = [heading("Which was taken for which", 3), chart(confusion_map(names, confusion))]
-    if pairs := most_confused(names, confusion):
-        sections.append(paragraph("Taken for each other most often:", note=True))
-        sections.append(table(("true class", "taken for", "pictures"), pairs))
-    return sections

@@ -15,19 +15,14 @@ from vitrim.data import open_data
 from vitrim.methods.notation import parse_method
 from vitrim.methods.tuners import FisherDelta
 from vitrim.report.by_class import by_class
-from vitrim.report.chart import Chart
-from vitrim.report.charts.learning import learning
-from vitrim.report.charts.published import ghosts
-from vitrim.report.charts.reliability import reliability
 from vitrim.report.charts.selection import selection
-from vitrim.report.charts.spending import spending
-from vitrim.report.charts.trade_off import trade_offs
+from vitrim.report.drawn import Drawn, draw
 from vitrim.report.first_screen import first_screen
 from vitrim.report.html import charts, heading, paragraph, table
 from vitrim.report.repeating import what_was_run
 from vitrim.report.samples import Samples, attention_section, take_samples, tokens_section
 from vitrim.report.shown_run import ShownRun, read_runs
-from vitrim.report.summary import HEADINGS, in_words, name_of, rows, speed_of
+from vitrim.report.summary import HEADINGS, folded_gmacs, in_words, name_of, rows, speed_of
 from vitrim.runs.answer_files import check_ending
 from vitrim.runs.opening import open_model
 from vitrim.writing import write_whole
@@ -41,19 +36,35 @@ MEANINGS = (
 )
 
 
-def write_report(runs: Sequence[str | Path], out: str | Path | None = None) -> Path:
-    """Write the page about one or several finished runs; into the folder of the first one if not told
-    where.
+def write_report(
+    runs: Sequence[str | Path],
+    out: str | Path | None = None,
+    *,
+    data: str | None = None,
+    root: str | Path | None = None,
+    charts_folder: str | Path | None = None,
+) -> Path:
+    """Write the page about one or several finished runs.
+
+    Args:
+        runs: their folders; the first one is described, the others are compared with it.
+        out: the page to write; report.html in the first folder if not given.
+        data, root: where the first run's pictures are, if they have moved since.
+        charts_folder: where to write every chart as NAME.png, with its numbers as NAME.csv and NAME.json.
     """
     if out is not None:
         check_ending(out, ".html", ".htm")  # a page never replaces a model
     shown = read_runs(runs)
     file = Path(out) if out is not None else shown[0].folder / "report.html"
     settings = shown[0].record["settings"]
-    source = open_data(settings["data"], root=settings["root"])
+    source = open_data(data or settings["data"], root=root or settings["root"])
     samples = take_samples(shown[0], source)
     chose = {run.name: open_model(run.folder) for run in shown if _chose_weights(run.record)}
-    write_whole(file, page(shown, samples, selection(chose, source)).encode())
+    drawn = draw(shown, selection(chose, source))
+    write_whole(file, page(shown, samples, drawn).encode())
+    if charts_folder is not None:
+        for chart in drawn.all():
+            chart.save(charts_folder)
     return file
 
 
@@ -63,19 +74,23 @@ def _chose_weights(record: Mapping[str, Any]) -> bool:
     return any(isinstance(parse_method(text), FisherDelta) for text in methods)
 
 
-def page(runs: Sequence[ShownRun], samples: Samples | None = None, chosen: Sequence[Chart] = ()) -> str:
+def page(runs: Sequence[ShownRun], samples: Samples | None = None, drawn: Drawn | None = None) -> str:
     """The whole page; without samples no test pictures are on it."""
+    drawn = draw(runs) if drawn is None else drawn
     first = runs[0].record
     title = f"{name_of(first)} on {first['data']['spec']}"
     parts = [f"<h1>{escape(title)}</h1>", paragraph(_subtitle(first), note=True), first_screen(runs)]
-    parts += _side_by_side(runs)
+    parts += _side_by_side(runs, drawn)
     if samples is not None:
         parts += [*tokens_section(samples), *attention_section(samples)]
-    parts += _where_it_goes(first)
-    parts += [heading("Learning"), charts(learning({run.name: run.history for run in runs}))]
-    parts += by_class(first)
-    parts += _calibration(runs[0])
-    parts += [heading("Which weights were chosen to train"), charts(chosen)] if chosen else []
+    parts += _where_it_goes(first, drawn)
+    parts += [heading("Learning"), charts(drawn.learning)]
+    parts += by_class(first, drawn.confusion)
+    for words, found in (
+        ("Whether it knows when it is right", drawn.calibration),
+        ("Which weights were chosen to train", drawn.selection),
+    ):
+        parts += [heading(words), charts(found)] if found else []
     parts += [heading("What was run"), *(part for run in runs for part in what_was_run(run))]
     return _document(title, "\n".join(parts))
 
@@ -100,20 +115,20 @@ def _subtitle(record: Mapping[str, Any]) -> str:
     return f"{record['settings']['model']}; {done}; finished {day or 'before'}"
 
 
-def _side_by_side(runs: Sequence[ShownRun]) -> list[str]:
-    records = [run.record for run in runs]
-    lines = in_words(records, [run.tested for run in runs])
+def _side_by_side(runs: Sequence[ShownRun], drawn: Drawn) -> list[str]:
+    names, records = [run.name for run in runs], [run.record for run in runs]
+    lines = in_words(records, [run.tested for run in runs], names)
     numbers = [*map(_numbers, records), None]
     body = [
         [(text, None if found is None else found[place]) for place, text in enumerate(astuple(row))]
-        for row, found in zip(rows(records), numbers, strict=True)
+        for row, found in zip(rows(records, names), numbers, strict=True)
     ]
     return [
         *map(paragraph, lines),
         heading("Side by side"),
         table(("run", *astuple(HEADINGS)[1:]), body, name="runs", own=1),
         paragraph(MEANINGS, note=True),
-        charts(trade_offs([run.name for run in runs], records, ghosts(records))),
+        charts(drawn.trade_offs),
     ]
 
 
@@ -123,29 +138,20 @@ def _numbers(record: Mapping[str, Any]) -> tuple[float | None, ...]:
     figure = next((results[name] for name in ("top1", "map", "r2") if results.get(name) is not None), None)
     ratio = speed["ratio"] if speed else None
     return (
-        None, figure, found["trained_parameters"], record["model_bytes"], found["gmacs"], ratio,
+        None, figure, found["trained_parameters"], record["model_bytes"], folded_gmacs(record), ratio,
     )  # fmt: skip
 
 
-def _where_it_goes(record: Mapping[str, Any]) -> list[str]:
+def _where_it_goes(record: Mapping[str, Any], drawn: Drawn) -> list[str]:
     """Tokens and operations of every block, beside the time they take."""
-    found, plain = record["costs"], record["costs"]["plain"]
-    if not found.get("blocks") or len(found["blocks"]) != len(plain.get("blocks") or ()):
+    if not drawn.spending:
         return []
     speed = speed_of(record)
-    operations = found["gmacs"] / plain["gmacs"]
+    operations = folded_gmacs(record) / record["costs"]["plain"]["gmacs"]
     told = f"{operations:.2f} of the plain backbone's operations"
     told += (
         f", {speed['ratio']:.2f} of its time on batches of {speed['batch_size']}: operations are not time."
         if speed
         else "; the time was not measured (vitrim bench)."
     )
-    return [heading("Where the cost goes"), paragraph(told), charts(spending(found, plain))]
-
-
-def _calibration(run: ShownRun) -> list[str]:
-    """How much its confidence is worth; of classifiers that kept their answers."""
-    if run.answered is None or run.tested is None or len(run.tested.right) != len(run.answered.losses):
-        return []
-    sure = run.answered.answers[:, 1].tolist()
-    return [heading("Whether it knows when it is right"), charts([reliability(sure, run.tested.right)])]
+    return [heading("Where the cost goes"), paragraph(told), charts(drawn.spending)]

@@ -25,6 +25,7 @@ from vitrim.report.shown_run import ShownRun
 from vitrim.report.traced import trace
 from vitrim.runs.answered import Answered
 from vitrim.runs.kinds import KINDS
+from vitrim.runs.tested import differs
 
 COUNT, EACH, LOOKED_AT = 12, 4, 4
 SIDE, STEPS = 192, 8  # pixels of a picture, and positions of the slider
@@ -55,6 +56,8 @@ class Samples:
     shown: tuple[Sample, ...]
     looks: tuple[tuple[AttentionMap, ...], ...]
     """of the first few, the attention of every variant of the model"""
+    moved: bool = False
+    """whether these are other pictures than the run was tested on"""
 
 
 def take_samples(run: ShownRun, source: DataSource) -> Samples:
@@ -62,7 +65,8 @@ def take_samples(run: ShownRun, source: DataSource) -> Samples:
     variants = open_variants(run.folder)
     model = variants[WHOLE]
     split = source.split(run.record["results"]["split"])
-    chosen = choose(split.labels, run.answered if _fits(run, len(split.labels)) else None, model.task)
+    moved = differs(run.answered, source, run.record["results"]["split"])
+    chosen = choose(split.labels, None if moved else run.answered, model.task)
     tensors = split.with_transform(eval_transform(model.preprocess))
     images = torch.stack([tensors[index][0] for index, _ in chosen])  # [B, C, height, width]
     traced = trace(model, images)
@@ -78,11 +82,8 @@ def take_samples(run: ShownRun, source: DataSource) -> Samples:
     ]
     few = min(LOOKED_AT, len(images))
     looked = {name: trace(variant, images[:few]) for name, variant in variants.items()}
-    return Samples(tuple(shown), tuple(tuple(attention_maps(looked, image)) for image in range(few)))
-
-
-def _fits(run: ShownRun, images: int) -> bool:
-    return run.answered is not None and len(run.answered.losses) == images
+    looks = tuple(tuple(attention_maps(looked, image)) for image in range(few))
+    return Samples(tuple(shown), looks, moved)
 
 
 def choose(labels: Sequence[Any], answered: Answered | None, task: str) -> list[tuple[int, str]]:
@@ -146,6 +147,13 @@ def tokens_section(samples: Samples) -> list[str]:
     chosen = spread_evenly(len(blocks), STEPS - 1) if blocks else ()
     figures = [_figure(sample, [sample.maps[place] for place in chosen]) for sample in samples.shown]
     parts = [heading("What the model looks at")]
+    if samples.moved:
+        parts.append(
+            paragraph(
+                "These are not the test pictures that the run was measured on: files came, went or changed. "
+                "Which were most wrong is therefore not shown."
+            )
+        )
     if chosen:
         parts.append(
             '<div class="slider"><label for="block">block</label><input id="block" type="range" min="0" '

@@ -46,11 +46,11 @@ def names_of(records: Sequence[Mapping[str, Any]]) -> list[str]:
     return [f"{name} on {spec}" for name, spec in zip(names, specs, strict=True)]
 
 
-def rows(records: Sequence[Mapping[str, Any]]) -> list[Row]:
+def rows(records: Sequence[Mapping[str, Any]], names: Sequence[str] | None = None) -> list[Row]:
     """A line for each run, and one for the plain backbone trained in full, whose costs need no training to
     know.
     """
-    lines = [_row(name, record) for name, record in zip(names_of(records), records, strict=True)]
+    lines = [_row(name, record) for name, record in zip(names or names_of(records), records, strict=True)]
     plain = records[0]["costs"]["plain"]
     full = Row(
         "full fine-tuning",
@@ -79,20 +79,21 @@ def _row(name: str, record: Mapping[str, Any]) -> Row:
 
 
 def in_words(
-    records: Sequence[Mapping[str, Any]], tested: Sequence[TestedPictures | None] | None = None
+    records: Sequence[Mapping[str, Any]],
+    tested: Sequence[TestedPictures | None] | None = None,
+    names: Sequence[str] | None = None,
 ) -> list[str]:
     """What the first run came to, in sentences, and how each other one compares with it; `tested` says what
     was right picture by picture, where that was kept.
     """
     ours = records[0]
     found, plain = ours["costs"], ours["costs"]["plain"]
-    sentences = [
-        accuracy_in_words(name, record) for name, record in zip(names_of(records), records, strict=True)
-    ]
-    sentences += compared(records, tested or [None] * len(records))
+    names = names or names_of(records)
+    sentences = [accuracy_in_words(name, record) for name, record in zip(names, records, strict=True)]
+    sentences += compared(records, tested or [None] * len(records), names)
     whole = FLOAT32 * plain["total_parameters"]
     sentences.append(
-        f"{names_of(records)[0]} trained {found['trained_parameters']:,} parameters where full fine-tuning "
+        f"{names[0]} trained {found['trained_parameters']:,} parameters where full fine-tuning "
         f"trains {plain['total_parameters']:,}, and the file for this task has "
         f"{on_disk(ours['model_bytes'])} instead of {on_disk(whole)}."
     )
@@ -113,9 +114,15 @@ def folds(record: Mapping[str, Any]) -> bool:
     return bool(folded) and folded["gmacs"] < record["costs"]["gmacs"]
 
 
+def folded_costs(record: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The costs of one image, once everything is folded that folds; tokens stay as they were."""
+    found: Mapping[str, Any] = record["costs"]
+    return {**found, **found["folded"]} if folds(record) else found
+
+
 def folded_gmacs(record: Mapping[str, Any]) -> float:
-    """Billions of multiply-adds for one image, once everything is folded that folds."""
-    return float(record["costs"]["folded"]["gmacs"] if folds(record) else record["costs"]["gmacs"])
+    """Billions of multiply-adds of these."""
+    return float(folded_costs(record)["gmacs"])
 
 
 def _operations(record: Mapping[str, Any]) -> str:
@@ -142,9 +149,13 @@ def accuracy_in_words(name: str, record: Mapping[str, Any]) -> str:
     )
 
 
-def compared(records: Sequence[Mapping[str, Any]], tested: Sequence[TestedPictures | None]) -> list[str]:
+def compared(
+    records: Sequence[Mapping[str, Any]],
+    tested: Sequence[TestedPictures | None],
+    names: Sequence[str] | None = None,
+) -> list[str]:
     """The first run beside each of the others: the difference, and in what else they differ."""
-    names, sentences = names_of(records), []
+    names, sentences = names or names_of(records), []
     for name, record, theirs in zip(names[1:], records[1:], tested[1:], strict=True):
         pair, both = (names[0], name), (records[0], record)
         if all("top1" in each["results"] for each in both):

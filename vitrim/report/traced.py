@@ -4,7 +4,7 @@ pictures of kept and merged tokens and of attention.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import torch
@@ -71,12 +71,6 @@ class Traced:
             for block in self.blocks
             if bool(block.skipped.any()) or not torch.equal(block.entering, block.leaving)
         )
-
-    def kept(self) -> list[list[int]]:
-        """For each image, how many patches are in some token after each block: [image][block]."""
-        counts = torch.stack([(block.leaving >= 0).sum(1) for block in self.blocks], 1)  # [B, blocks]
-        found: list[list[int]] = counts.tolist()
-        return found
 
 
 @torch.inference_mode()
@@ -147,15 +141,3 @@ def members_of(source: Tensor) -> Tensor:
     slot, there = source.clamp(min=0), (source >= 0).long()
     counts = torch.zeros_like(source).scatter_add(1, slot, there)
     return counts.gather(1, slot) * there
-
-
-def reductions_in_words(traced: Traced) -> Sequence[str]:
-    """For each shortening block of the first image's batch, what happened to its patches."""
-    lines = []
-    for block in traced.shortening:
-        counts = [int((block.fate == fate).sum()) for fate in range(len(FATES))]
-        said = [f"{count} {words}" for count, words in zip(counts, FATES, strict=True) if count]
-        if bool(block.skipped.any()):
-            said.append(f"{int(block.skipped.sum())} skip the MLP")
-        lines.append(f"after block {block.block}: {', '.join(said)}")
-    return lines

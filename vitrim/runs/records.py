@@ -126,6 +126,7 @@ class Plain(Open):
 class Folded(Open):
     gmacs: NotNegative = 0.0
     total_parameters: Count = 0
+    blocks: PerBlock = []
 
 
 class Costs(Open):

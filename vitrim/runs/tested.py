@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import file_digest, sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy
 
@@ -66,7 +66,17 @@ def _content(source: DataSource, name: str) -> str:
         return file_digest(stream, "sha256").hexdigest()
 
 
-def differs(tested: TestedPictures | None, source: DataSource, split: str) -> bool:
+class Remembered(Protocol):
+    """Whatever a run keeps picture by picture."""
+
+    @property
+    def split(self) -> str: ...
+
+    @property
+    def pictures(self) -> str: ...
+
+
+def differs(tested: Remembered | None, source: DataSource, split: str) -> bool:
     """Whether a split holds other pictures than the run was tested on, as far as that is known."""
     if tested is None or tested.split != split or not tested.pictures.startswith(BY_CONTENT):
         return False

@@ -104,7 +104,7 @@ def cost_record(model: StagedViT) -> dict[str, Any]:
         "total_parameters": found.total,
         "tokens": list(found.tokens),
         "blocks": list(found.blocks),
-        "folded": {"gmacs": folded.gmacs, "total_parameters": folded.total},
+        "folded": {"gmacs": folded.gmacs, "total_parameters": folded.total, "blocks": list(folded.blocks)},
         "plain": {
             "gmacs": plain.gmacs,
             "gmacs_paper": plain.gmacs_paper,

@@ -30,12 +30,25 @@ def options(parser: ArgumentParser) -> None:
         metavar="FILE",
         help="page to write; not given: report.html in the first folder",
     )
+    parser.add_argument(
+        "--charts",
+        type=str | None,
+        metavar="FOLDER",
+        help="write every chart there, as PNG, CSV and JSON",
+    )
+    parser.add_argument(
+        "--data", type=str | None, metavar="SPEC", help="the first run's pictures, if they have moved"
+    )
+    parser.add_argument("--root", type=str | None, metavar="PATH", help="where that data lies")
 
 
 def run(chosen: Namespace) -> None:
     from vitrim.report import write_report
 
-    sys.stdout.write(f"{write_report(runs_in(chosen.runs), chosen.out)}\n")
+    page = write_report(
+        runs_in(chosen.runs), chosen.out, data=chosen.data, root=chosen.root, charts_folder=chosen.charts
+    )
+    sys.stdout.write(f"{page}\n")
 
 
 def runs_in(folders: Sequence[str]) -> list[str]:
