@@ -29,6 +29,7 @@ def pixels(chart: Chart, theme: Any = LIGHT) -> numpy.ndarray:
 def test_bins_and_calibration_by_hand() -> None:
     sure, right = [0.95, 0.85, 0.65, 0.55, 0.1], [True, True, False, True, False]
     assert binned(sure, right, 2) == [(pytest.approx(0.1), 0.0, 1), (pytest.approx(0.75), 0.75, 4)]
+    assert binned([0.5], [True], 2)[0][2] == 1 and binned([0.5, 0.6], [True, True], 2)[0][2] == 1  # an edge
     assert calibration_error(sure, right, 2) == pytest.approx(0.2 * 0.1)
     assert calibration_error([1.0, 1.0], [True, False]) == pytest.approx(0.5)
     chart = reliability(sure, right)
