@@ -58,6 +58,15 @@ def block_indices(owner: str, value: Any) -> tuple[int, ...]:
     return tuple(sorted(indices))
 
 
+def several(owner: str, name: str, value: Any, one: type) -> tuple[Any, ...]:
+    """A setting that is one value of a type or a sequence of them, as a tuple; members are not checked."""
+    given = (value,) if isinstance(value, one) else value
+    if not isinstance(given, Iterable) or isinstance(given, str):
+        what = "a name" if one is str else "a whole number"
+        raise ValueError(f"{owner}: {name} must be {what} or a sequence of them, got {value!r}")
+    return tuple(given)
+
+
 def did_you_mean(given: str, known: Iterable[str]) -> str:
     """A half sentence for an error: the close matches, or all there is."""
     names = list(known)

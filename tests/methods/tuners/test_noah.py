@@ -192,6 +192,7 @@ MISTAKES = {
     "NOAH(widths=())": "widths must hold each of at least one number once",
     "NOAH(widths=(5, 5))": "once, got (5, 5)",
     "NOAH(widths=(0, 5))": "whole number of at least 1, got 0",
+    "NOAH(widths=None)": "widths must be a whole number or a sequence of them, got None",
     "NOAH(dropout=1)": "below 1",
     "NOAH(sample=2)": "True, False",
     "NOAH(follows='code')": "'paper', 'release'",
