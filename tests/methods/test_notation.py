@@ -61,8 +61,6 @@ def test_mistakes_get_one_sentence(text: str) -> None:
 
 
 ODD = ("None", "0.5", "-1", "True", "'x'", "()", "{}", "(None,)", "([],)", "('x', 'x')", "(0.5, -1)", "[[1]]")
-
-
 SEVERAL = ("roles", "rank", "beside", "before", "parts", "reads", "window", "widths", "at", "counts")
 
 
@@ -72,18 +70,7 @@ def test_any_value_of_any_setting_is_taken_or_refused_in_a_sentence(name: str) -
         for value in ODD:
             with suppress(ValueError):  # and nothing else
                 parse_method(f"{name}({setting}={value})")
-    for setting in (
-        "roles",
-        "rank",
-        "beside",
-        "before",
-        "parts",
-        "reads",
-        "window",
-        "widths",
-        "at",
-        "counts",
-    ):
+    for setting in SEVERAL:
         if setting in METHODS[name].__dataclass_fields__:
             with pytest.raises(ValueError, match=rf"^{name}: {setting} must .*, got 0\.5$"):
                 parse_method(f"{name}({setting}=0.5)")
