@@ -19,6 +19,7 @@ from vitrim.checks import check_one_of, is_number
 from vitrim.compose import assemble
 from vitrim.methods.first_blocks import FirstBlocks
 from vitrim.methods.tuners.batchnorm_head import BatchNormHead
+from vitrim.methods.tuners.fact import Factors
 from vitrim.network.method import Method
 from vitrim.network.model import StagedViT
 
@@ -165,9 +166,10 @@ def first_blocks(model: StagedViT, count: int) -> StagedViT:
 
 
 def _part(name: str, left: Tensor, whole: Tensor, model: StagedViT) -> tuple[slice, ...]:
-    """The part of a weight that belongs to the first blocks: all of it, but of what FacT keeps for every
-    block, whose columns stand in the order of the blocks."""
-    if left.shape != whole.shape and not name.startswith("shared.FacT"):
+    """The part of a weight that belongs to the first blocks: all of it, but of FacT's factors, whose columns
+    stand in the order of the blocks."""
+    owner = model.get_submodule(name.rpartition(".")[0])
+    if left.shape != whole.shape and not isinstance(owner, Factors):
         methods = ", ".join(map(repr, model.methods))
         raise ValueError(
             f"prune_layers: {name} of {methods} reads all blocks at once, so no part belongs to the first "
