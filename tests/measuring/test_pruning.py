@@ -14,7 +14,14 @@ from tuned import logits, stir
 
 import vitrim
 from vitrim import METHODS, TUNERS, FirstBlocks, LoRA, RepAdapter, compose, load, merge, save, swap
-from vitrim.measuring.pruning import first_blocks, kept_blocks, layer_scores, probe_accuracy, silhouette
+from vitrim.measuring.pruning import (
+    first_blocks,
+    kept_blocks,
+    layer_features,
+    layer_scores,
+    probe_accuracy,
+    silhouette,
+)
 from vitrim.training.fitting import needs_fit
 
 WALKS = json.loads((FOLDER / "sls_walk_table.json").read_text())["rows"]
@@ -135,6 +142,16 @@ def test_blocks_are_scored_and_left_out_by_the_training_images():
         pruned = vitrim.prune_layers(model, batches, 0.0 if rule == "probe" else None, rule)
         assert pruned.depth == kept
     assert model.depth == 4 and model.methods == (LoRA(rank=2),)
+
+
+def test_features_are_those_after_each_block():
+    model = tuned("LoRA(rank=2)", "EViT(keep=0.5, at=(1,))")
+    batch = images(model, batch=6)
+    features, _ = layer_features(model, [(batch, torch.arange(6) % 2)])
+    assert len(features) == 4
+    for count, found in enumerate(features, start=1):
+        state = first_blocks(model, count).run(batch)[1]
+        assert_close(torch.from_numpy(found), state.tokens[:, 0].float(), 1e-6)
 
 
 def test_what_cannot_be_is_refused(tmp_path: Path):

@@ -12,7 +12,7 @@ from vitrim.backbones.opening import Origin
 from vitrim.backbones.preprocess import Preprocess
 from vitrim.checks import check_one_of
 from vitrim.compose import assemble
-from vitrim.files.budget import fitting_memory
+from vitrim.files.budget import fitting_memory, fitting_stored, values_in
 from vitrim.files.its_backbone import check_digest, find_backbone
 from vitrim.files.saving import budget, read, saved_tensors
 from vitrim.methods.first_blocks import cut_as_said
@@ -49,7 +49,8 @@ def load_part(path: str | Path, part: str) -> StagedViT | None:
     chosen = _chosen(methods, part)
     if part != "backbone" and not chosen:
         return None
-    with budget(fitting_memory(), path):
+    most = fitting_stored(values_in([*tensors.values(), *vit.parameters()]))
+    with budget(most, path):
         model = assemble(vit, found, chosen, about["num_classes"] if part == "tuners" else None)
     model.preprocess = Preprocess.from_json(about["preprocess"])
     wanted = saved_tensors(model)
