@@ -81,7 +81,8 @@ class Stages:
     def _epochs_of_subnet(self, images: int) -> int:
         from vitrim.settings.left_open import choose_left_open
 
-        plan = settle_plan(self.found(self.noah.space(1 << 10).smallest(), 0))
+        any_subnet = self.noah.space(max(self.noah.depths or (4,))).smallest()  # the length is that of all
+        plan = settle_plan(self.found(any_subnet, 0))
         return choose_left_open(plan, images)[0].training.epochs
 
 
