@@ -9,7 +9,7 @@ from typing import Any
 
 def check_one_of(owner: str, name: str, value: Any, allowed: Collection[Any]) -> None:
     """Refuse a value that is not one of a few."""
-    if value not in allowed:
+    if value not in tuple(allowed):  # which compares: a list is in no table by hash
         choices = ", ".join(repr(choice) for choice in allowed)
         raise ValueError(f"{owner}: {name} must be one of {choices}, got {value!r}")
 
