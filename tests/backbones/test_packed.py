@@ -116,7 +116,15 @@ def test_reducers_see_the_whole_attention_of_the_images_of_one_grid() -> None:
 
 
 @pytest.mark.parametrize(
-    "methods", [("LoRA", "EViT"), ("VPT", "ToMe"), ("DenseAdapter", "Bipartite"), ("SSF",)]
+    "methods",
+    [
+        ("LoRA", "EViT"),
+        ("VPT", "ToMe"),
+        ("DenseAdapter", "Bipartite"),
+        ("SSF",),
+        ("SynQT", "ToMe"),
+        ("ResTuning", "EViT"),
+    ],
 )
 def test_tuned_packed_batches_train_as_one_by_one(methods: tuple[str, ...]) -> None:
     vit = toy("naflex-average")
@@ -132,6 +140,9 @@ def test_tuned_packed_batches_train_as_one_by_one(methods: tuple[str, ...]) -> N
     assert len(gradients[0]) == len(gradients[1]) > 0
     for together, apart in zip(*gradients, strict=True):
         assert torch.isfinite(together).all()
+        if apart.abs().max() < 1e-15:  # what is added to all keys of a softmax: rounding alone
+            assert together.abs().max() < 1e-15
+            continue
         torch.testing.assert_close(together, apart, rtol=1e-4, atol=1e-5 * apart.abs().max().item())
 
 

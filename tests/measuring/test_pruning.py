@@ -171,8 +171,9 @@ def test_what_cannot_be_is_refused(tmp_path: Path):
         vitrim.prune_layers(model, few, rule="depth")
     with pytest.raises(ValueError, match="only 4 blocks"):
         compose(toy(depth=4), FirstBlocks(5))
-    with pytest.raises(ValueError, match="name it before them"):
-        compose(toy(depth=4), LoRA(), FirstBlocks(2))
+    for standing in ("LoRA()", "Adapter()", "VPT()", "EViT(at=(3,))", "ResTuning()"):
+        with pytest.raises(ValueError, match="name it before them"):
+            compose(toy(depth=4), standing, FirstBlocks(2))
     with pytest.raises(ValueError, match="there is no block 3"):
         compose(toy(depth=4), FirstBlocks(2), LoRA(at=(3,)))
     save(model, tmp_path / "whole.safetensors")
