@@ -82,6 +82,7 @@ def test_a_cut_model_gives_what_the_whole_one_had_there(name, tmp_path):
         return
     cut = first_blocks(model, 2)
     assert cut.depth == 2 and cut.methods[0] == FirstBlocks(2)
+    assert {owner for owner, _, _ in cut.own_layers} <= set(cut.vit.modules())  # the others are let go
     with torch.no_grad():
         layers = model.forward_intermediates(
             images(model), return_prefix_tokens=True, output_fmt="NLC", norm=True,
