@@ -9,7 +9,7 @@ from typing import Any
 
 def check_one_of(owner: str, name: str, value: Any, allowed: Collection[Any]) -> None:
     """Refuse a value that is not one of a few."""
-    if value not in allowed:
+    if value not in tuple(allowed):  # which compares: a list is in no table by hash
         choices = ", ".join(repr(choice) for choice in allowed)
         raise ValueError(f"{owner}: {name} must be one of {choices}, got {value!r}")
 
@@ -56,6 +56,15 @@ def block_indices(owner: str, value: Any) -> tuple[int, ...]:
     if len(set(indices)) != len(indices):
         raise ValueError(f"{owner}: at names a block twice: {value!r}; name each once")
     return tuple(sorted(indices))
+
+
+def several(owner: str, name: str, value: Any, one: type) -> tuple[Any, ...]:
+    """A setting that is one value of a type or a sequence of them, as a tuple; members are not checked."""
+    given = (value,) if isinstance(value, one) else value
+    if not isinstance(given, Iterable) or isinstance(given, str):
+        what = "a name" if one is str else "a whole number"
+        raise ValueError(f"{owner}: {name} must be {what} or a sequence of them, got {value!r}")
+    return tuple(given)
 
 
 def did_you_mean(given: str, known: Iterable[str]) -> str:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from toys import images, toy
 
 from vitrim import SSF, EViT, LoRA, RepAdapter, compose
-from vitrim.backbones.blocks import set_drop_path
+from vitrim.backbones.blocks import attend_in, set_drop_path
 from vitrim.backbones.class_attention import with_class_token
 from vitrim.backbones.combined_heads import talking_heads
 from vitrim.backbones.geometry import has_class_token
@@ -54,6 +54,16 @@ def test_scores_of_parallel_attentions_are_the_mean_over_all_their_heads() -> No
             torch.testing.assert_close(
                 found, plain_attention(each.attn, each.norm(tokens)), rtol=0, atol=1e-10
             )
+
+
+def test_parallel_attentions_show_the_values_of_all_their_heads() -> None:
+    vit: Any = toy("parallel-things", depth=1)
+    with torch.no_grad():
+        state = TokenState.start(random(2, 5, vit.embed_dim), 1, (2, 2))
+        mixed, seen = attend_in(vit.blocks[0], state.tokens, state)
+        assert seen.values is not None and seen.values.shape == seen.keys.shape
+        expected = (seen.whole() @ seen.values).transpose(1, 2).flatten(2)
+    torch.testing.assert_close(mixed, expected, rtol=0, atol=1e-10)
 
 
 def plain_attention(attention: Any, normed: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ import vitrim
 from vitrim.cli.main import main
 from vitrim.files.saving import read
 from vitrim.files.swap import swap
+from vitrim.files.variants import load_part
 from vitrim.runs.inspecting import inspect
 
 FINISHED = Path(__file__).parents[1] / "data_of_versions" / "2026-11-21" / "finished"
@@ -61,13 +62,16 @@ FORGED = {
 
 
 @pytest.mark.parametrize("case", FORGED)
-@pytest.mark.parametrize("how", ["load", "swap"])
+@pytest.mark.parametrize("how", ["load", "swap", "load_part"])
 def test_nothing_is_allocated_for_a_forged_size(parts: Any, tmp_path: Path, case: str, how: str) -> None:
     (changed, words), (about, tensors) = FORGED[case], parts
     file = written(tmp_path / "model.safetensors", tensors, json.dumps({**about, **changed}))
     model = vitrim.load(FINISHED / "model.safetensors") if how == "swap" else None
     with pytest.raises(ValueError) as caught:
-        vitrim.load(file) if model is None else swap(model, file)
+        if model is not None:
+            swap(model, file)
+        else:
+            vitrim.load(file) if how == "load" else load_part(file, "tuners")
     assert words in refusal(caught.value)
 
 

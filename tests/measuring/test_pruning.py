@@ -14,7 +14,14 @@ from tuned import logits, stir
 
 import vitrim
 from vitrim import METHODS, TUNERS, FirstBlocks, LoRA, RepAdapter, compose, load, merge, save, swap
-from vitrim.measuring.pruning import first_blocks, kept_blocks, layer_scores, probe_accuracy, silhouette
+from vitrim.measuring.pruning import (
+    first_blocks,
+    kept_blocks,
+    layer_features,
+    layer_scores,
+    probe_accuracy,
+    silhouette,
+)
 from vitrim.training.fitting import needs_fit
 
 WALKS = json.loads((FOLDER / "sls_walk_table.json").read_text())["rows"]
@@ -75,6 +82,7 @@ def test_a_cut_model_gives_what_the_whole_one_had_there(name, tmp_path):
         return
     cut = first_blocks(model, 2)
     assert cut.depth == 2 and cut.methods[0] == FirstBlocks(2)
+    assert {owner for owner, _, _ in cut.own_layers} <= set(cut.vit.modules())  # the others are let go
     with torch.no_grad():
         layers = model.forward_intermediates(
             images(model), return_prefix_tokens=True, output_fmt="NLC", norm=True,
@@ -137,6 +145,16 @@ def test_blocks_are_scored_and_left_out_by_the_training_images():
     assert model.depth == 4 and model.methods == (LoRA(rank=2),)
 
 
+def test_features_are_those_after_each_block():
+    model = tuned("LoRA(rank=2)", "EViT(keep=0.5, at=(1,))")
+    batch = images(model, batch=6)
+    features, _ = layer_features(model, [(batch, torch.arange(6) % 2)])
+    assert len(features) == 4
+    for count, found in enumerate(features, start=1):
+        state = first_blocks(model, count).run(batch)[1]
+        assert_close(torch.from_numpy(found), state.tokens[:, 0].float(), 1e-6)
+
+
 def test_what_cannot_be_is_refused(tmp_path: Path):
     model = tuned("LoRA(rank=2)")
     few = [(images(model, batch=6), torch.arange(6) % 2)]
@@ -154,8 +172,9 @@ def test_what_cannot_be_is_refused(tmp_path: Path):
         vitrim.prune_layers(model, few, rule="depth")
     with pytest.raises(ValueError, match="only 4 blocks"):
         compose(toy(depth=4), FirstBlocks(5))
-    with pytest.raises(ValueError, match="name it before them"):
-        compose(toy(depth=4), LoRA(), FirstBlocks(2))
+    for standing in ("LoRA()", "Adapter()", "VPT()", "EViT(at=(3,))", "ResTuning()"):
+        with pytest.raises(ValueError, match="name it before them"):
+            compose(toy(depth=4), standing, FirstBlocks(2))
     with pytest.raises(ValueError, match="there is no block 3"):
         compose(toy(depth=4), FirstBlocks(2), LoRA(at=(3,)))
     save(model, tmp_path / "whole.safetensors")

@@ -109,7 +109,7 @@ def test_several_at_disjoint_blocks_are_one_composition(name, tmp_path):
     if name not in IN_PLACE:
         swap(other, tmp_path / "model.safetensors")
         assert torch.equal(logits(other.eval()), logits(model))
-    silent = model.train().forward(images(model, batch=3)).square().mean().backward()
+    model.train().forward(images(model, batch=3)).square().mean().backward()
     silent = [n for n, p in model.trained().items() if p.grad is None or not p.grad.abs().sum() > 0]
     assert silent == []
 

@@ -1,5 +1,8 @@
 """The one notation for methods: text, Python and saved entries are the same, and mistakes are explained."""
 
+from contextlib import suppress
+from dataclasses import fields
+
 import pytest
 
 from vitrim import METHODS, EViT, LoRA, parse_method
@@ -55,6 +58,22 @@ def test_mistakes_get_one_sentence(text: str) -> None:
         parse_method(text)
     assert MISTAKES[text] in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+ODD = ("None", "0.5", "-1", "True", "'x'", "()", "{}", "(None,)", "([],)", "('x', 'x')", "(0.5, -1)", "[[1]]")
+SEVERAL = ("roles", "rank", "beside", "before", "parts", "reads", "window", "widths", "at", "counts")
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_any_value_of_any_setting_is_taken_or_refused_in_a_sentence(name: str) -> None:
+    for setting in (field.name for field in fields(METHODS[name])):
+        for value in ODD:
+            with suppress(ValueError):  # and nothing else
+                parse_method(f"{name}({setting}={value})")
+    for setting in SEVERAL:
+        if setting in METHODS[name].__dataclass_fields__:
+            with pytest.raises(ValueError, match=rf"^{name}: {setting} must .*, got 0\.5$"):
+                parse_method(f"{name}({setting}=0.5)")
 
 
 DEEP = {

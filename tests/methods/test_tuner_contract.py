@@ -131,7 +131,7 @@ def test_two_steps_train_what_trains_and_nothing_else(tuner, reducer):
     assert all(torch.equal(model.get_parameter(name), value) for name, value in frozen.items())
     moved = {name for name, value in before.items() if not torch.equal(model.get_parameter(name), value)}
     # What is added to all keys of a softmax has no gradient, but for rounding
-    assert not [name for name in set(before) - moved if trained[name].grad.abs().max() > 1e-12]
+    assert not [name for name in set(before) - moved if not name.endswith(".among.key.up.bias")]
     assert all(value.grad is None for name, value in model.named_parameters() if name in frozen)
 
 

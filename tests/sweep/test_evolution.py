@@ -70,7 +70,6 @@ def counting(limit: int) -> tuple[Callable[[Subnet], float], list[Subnet]]:
 
 @pytest.mark.parametrize("limit", [0, 7, 20, 33, 159])
 def test_stopped_anywhere_it_asks_the_same_again(limit):
-    _, whole = counting(1000)
     whole_fitness, whole = counting(1000)
     expected = evolve(SPACE, SETTINGS, WIDTH, whole_fitness, seed=2)
     fitness, asked = counting(limit)

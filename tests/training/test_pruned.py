@@ -40,6 +40,8 @@ def test_a_run_is_cut_opened_and_trained_on(finished: Path, capsys: pytest.Captu
     assert main(["report", str(cut), str(finished / "shallow"), "--out", str(finished / "page.html")]) == 0
     assert main(asked) == 2
     assert "is not empty" in capsys.readouterr().err
+    assert main([*asked[:3], str(cut / "run.json"), *asked[4:]]) == 2
+    assert "run.json is a file; choose another out" in capsys.readouterr().err
 
 
 def test_where_every_block_is_needed_nothing_is_written(

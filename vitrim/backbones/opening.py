@@ -5,9 +5,7 @@ import hashlib
 import json
 from collections.abc import Callable, Collection
 from dataclasses import asdict, dataclass, replace
-from difflib import get_close_matches
 from importlib.resources import files
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +16,7 @@ from vitrim.backbones.channels import set_input_channels
 from vitrim.backbones.foreign import check_is_timm
 from vitrim.backbones.geometry import check_holds_a_patch, input_channels, set_image_size
 from vitrim.backbones.geometry import image_size as _size_of
+from vitrim.backbones.names import BUNDLED, CHECKPOINT_ENDINGS, check_name, name_in_file, structure_named
 from vitrim.backbones.repositories import find_repository, is_repository
 from vitrim.backbones.structure import Architecture, build, describe, structure_digest
 from vitrim.backbones.support import TimmModule, check_support
@@ -25,10 +24,6 @@ from vitrim.backbones.weights.describe import classes_in
 from vitrim.backbones.weights.reading import read_weights
 from vitrim.backbones.weights.strict import load_strictly
 from vitrim.backbones.weights.wrappers import find_backbone
-from vitrim.checks import did_you_mean
-
-BUNDLED = "vitrim_tiny_patch8_96"
-CHECKPOINT_ENDINGS = (".safetensors", ".pth", ".pt", ".bin", ".npz")
 
 
 @dataclass(frozen=True)
@@ -95,7 +90,7 @@ def open_backbone(
             raise ValueError(f"{BUNDLED} comes with its weights; leave out pretrained and weights")
         vit = _bundled(size)
         return vit, Origin(BUNDLED, "bundled", _size_of(vit))
-    _check_name(backbone)
+    check_name(backbone)
     if weights is not None:
         if pretrained:
             raise ValueError("pretrained downloads weights and weights names a file: give one of the two")
@@ -180,25 +175,6 @@ def bundled_file() -> Path:
     return Path(str(files("vitrim") / "assets" / f"{BUNDLED}.safetensors"))
 
 
-def name_without_weights(model: str) -> str:
-    """The backbone's name, also of a checkpoint file: for counting, which needs no weights."""
-    return name_in_file(model) if Path(model).is_file() else model
-
-
-def name_in_file(file: str) -> str:
-    """The model a checkpoint file is named after, as timm does: NAME.TAG.safetensors or NAME.safetensors."""
-    import timm
-
-    stem = Path(file).name.removesuffix(Path(file).suffix)
-    architecture = stem.split(".")[0]
-    if timm.is_model(architecture):
-        return stem if stem in timm.list_pretrained(f"{architecture}.*") else architecture
-    raise ValueError(
-        f"cannot tell from the file name {Path(file).name!r} which model it is for; "
-        f"give the name and weights={file!r}"
-    )
-
-
 def structure_of(origin: Origin) -> str | None:
     """The digest of a backbone's parts, from what is written down about it; None where that says too
     little."""
@@ -208,61 +184,8 @@ def structure_of(origin: Origin) -> str | None:
         if origin.architecture is not None:
             known = "arguments" in origin.architecture
             return structure_digest(build(origin.architecture)) if known else None
-        vit = _bundled(None) if origin.name == BUNDLED else _without_weights(origin.name)
+        vit = _bundled(None) if origin.name == BUNDLED else structure_named(origin.name)
         return structure_digest(vit)
-
-
-def _check_name(name: str) -> None:
-    """Refuse unknown and unsupported models before any weights are fetched or made."""
-    import timm
-
-    if not timm.is_model(name):
-        raise ValueError(unknown_name(name))
-    tagged = timm.list_pretrained(f"{name.split('.')[0]}.*")
-    if "." in name and name not in tagged:
-        raise ValueError(f"timm has no weights {name!r}; {did_you_mean(name, tagged)}")
-    check_support(_without_weights(name))
-
-
-def unknown_name(name: str) -> str:
-    """What to say of a name that timm does not have: close ones that vitrim can run, or how to write it."""
-    import timm
-
-    owner, slash, rest = name.partition("/")
-    if slash and owner and rest and not name.startswith((".", "/", "~")) and "/" not in rest:
-        return f"no model {name!r} in timm and no such folder; a repository of the hub is hf-hub:{name}"
-    if slash or name.startswith("~"):
-        return f"no folder {name!r}, and no timm model has such a name"
-    known = {model.lower(): model for model in [BUNDLED, *timm.list_models()]}
-    close = get_close_matches(name.split(".")[0].lower(), known, n=12, cutoff=0.6)
-    fitting = (known[match] for match in close if known[match] == BUNDLED or is_supported(known[match]))
-    found = list(islice(fitting, 3))
-    if not found:
-        return (
-            f"no model {name!r} in timm, and none that vitrim runs has a similar name; see vitrim list models"
-        )
-    return f"no model {name!r} in timm; did you mean {' or '.join(found)}?"
-
-
-def is_supported(name: str) -> bool:
-    """Whether the named timm model is one that vitrim runs."""
-    try:
-        check_support(_without_weights(name))
-    except (ValueError, AttributeError):  # of other architectures, which lack what is looked at
-        return False
-    return True
-
-
-def _without_weights(name: str) -> nn.Module:
-    """The named model's structure on the meta device."""
-    import timm
-
-    try:
-        with torch.device("meta"):
-            return timm.create_model(name)
-    except RuntimeError:  # older timm reads values of tensors, which have none there
-        with torch.device("cpu"):
-            return timm.create_model(name).to("meta")
 
 
 def _create(name: str, size: tuple[int, int] | None, **options: Any) -> nn.Module:

@@ -1,11 +1,10 @@
-"""One safetensors file holds all that is needed to predict: trained weights, head, methods, backbone name and
-digest, classes,
-image size, mean and std. `load` rebuilds the model without outside knowledge, or says in a sentence what is
-missing.
+"""One safetensors file holds all that is needed to predict: trained weights, head, methods, the backbone's
+name and digest, classes, image size, mean and std. `load` rebuilds the model without outside knowledge, or
+says in a sentence what is missing.
 """
 
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +14,14 @@ from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 
 from vitrim.backbones.bridge import call_biased_qkv
-from vitrim.backbones.opening import BUNDLED, Digests, Origin, adapted, digest, open_backbone, open_described
+from vitrim.backbones.opening import Digests, Origin, adapted, digest, open_backbone
 from vitrim.backbones.preprocess import Preprocess
 from vitrim.backbones.rollback import as_before_if_refused
-from vitrim.backbones.structure import structure_digest
-from vitrim.backbones.support import TimmModule
 from vitrim.backbones.tuned_linear import frozen
 from vitrim.compose import assemble
 from vitrim.files.about import About, check_head
 from vitrim.files.budget import Budget, fitting_memory, fitting_stored, values_in
+from vitrim.files.its_backbone import check_digest, check_structure, find_backbone
 from vitrim.methods.first_blocks import cut_as_said
 from vitrim.methods.notation import parse_method
 from vitrim.methods.plugins import check_known, plugins_of
@@ -250,75 +248,6 @@ def changed_names(model: StagedViT) -> set[str]:
     own = {name.removeprefix("vit.") for name in model.base_names}
     trained = {name.removeprefix("vit.") for name in model.trained()}
     return trained | {name for name in model.vit.state_dict() if name not in own}
-
-
-def find_backbone(
-    origin: Origin, backbone: str | nn.Module | None, weights: str | Path | None, included: bool
-) -> tuple[nn.Module, Origin]:
-    """The backbone a file was trained on, or the one given instead; with random weights where the file holds
-    them."""
-    return adapted(*_find(origin, backbone, weights, included), origin.in_chans)
-
-
-def _find(
-    origin: Origin, backbone: str | nn.Module | None, weights: str | Path | None, included: bool
-) -> tuple[nn.Module, Origin]:
-    if backbone is not None:
-        return open_backbone(backbone, weights=weights, image_size=origin.image_size)
-    if weights is not None:
-        return _from_weights(origin, weights)
-    if origin.kind == "module" and not included:
-        raise ValueError(
-            f"the file holds only what was trained, on a {origin.name} that was passed as a module; "
-            "give it as backbone=MODULE, or save with include_backbone=True"
-        )
-    if origin.kind == "file" and not included:
-        # A path out of a file: read without unpickling, and believed only where check_digest agrees.
-        if not Path(origin.weights or "").is_file():
-            raise FileNotFoundError(
-                f"the backbone's weights {origin.weights!r} are gone; give weights=FILE for {origin.name}"
-            )
-        return _from_weights(origin, origin.weights)
-    if origin.architecture is not None:
-        return open_described(origin.architecture, None, origin.image_size, origin.name)
-    if origin.name == BUNDLED:
-        return open_backbone(BUNDLED, image_size=origin.image_size)
-    return open_backbone(
-        origin.name, origin.kind == "pretrained" and not included, None, origin.image_size, origin.seed
-    )
-
-
-def _from_weights(origin: Origin, weights: str | Path | None) -> tuple[nn.Module, Origin]:
-    if origin.architecture is not None:
-        return open_described(origin.architecture, weights, origin.image_size, origin.name)
-    return open_backbone(origin.name, weights=weights, image_size=origin.image_size)
-
-
-def check_structure(vit: TimmModule, origin: Origin, path: Path) -> None:
-    """Refuse a backbone that is built otherwise than the saved one: the same weights compute something else
-    in it."""
-    if origin.structure is not None and structure_digest(vit) != origin.structure:
-        raise ValueError(
-            f"{path.name!r} was made on a {origin.name} of another structure than the backbone given "
-            "(pooling, "
-            "activation, normalisation, registers or the like); give one made with the same arguments"
-        )
-
-
-def check_digest(
-    vit: TimmModule,
-    about: dict[str, Any],
-    leaving_out: Collection[str],
-    path: Path,
-    known: Digests,
-) -> None:
-    """Refuse a backbone whose weights are not those of the file; names in the file are left out."""
-    if digest(vit, {name.removeprefix("vit.") for name in leaving_out}, known) != about["backbone"]["digest"]:
-        raise ValueError(
-            f"{path.name!r} was trained on other weights than these (a {about['backbone']['name']}, "
-            f"{about['backbone']['kind']}, digest {about['backbone']['digest'][:12]}); "
-            "give the same backbone or weights=FILE"
-        )
 
 
 def fill_from_file(model: StagedViT, tensors: dict[str, Tensor], path: Path, whole: bool) -> None:

@@ -21,16 +21,8 @@ from vitrim.backbones.structure import structure_digest
 from vitrim.backbones.support import TimmModule
 from vitrim.compose import assemble
 from vitrim.files.budget import fitting_memory, fitting_stored, values_in
-from vitrim.files.saving import (
-    budget,
-    changed_names,
-    check_digest,
-    fill_from_file,
-    find_backbone,
-    read,
-    saved_tensors,
-    task_of,
-)
+from vitrim.files.its_backbone import check_digest, find_backbone
+from vitrim.files.saving import budget, changed_names, fill_from_file, read, saved_tensors, task_of
 from vitrim.methods.notation import parse_method
 from vitrim.network.method import Method
 from vitrim.network.model import StagedViT

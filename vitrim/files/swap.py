@@ -10,15 +10,8 @@ from vitrim.backbones.preprocess import Preprocess
 from vitrim.backbones.tuned_linear import Tuned
 from vitrim.compose import assemble
 from vitrim.files.budget import fitting_stored, values_in
-from vitrim.files.saving import (
-    budget,
-    changed_names,
-    check_digest,
-    fill_from_file,
-    read,
-    saved_tensors,
-    task_of,
-)
+from vitrim.files.its_backbone import check_digest
+from vitrim.files.saving import budget, changed_names, fill_from_file, read, saved_tensors, task_of
 from vitrim.methods.first_blocks import FirstBlocks
 from vitrim.methods.notation import parse_method
 from vitrim.network.method import Method

@@ -12,7 +12,9 @@ from vitrim.backbones.opening import Origin
 from vitrim.backbones.preprocess import Preprocess
 from vitrim.checks import check_one_of
 from vitrim.compose import assemble
-from vitrim.files.saving import check_digest, find_backbone, read, saved_tensors
+from vitrim.files.budget import fitting_memory, fitting_stored, values_in
+from vitrim.files.its_backbone import check_digest, find_backbone
+from vitrim.files.saving import budget, read, saved_tensors
 from vitrim.methods.first_blocks import cut_as_said
 from vitrim.methods.notation import parse_method
 from vitrim.methods.quantising.packing import unpack_tensors
@@ -39,14 +41,17 @@ def load_part(path: str | Path, part: str) -> StagedViT | None:
     if about["backbone"]["included"]:
         return None
     origin = Origin.from_json(about["backbone"])
-    vit, found = find_backbone(origin, None, None, False)
+    with budget(fitting_memory(), path):
+        vit, found = find_backbone(origin, None, None, False)
     methods = tuple(parse_method(text) for text in about["methods"])
     cut_as_said(vit, methods)
     check_digest(vit, about, tensors, Path(path), {})
     chosen = _chosen(methods, part)
     if part != "backbone" and not chosen:
         return None
-    model = assemble(vit, found, chosen, about["num_classes"] if part == "tuners" else None)
+    most = fitting_stored(values_in([*tensors.values(), *vit.parameters()]))
+    with budget(most, path):
+        model = assemble(vit, found, chosen, about["num_classes"] if part == "tuners" else None)
     model.preprocess = Preprocess.from_json(about["preprocess"])
     wanted = saved_tensors(model)
     if part == "tuners":

@@ -17,15 +17,16 @@ from vitrim.backbones.geometry import has_class_token, prefix_count
 from vitrim.backbones.tuned_linear import Tuned
 from vitrim.checks import check_one_of, is_number
 from vitrim.compose import assemble
+from vitrim.measuring.costs import CLASSIFIERS
 from vitrim.methods.first_blocks import FirstBlocks
 from vitrim.methods.tuners.batchnorm_head import BatchNormHead
+from vitrim.methods.tuners.fact import Factors
 from vitrim.network.method import Method
 from vitrim.network.model import StagedViT
 
 ALPHAS = {"silhouette": 0.3, "probe": 0.95}  # SLS's; ours, of the last block's accuracy above chance
 LEAST = 32  # images for t-SNE, whose neighbourhoods hold 30
 FOLDS = 4
-HEADS = ("head", "head_dist")
 
 Images = Iterable[tuple[Tensor, Tensor]]
 
@@ -165,9 +166,10 @@ def first_blocks(model: StagedViT, count: int) -> StagedViT:
 
 
 def _part(name: str, left: Tensor, whole: Tensor, model: StagedViT) -> tuple[slice, ...]:
-    """The part of a weight that belongs to the first blocks: all of it, but of what FacT keeps for every
-    block, whose columns stand in the order of the blocks."""
-    if left.shape != whole.shape and not name.startswith("shared.FacT"):
+    """The part of a weight that belongs to the first blocks: all of it, but of FacT's factors, whose columns
+    stand in the order of the blocks."""
+    owner = model.get_submodule(name.rpartition(".")[0])
+    if left.shape != whole.shape and not isinstance(owner, Factors):
         methods = ", ".join(map(repr, model.methods))
         raise ValueError(
             f"prune_layers: {name} of {methods} reads all blocks at once, so no part belongs to the first "
@@ -185,7 +187,7 @@ def _bare(model: StagedViT) -> torch.nn.Module:
             shared = {key: value for key, value in current._parameters.items() if key in layer._parameters}
             layer._parameters.update(shared)
             setattr(owner, name, layer)
-    for name in HEADS:
+    for name in CLASSIFIERS:
         head = getattr(whole.vit, name, None)
         if isinstance(head, Tuned):
             setattr(whole.vit, name, head.merged())

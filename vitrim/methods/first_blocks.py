@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, ClassVar, Self
 
 from vitrim.checks import check_positive
 from vitrim.network.method import Method
+from vitrim.network.placing import check_untouched
 
 if TYPE_CHECKING:
     from vitrim.backbones.support import TimmModule
@@ -43,7 +44,7 @@ class FirstBlocks(Method):
         vit.blocks = vit.blocks[: self.count]
 
     def attach(self, model: "StagedViT") -> None:
-        model.check_untouched(self.count, self)
+        check_untouched(model, self.count, self)
         self.cut(model.vit)
         model.keep_stages(self.count)
 

@@ -5,12 +5,13 @@ few tokens are left.
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
 from vitrim.backbones.geometry import prefix_count
-from vitrim.tokens.restore import restore
+from vitrim.checks import check_one_of
+from vitrim.tokens.restore import MODES, restore
 from vitrim.tokens.state import TokenState
 
 if TYPE_CHECKING:
@@ -32,6 +33,23 @@ def block_indices(wanted: int | Sequence[int] | None, depth: int) -> list[int]:
             "from the end"
         )
     return found
+
+
+def check_form(output_fmt: str, restore: str) -> None:
+    """Refuse forms of intermediate features that there are not."""
+    check_one_of("forward_intermediates", "output_fmt", output_fmt, ("NCHW", "NLC"))
+    check_one_of("forward_intermediates", "restore", restore, (*MODES, "tokens"))
+
+
+def intermediates(
+    model: "StagedViT", states: Sequence[TokenState], output_fmt: str, mode: str, norm: bool, prefix: bool
+) -> list[Any]:
+    """What is asked for of the states after blocks: maps or tokens, or pairs of these and prefix tokens."""
+    shape = grid_map if output_fmt == "NCHW" else patch_tokens
+    found: list[Any] = [shape(model, state, norm, mode) for state in states]
+    if not prefix or not prefix_count(model.vit):
+        return found
+    return list(zip(found, (prefix_tokens(model, state, norm) for state in states), strict=True))
 
 
 def grid_map(model: "StagedViT", state: TokenState, norm: bool, mode: str) -> Tensor:

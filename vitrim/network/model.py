@@ -18,10 +18,8 @@ from vitrim.backbones.places import Places
 from vitrim.backbones.preprocess import Preprocess
 from vitrim.backbones.sites import Site, sites
 from vitrim.backbones.support import TimmModule
-from vitrim.backbones.tuned_linear import Tuned
-from vitrim.checks import check_one_of
 from vitrim.network.bypassed import refuse_unseen_hooks
-from vitrim.network.features import block_indices, grid_map, patch_tokens, prefix_tokens
+from vitrim.network.features import block_indices, check_form, intermediates
 from vitrim.network.notebook import summary_html
 from vitrim.network.packed import check_takes_packed
 from vitrim.network.parts import Branch as Branch
@@ -30,13 +28,12 @@ from vitrim.network.parts import Scheduled as Scheduled
 from vitrim.network.parts import Selector as Selector
 from vitrim.network.placing import place
 from vitrim.network.side import SideStream
+from vitrim.network.stage import Stage
 from vitrim.network.target_scale import TargetScale
-from vitrim.tokens.restore import MODES
 from vitrim.tokens.state import TokenState
 
 if TYPE_CHECKING:
     from vitrim.network.method import Method
-from vitrim.network.stage import Stage
 
 
 class StagedViT(nn.Module):
@@ -128,16 +125,13 @@ class StagedViT(nn.Module):
             restore: how patches that were reduced come back, "delta", "copy" or "knn" (see
                 `vitrim.restore`); "tokens" gives the [B, N, D] that are left, with "NLC".
         """
-        check_one_of("forward_intermediates", "output_fmt", output_fmt, ("NCHW", "NLC"))
-        check_one_of("forward_intermediates", "restore", restore, (*MODES, "tokens"))
+        check_form(output_fmt, restore)
         wanted = block_indices(indices, self.depth)
         states: list[TokenState] = []
         last = self._advance(images, None, history=True, states=states)
-        shape = grid_map if output_fmt == "NCHW" else patch_tokens
-        found: list[Any] = [shape(self, states[index], norm, restore) for index in wanted]
-        if return_prefix_tokens and prefix_count(self.vit):
-            prefix = [prefix_tokens(self, states[index], norm) for index in wanted]
-            found = list(zip(found, prefix, strict=True))
+        found = intermediates(
+            self, [states[index] for index in wanted], output_fmt, restore, norm, return_prefix_tokens
+        )
         return found if intermediates_only else (last_tokens(self.vit, self._finished(last))[0], found)
 
     def get_intermediate_layers(
@@ -277,14 +271,6 @@ class StagedViT(nn.Module):
     def trained(self) -> dict[str, nn.Parameter]:
         """What trains, by name. This set is the checkpoint."""
         return {name: parameter for name, parameter in self.named_parameters() if parameter.requires_grad}
-
-    def check_untouched(self, first: int, by: "Method") -> None:
-        """Refuse to take blocks from `first` on out, where a method stands in them already."""
-        inside = (part for stage in list(self.stages)[first:] for part in stage.modules())
-        parts = any(not isinstance(part, Stage | nn.ModuleList) for part in inside)
-        tuned = any(isinstance(part, Tuned) for block in self.vit.blocks[first:] for part in block.modules())
-        if parts or tuned:
-            raise ValueError(f"{by}: methods stand in blocks that it takes out; name it before them")
 
     def keep_stages(self, count: int) -> None:
         """Forget the blocks behind the first `count`, which were taken out of the backbone."""

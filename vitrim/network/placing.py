@@ -3,6 +3,9 @@
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from torch import nn
+
+from vitrim.backbones.tuned_linear import Tuned
 from vitrim.network.parts import Reducer, Selector
 
 if TYPE_CHECKING:
@@ -59,6 +62,15 @@ def placed(model: "StagedViT") -> Iterator[tuple[int, Reducer | Selector]]:
         part = stage.before or stage.reducer
         if part is not None:
             yield index, part
+
+
+def check_untouched(model: "StagedViT", first: int, by: "Method") -> None:
+    """Refuse to take blocks from `first` on out, where a method stands in them already."""
+    inside = (part for stage in list(model.stages)[first:] for part in stage.children())
+    parts = any(not isinstance(part, nn.ModuleList) or len(part) for part in inside)
+    tuned = any(isinstance(part, Tuned) for block in model.vit.blocks[first:] for part in block.modules())
+    if parts or tuned:
+        raise ValueError(f"{by}: methods stand in blocks that it takes out; name it before them")
 
 
 def mix_from(model: "StagedViT", first: int, mixing: "AttentionMixing", by: "Method") -> None:

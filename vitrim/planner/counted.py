@@ -6,7 +6,7 @@ import copy
 
 import torch
 
-from vitrim.backbones.opening import name_without_weights
+from vitrim.backbones.names import name_without_weights
 from vitrim.compose import compose
 from vitrim.measuring.costs import paper_macs
 from vitrim.network.method import Method

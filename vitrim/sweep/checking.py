@@ -54,7 +54,7 @@ def refuse_other_tasks(data: DataSource) -> None:
 
 def without_weights(asked: Asked) -> Asked:
     """The same model by name alone: its weights are looked for, but not read."""
-    from vitrim.backbones.opening import CHECKPOINT_ENDINGS, name_in_file
+    from vitrim.backbones.names import CHECKPOINT_ENDINGS, name_in_file
 
     model = asked.model
     file = asked.weights or (model if str(model).endswith(CHECKPOINT_ENDINGS) else None)

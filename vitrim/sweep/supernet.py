@@ -18,7 +18,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from vitrim.methods.tuners.noah import NOAH, choice_of, choose_subnet
 from vitrim.methods.tuners.subnet import Subnet
@@ -30,6 +30,9 @@ from vitrim.sweep.evolution import Evolution, Measured, evolve
 from vitrim.sweep.grid import Job, trained_as
 from vitrim.sweep.rows import Row
 from vitrim.writing import write_whole
+
+if TYPE_CHECKING:
+    from vitrim.runs.kinds import Metrics
 
 SUPERNET, RETRAINED = "noah", "adapter"  # recipes that are trained as NOAH's two stages
 LONGER = 5  # the supernet trains so much longer than the subnet, as in the release: 500 epochs and 100
@@ -78,7 +81,8 @@ class Stages:
     def _epochs_of_subnet(self, images: int) -> int:
         from vitrim.settings.left_open import choose_left_open
 
-        plan = settle_plan(self.found(self.noah.space(1 << 10).smallest(), 0))
+        any_subnet = self.noah.space(max(self.noah.depths or (4,))).smallest()  # the length is that of all
+        plan = settle_plan(self.found(any_subnet, 0))
         return choose_left_open(plan, images)[0].training.epochs
 
 
@@ -116,8 +120,7 @@ def search_subnets(
     def fitness(subnet: Subnet) -> float:
         if subnet not in known:
             choose_subnet(model, subnet)
-            accuracy = measure(model, batches, accelerator).to_json()["top1"]
-            known.add(subnet, float(accuracy or 0.0))
+            known.add(subnet, cast("Metrics", measure(model, batches, accelerator)).top1)
         return known[subnet]
 
     def tell(generation: int, ranking: Sequence[Measured], new: int) -> None:

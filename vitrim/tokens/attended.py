@@ -99,10 +99,12 @@ def beside(several: Sequence[Attended]) -> Attended:
     """What several attentions of one block saw, as one with all their heads."""
     first = several[0]
     weights = [each.weights for each in several if each.weights is not None]
+    values = [each.values for each in several if each.values is not None]
     return replace(
         first,
         queries=torch.cat([each.queries for each in several], dim=1),
         keys=torch.cat([each.keys for each in several], dim=1),
         plain_keys=torch.cat([each.plain_keys for each in several], dim=1),
         weights=torch.cat(weights, dim=1) if weights else None,
+        values=torch.cat(values, dim=1) if values else None,
     )

@@ -62,6 +62,7 @@ def _images(state: TokenState, rows: Tensor, grid: tuple[int, int], count: int) 
 def _seen_by(attended: Attended, rows: Tensor, total: int) -> Attended:
     """What the attention of some images saw, without padding."""
     bias, weights = attended.bias, attended.weights
+    values, key_bias = attended.values, attended.key_bias
     if bias is not None:
         bias = bias.expand(len(attended.queries), -1, -1, -1)[rows, :, :total, :total]
     return replace(
@@ -72,6 +73,8 @@ def _seen_by(attended: Attended, rows: Tensor, total: int) -> Attended:
         bias=bias,
         keep=None,
         weights=None if weights is None else weights[rows, :, :total, :total],
+        values=None if values is None else values[rows, :, :total],
+        key_bias=None if key_bias is None else key_bias[rows, :, :, :total],
     )
 
 

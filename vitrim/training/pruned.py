@@ -52,8 +52,9 @@ def prune_run(
     plan, record, model = stored_plan(run), RunFolder.open(run).record_to_show(), open_model(run)
     if model.task != "classify":
         raise ValueError(f"{run} is a {model.task} task, but blocks are compared by how they part classes")
-    if Path(out).exists() and any(Path(out).iterdir()):
-        raise FileExistsError(f"{out} is not empty; choose another out")
+    if Path(out).is_file() or (Path(out).is_dir() and any(Path(out).iterdir())):
+        what = "a file" if Path(out).is_file() else "not empty"
+        raise FileExistsError(f"{out} is {what}; choose another out")
     source = open_data(plan.data, root=plan.root if root is None else root)
     size, workers = plan.training.batch_size, plan.training.workers
     accelerator = start_accelerator("no", cpu=cpu)

@@ -181,6 +181,22 @@ def sample_free_lora() -> LoRA:
     return LoRA(rank=2, roles=("mlp_in",))
 
 
+def test_dropout_acts_within_low_rank_terms_and_adapters():
+    model = stir(compose(toy(depth=2), NOAH(dropout=0.5, sample=False)))
+    given = torch.randn(2, 5, model.width, dtype=torch.float64)
+    for part in (model.vit.blocks[0].attn.qkv.terms["shared"], model.stages[0].after_mlp[0]):
+        assert torch.equal(part.eval()(given), part(given))
+        assert not torch.equal(part.train()(given), part(given))
+
+
+@pytest.mark.parametrize(("follows", "deviation"), [("paper", 0.0), ("release", 0.02)])
+def test_the_start_is_silent_or_the_release_s(follows, deviation):
+    trained = compose(toy(depth=2), NOAH(follows=follows)).trained()
+    for end, expected in (("up.weight", deviation), ("prompts.prompts", 0.02), ("up.bias", 0.0)):
+        values = torch.cat([value.flatten() for name, value in trained.items() if name.endswith(end)])
+        assert 0.9 * expected <= values.std(correction=0) <= 1.1 * expected
+
+
 def test_the_space_of_other_depths():
     assert NOAH().space(12) == Space((1, 5, 10), (3, 6, 9, 12), 12)
     assert NOAH().space(2).depths == (1, 2)
@@ -192,6 +208,7 @@ MISTAKES = {
     "NOAH(widths=())": "widths must hold each of at least one number once",
     "NOAH(widths=(5, 5))": "once, got (5, 5)",
     "NOAH(widths=(0, 5))": "whole number of at least 1, got 0",
+    "NOAH(widths=None)": "widths must be a whole number or a sequence of them, got None",
     "NOAH(dropout=1)": "below 1",
     "NOAH(sample=2)": "True, False",
     "NOAH(follows='code')": "'paper', 'release'",

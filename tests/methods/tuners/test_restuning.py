@@ -81,6 +81,18 @@ def test_the_bypass_takes_the_place_of_every_token(family):
         assert_close(model.forward_features(batch), model.vit.norm(bypass), 1e-10)
 
 
+def test_a_silent_start_sums_what_the_blocks_gave():
+    model = compose(toy(depth=3), ResTuning(start="zero")).eval()
+    with torch.no_grad():
+        batch = images(model)
+        state, places = model.begin(batch)
+        total = state.tokens
+        for stage, block, place in zip(model.stages, model.vit.blocks, places, strict=True):
+            state = stage(block, state, place, None)
+            total = total + state.tokens
+        assert_close(model.forward_features(batch), model.vit.norm(total), 1e-10)
+
+
 def test_a_reducer_moves_the_bypass_along():
     model = tuned.stir(compose(toy("average", depth=4), ResTuning(length=4), "EViT(keep=0.5, at=(1, 2))"))
     with torch.no_grad():

@@ -176,6 +176,20 @@ def test_what_trains_inside_the_backbone_is_refused(partner):
     assert "leave out" in str(found.value)
 
 
+def test_features_are_left_out_whole_and_the_others_scaled():
+    model = tuned.stir(compose(toy(depth=3), SynQT(queries=2, drop_features=0.4)))
+    with torch.no_grad():
+        gathered = model.run(images(model))[1].side[0]
+        whole = model.side.gathered(gathered)  # [B, 10, D]
+        model.train()
+        torch.manual_seed(0)
+        found = model.side.gathered(gathered)
+    assert torch.equal(found[:, 0], whole[:, 0])  # the first always counts
+    left_out = (found[:, 1:] == 0).all(-1)
+    assert 0 < left_out.sum() < left_out.numel()
+    assert_close(found[:, 1:], whole[:, 1:] / 0.6 * ~left_out[..., None], 1e-12)
+
+
 def test_heads_that_are_mixed_cannot_be_asked():
     with pytest.raises(ValueError, match="mixes or subtracts heads"):
         compose(toy("cait", depth=2), "SynQT()")

@@ -38,7 +38,7 @@ def run(chosen: Namespace) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from vitrim.backbones.opening import name_without_weights
+    from vitrim.backbones.names import name_without_weights
     from vitrim.measuring.costs import costs
     from vitrim.settings.run_plan import Asked, compose_asked
     from vitrim.training.fitting import Fitted

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from vitrim.backbones.geometry import grid_size
-from vitrim.checks import block_indices, check_one_of, check_positive
+from vitrim.checks import block_indices, check_one_of, check_positive, several
 from vitrim.network.method import Method, option, store_setting
 from vitrim.network.parts import Reducer
 from vitrim.network.placing import weigh_by_size_after
@@ -53,9 +53,8 @@ class Pool(Method):
     def __post_init__(self) -> None:
         store_setting(self, "at", block_indices("Pool", self.at))
         check_one_of("Pool", "kind", self.kind, ("avg", "max"))
-        store_setting(
-            self, "window", (self.window, self.window) if isinstance(self.window, int) else tuple(self.window)
-        )
+        sides = several("Pool", "window", self.window, int)
+        store_setting(self, "window", sides * 2 if isinstance(self.window, int) else sides)
         if len(self.window) != 2:
             raise ValueError(f"Pool: window must be (rows, columns) or one number, got {self.window!r}")
         for side in self.window:

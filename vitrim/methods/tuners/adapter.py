@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vitrim.checks import check_number, check_one_of, check_positive, check_probability
+from vitrim.checks import check_number, check_one_of, check_positive, check_probability, several
 from vitrim.methods.quantising.linear import BITS, QuantisedLinear, start_quiet
 from vitrim.network.method import Method, option, store_blocks, store_setting
 from vitrim.network.parts import Branch
@@ -71,14 +71,14 @@ class Adapter(Method):
         store_blocks(self)
         check_positive("Adapter", "width", self.width)
         check_number("Adapter", "scale", self.scale)
-        if not isinstance(self.beside, str):
-            store_setting(self, "beside", tuple(self.beside) if len(self.beside) != 1 else self.beside[0])
-        for place in self.places:
+        places = several("Adapter", "beside", self.beside, str)
+        for place in places:
             check_one_of("Adapter", "beside", place, PLACES)
-        if len(set(self.places)) != len(self.places) or not self.places:
+        if len(set(places)) != len(places) or not places:
             raise ValueError(
                 f"Adapter: beside must name 'attention', 'mlp' or each once, got {self.beside!r}"
             )
+        store_setting(self, "beside", places if len(places) != 1 else places[0])
         check_probability("Adapter", "dropout", self.dropout)
         if self.bits is not None:
             check_one_of("Adapter", "bits", self.bits, BITS)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from vitrim.backbones.sites import ROLES, Site
-from vitrim.checks import check_one_of
+from vitrim.checks import check_one_of, several
 from vitrim.network.method import Method, option, store_blocks, store_setting
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ class BitFit(Method):
 
     def __post_init__(self) -> None:
         store_blocks(self)
-        store_setting(self, "roles", (self.roles,) if isinstance(self.roles, str) else tuple(self.roles))
+        store_setting(self, "roles", several("BitFit", "roles", self.roles, str))
         if not self.roles:
             raise ValueError(f"BitFit: roles is empty; name at least one of {', '.join(ROLES)}")
         for role in self.roles:

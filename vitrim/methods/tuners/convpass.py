@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vitrim.checks import check_number, check_one_of, check_positive, check_probability
+from vitrim.checks import check_number, check_one_of, check_positive, check_probability, several
 from vitrim.methods.tuners.adapter import PLACES, quick_gelu
 from vitrim.network.method import Method, option, store_blocks, store_setting
 from vitrim.network.parts import Branch
@@ -57,7 +57,7 @@ class Convpass(Method):
     def __post_init__(self) -> None:
         check_positive("Convpass", "width", self.width)
         check_number("Convpass", "scale", self.scale)
-        store_setting(self, "beside", (self.beside,) if isinstance(self.beside, str) else tuple(self.beside))
+        store_setting(self, "beside", several("Convpass", "beside", self.beside, str))
         for place in self.beside:
             check_one_of("Convpass", "beside", place, PLACES)
         if len(set(self.beside)) != len(self.beside) or not self.beside:

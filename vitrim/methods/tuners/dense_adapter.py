@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from vitrim.checks import check_number, check_one_of, check_positive, check_probability
+from vitrim.checks import check_number, check_one_of, check_positive, check_probability, several
 from vitrim.methods.tuners.adapter import start_silent
 from vitrim.methods.tuners.dense_release import ReleasedBottleneck, attach_release
 from vitrim.network.method import Method, option, store_blocks, store_setting
@@ -64,7 +64,7 @@ class DenseAdapter(Method):
         store_blocks(self)
         check_positive("DenseAdapter", "width", self.width)
         check_one_of("DenseAdapter", "fusion", self.fusion, ("inner", "input", "output"))
-        store_setting(self, "reads", (self.reads,) if isinstance(self.reads, int) else tuple(self.reads))
+        store_setting(self, "reads", several("DenseAdapter", "reads", self.reads, int))
         for distance in self.reads:
             check_positive("DenseAdapter", "reads", distance)
         if len(set(self.reads)) != len(self.reads):

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from vitrim.backbones.tuned_linear import own_layer
-from vitrim.checks import check_one_of, check_positive, is_number
+from vitrim.checks import check_one_of, check_positive, is_number, several
 from vitrim.methods.selection.allocation import best_inputs, connections_per_neuron, layer_totals, top_counts
 from vitrim.methods.selection.candidates import Candidate, candidates
 from vitrim.methods.tuners.sparse_delta import Entries, SparseDeltaConv, SparseDeltaLinear
@@ -103,7 +103,7 @@ class FisherDelta(Method):
         if self.patch and self.at is not None:
             raise ValueError("FisherDelta: at names blocks, patch=True the patch embedding; leave one out")
         if self.counts is not None:
-            store_setting(self, "counts", tuple(self.counts))
+            store_setting(self, "counts", several("FisherDelta", "counts", self.counts, int))
             if not all(isinstance(count, int) and count >= 0 for count in self.counts):
                 raise ValueError(f"FisherDelta: counts must hold whole numbers, got {self.counts!r}")
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from vitrim.backbones.tuned_linear import own_layer
-from vitrim.checks import check_one_of
+from vitrim.checks import check_one_of, several
 from vitrim.network.method import Method, option, store_blocks, store_setting
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ class LayerNormTuning(Method):
 
     def __post_init__(self) -> None:
         store_blocks(self)
-        store_setting(self, "parts", (self.parts,) if isinstance(self.parts, str) else tuple(self.parts))
+        store_setting(self, "parts", several("LayerNormTuning", "parts", self.parts, str))
         if not self.parts:
             raise ValueError(f"LayerNormTuning: parts is empty; name at least one of {', '.join(PARTS)}")
         for part in self.parts:

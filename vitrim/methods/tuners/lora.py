@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from vitrim.backbones.sites import LINEAR_ROLES, Site
 from vitrim.backbones.tuned_linear import SummedLinear, Term, own_linear
-from vitrim.checks import check_one_of, check_positive, check_probability, is_number
+from vitrim.checks import check_one_of, check_positive, check_probability, is_number, several
 from vitrim.methods.quantising.linear import BITS, QuantisedLinear, start_quiet
 from vitrim.network.method import Method, option, store_blocks, store_setting
 
@@ -63,7 +63,7 @@ class LoRA(Method):
             raise ValueError(f"LoRA: scale must be a number, got {self.scale!r}")
         if self.alpha is not None and (not is_number(self.alpha) or self.scale != 1):
             raise ValueError(f"LoRA: give scale or a number alpha, got {self.scale!r} and {self.alpha!r}")
-        store_setting(self, "roles", (self.roles,) if isinstance(self.roles, str) else tuple(self.roles))
+        store_setting(self, "roles", several("LoRA", "roles", self.roles, str))
         if not self.roles:
             raise ValueError(f"LoRA: roles is empty; name at least one of {', '.join(LINEAR_ROLES)}")
         for role in self.roles:
@@ -78,7 +78,7 @@ class LoRA(Method):
         if isinstance(self.rank, int):
             check_positive("LoRA", "rank", self.rank)
             return
-        store_setting(self, "rank", tuple(self.rank))
+        store_setting(self, "rank", several("LoRA", "rank", self.rank, int))
         if not any(self.rank):
             raise ValueError(f"LoRA: rank must be above 0 in at least one block, got {self.rank!r}")
         if self.at is not None:

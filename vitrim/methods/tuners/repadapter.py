@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from vitrim.backbones.sites import Site
 from vitrim.backbones.tuned_linear import TunedLinear, own_linear, plain_linear
-from vitrim.checks import check_one_of, check_positive, check_probability, is_number
+from vitrim.checks import check_one_of, check_positive, check_probability, is_number, several
 from vitrim.network.method import Method, option, store_blocks, store_setting
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ class RepAdapter(Method):
             raise ValueError(f"RepAdapter: groups={self.groups} does not divide width={self.width}")
         if not is_number(self.scale) or not math.isfinite(self.scale):
             raise ValueError(f"RepAdapter: scale must be a number, got {self.scale!r}")
-        store_setting(self, "before", (self.before,) if isinstance(self.before, str) else tuple(self.before))
+        store_setting(self, "before", several("RepAdapter", "before", self.before, str))
         if not self.before:
             raise ValueError('RepAdapter: before is empty; name "attention", "mlp" or both')
         for half in self.before:

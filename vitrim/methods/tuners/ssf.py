@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from vitrim.backbones.sites import ROLES, Site
 from vitrim.backbones.tuned_linear import Tuned, TunedLinear, frozen, own_layer, plain_linear
-from vitrim.checks import check_one_of
+from vitrim.checks import check_one_of, several
 from vitrim.network.method import Method, option, store_blocks, store_setting
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ class SSF(Method):
 
     def __post_init__(self) -> None:
         store_blocks(self)
-        store_setting(self, "roles", (self.roles,) if isinstance(self.roles, str) else tuple(self.roles))
+        store_setting(self, "roles", several("SSF", "roles", self.roles, str))
         if not self.roles:
             raise ValueError(f"SSF: roles is empty; name at least one of {', '.join(ROLES)}")
         for role in self.roles:
