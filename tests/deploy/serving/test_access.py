@@ -71,7 +71,9 @@ def test_without_the_token_nothing_is_told(locked: FastAPI, method: str, path: s
     assert status(locked, method, path, headers=headers) == 401
 
 
-@pytest.mark.parametrize("path", ["/", "/page.css", "/page.js", "/v2/health/live", "/v2/health/ready"])
+@pytest.mark.parametrize(
+    "path", ["/", "/page.css", "/page.js", "/base.css", "/base.js", "/v2/health/live", "/v2/health/ready"]
+)
 def test_the_page_and_the_probes_need_no_token(locked: FastAPI, path: str) -> None:
     assert status(locked, "GET", path, FAR) == 200
 

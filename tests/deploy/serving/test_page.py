@@ -12,6 +12,7 @@ from served import CLASSES, pictures, running_server
 import vitrim
 from vitrim.deploy.pool import AdapterPool
 from vitrim.deploy.serving.application import make_application
+from vitrim.deploy.serving.page import FILES
 from vitrim.deploy.serving.settings import Serving
 
 TOKEN = "page-token"
@@ -82,7 +83,7 @@ def _luminance(colour: str) -> float:
 
 
 def test_the_page_may_load_nothing_from_elsewhere(address: str) -> None:
-    for path in ("/", "/page.css", "/page.js"):
+    for path in FILES:
         answer = httpx.get(address + path)
         assert answer.status_code == 200
         assert "http://" not in answer.text and "https://" not in answer.text
