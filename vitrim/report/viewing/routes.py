@@ -48,7 +48,7 @@ def view_router(runs: Mapping[str, Viewed]) -> APIRouter:
                 raise Refusal(400, f"view looks at one picture at a time, got {len(pictures)}")
             viewed = runs[run]
             image = await service.decoder.tensor(pictures[0], viewed.transform)
-            return (await asyncio.to_thread(viewed.see, image, value)).values
+            return await asyncio.to_thread(viewed.see, image, value)
         except ValueError as error:
             raise Refusal(400, str(error)) from error
         finally:
