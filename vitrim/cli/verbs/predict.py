@@ -6,7 +6,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from vitrim.cli.verbs.bulk import IMAGES, bulk_options, write
-from vitrim.cli.verbs.shared import opened, size_option, trust_option
+from vitrim.cli.verbs.shared import size_option, trust_option
 
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser, Namespace
@@ -31,7 +31,7 @@ vitrim predict runs/flowers list.txt --out /shared/archive --on ray
 """
 
 
-ONLY_TABLES = ("workers", "on", "actors")
+ONLY_TABLES = ("embeddings", "download", "workers", "part_size", "on", "actors")
 
 
 def options(parser: ArgumentParser) -> None:
@@ -102,18 +102,20 @@ def _into_lines(chosen: Namespace) -> None:
     from collections import Counter
 
     from vitrim.data.finding import unread_note
+    from vitrim.deploy.exported import open_answering
     from vitrim.runs.image_lists import as_images
     from vitrim.runs.predict import predictions
     from vitrim.runs.prediction_files import WRITERS, Pictures, output
 
     if chosen.csv is not None and chosen.json is not None:
         raise ValueError("--csv and --json are two ways to write the same; give one of them")
-    if chosen.embeddings or chosen.download or any(chosen[name] is not None for name in ONLY_TABLES):
-        raise ValueError("embeddings, download, workers, on and actors go with --out, a table of many images")
+    given = [name for name in ONLY_TABLES if chosen[name] is not None and chosen[name] is not False]
+    if given:
+        raise ValueError(f"{' and '.join(given)} must go with --out, a table of many images")
     form, file = next(
         ((form, file) for form, file in (("csv", chosen.csv), ("json", chosen.json)) if file), ("text", "-")
     )
-    model = opened(chosen.run, chosen.trust, chosen.image_size)
+    model = open_answering(chosen.run, chosen.trust, chosen.image_size)
     unread: Counter[str] = Counter()
     broken: list[str] | None = [] if chosen.skip_broken else None
     found = predictions(

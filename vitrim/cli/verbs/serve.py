@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from vitrim.checks import check_one_of
@@ -118,13 +119,7 @@ def run(chosen: Namespace) -> None:
         raise ValueError("the settings under ray are for --on ray; give it, or leave them out")
     named = named_runs(chosen.runs)
     serving = _serving(chosen)
-    try:
-        import fastapi  # noqa: F401
-        import prometheus_client  # noqa: F401
-        import python_multipart  # noqa: F401
-        import uvicorn  # noqa: F401
-    except ImportError as error:
-        raise ImportError(f"serving needs {error.name}; pip install 'vitrim[serve]'") from None
+    check_server("serving", "serve")
     from vitrim.runs.opening import model_file_of
 
     for path in named.values():
@@ -150,17 +145,16 @@ def _run_on_ray(chosen: Namespace, named: dict[str, Path], serving: Serving) -> 
 
     settings = ray_settings(plain(chosen.ray), chosen.device)
     try:
-        import ray.serve  # noqa: F401
+        import ray.serve  # noqa: F401  Ray may be there without what Serve needs
     except ImportError:
         raise ImportError("serving on Ray needs it; pip install 'vitrim[serve,ray]'") from None
     from vitrim.deploy.serving.on_ray.plan import make_plan
     from vitrim.deploy.serving.on_ray.running import run_on_ray
 
-    plugins = tuple(dict.fromkeys([*asked_by_environment(), *(chosen.plugin or ())]))
     names = ", ".join(named)
     stays = "" if settings.address is None else "; it stays until: serve shutdown"
     run_on_ray(
-        make_plan(named, serving, settings, chosen.device, plugins),
+        make_plan(named, serving, settings, chosen.device, asked_by_environment()),
         lambda address: _say(f"{names} on Ray: {address}{stays}"),
     )
 
@@ -171,6 +165,13 @@ def plain(given: Any) -> Any:
     if items is None and isinstance(given, dict):
         items = given.items()
     return given if items is None else {name: plain(value) for name, value in items}
+
+
+def check_server(what: str, extra: str) -> None:
+    """Refuse to go on without the packages of a server."""
+    for package in ("fastapi", "prometheus_client", "python_multipart", "uvicorn"):
+        if find_spec(package) is None:
+            raise ImportError(f"{what} needs {package}; pip install 'vitrim[{extra}]'")
 
 
 def named_runs(given: list[str]) -> dict[str, Path]:
@@ -194,13 +195,9 @@ def named_runs(given: list[str]) -> dict[str, Path]:
 def _usual_name(path: Path) -> str:
     """A run is called by its folder, also where its file is given."""
     place = path.absolute()
-    return (
-        place.parent.name
-        if place.name == "model.safetensors"
-        else place.stem
-        if place.is_file()
-        else place.name
-    )
+    if place.name == "model.safetensors":
+        return place.parent.name
+    return place.stem if place.is_file() else place.name
 
 
 def _serving(chosen: Namespace) -> Serving:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import fields
-from typing import TYPE_CHECKING, Any, Literal, cast, get_type_hints
+from typing import TYPE_CHECKING, Any, Literal, get_type_hints
 
 from vitrim.settings.left_open import CAN_BE_OPEN
 from vitrim.settings.training import Training, explanations
@@ -13,8 +13,6 @@ from vitrim.settings.training_choices import CHOICES
 
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser, Namespace
-
-    from vitrim.network.model import StagedViT
 
 
 def composition_options(parser: ArgumentParser) -> None:
@@ -72,18 +70,6 @@ def refuse_mistyped(data: str | None = None, recipe: str | None = None) -> None:
         from vitrim.settings.recipes import find_recipe
 
         find_recipe(recipe)
-
-
-def opened(path: str, trust: bool, image_size: int | tuple[int, int] | None = None) -> StagedViT:
-    """A run, a saved model, or an exported file, which answers like the model it was made from."""
-    from vitrim.deploy.exported import is_exported, open_exported
-    from vitrim.runs.opening import open_model
-
-    if not is_exported(path):
-        return open_model(path, image_size=image_size)
-    if image_size is not None:
-        raise ValueError("an exported file takes images of one size; export the run again at another one")
-    return cast("StagedViT", open_exported(path, trust))
 
 
 def size_option(parser: ArgumentParser) -> None:
