@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from vitrim.cli.verbs.bulk import IMAGES, bulk_options, write
-from vitrim.cli.verbs.shared import given_methods, one_text
+from vitrim.cli.verbs.shared import batch_options, given_methods, one_text
 
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser, Namespace
@@ -55,12 +55,7 @@ def options(parser: ArgumentParser) -> None:
         metavar="PIXELS",
         help='images of another size: the side, or "[height, width]"',
     )
-    parser.add_argument(
-        "--batch_size", type=int, default=64, metavar="N", help="images at a time (usually 64)"
-    )
-    parser.add_argument(
-        "--device", type=str | None, help="cpu or cuda; not given: the GPU where there is one"
-    )
+    batch_options(parser)
     parser.add_argument(
         "--skip_broken", action="store_true", help="go on even past parts of which no image can be read"
     )

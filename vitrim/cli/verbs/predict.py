@@ -6,7 +6,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from vitrim.cli.verbs.bulk import IMAGES, bulk_options, write
-from vitrim.cli.verbs.shared import size_option, trust_option
+from vitrim.cli.verbs.shared import batch_options, size_option, trust_option
 
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser, Namespace
@@ -71,12 +71,7 @@ def options(parser: ArgumentParser) -> None:
         help="go on past pictures that cannot be read, and list them at the end with exit code 2; with "
         "--out, where they are always listed in a file beside it, go on even past whole parts of them",
     )
-    parser.add_argument(
-        "--batch_size", type=int, default=64, metavar="N", help="images at a time (usually 64)"
-    )
-    parser.add_argument(
-        "--device", type=str | None, help="cpu or cuda; not given: the GPU where there is one"
-    )
+    batch_options(parser)
     size_option(parser)
     trust_option(parser)
     bulk_options(parser)

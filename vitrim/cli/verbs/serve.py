@@ -43,7 +43,12 @@ def options(parser: ArgumentParser) -> None:
         metavar="RUN",
         help="run folders or model.safetensors files on one backbone; NAME=PATH gives one another name",
     )
-    where = parser.add_argument_group("where, and for whom")
+    _where(parser.add_argument_group("where, and for whom"))
+    _limits(parser.add_argument_group("how much it takes on"))
+    _past_one_machine(parser.add_argument_group("past one machine"))
+
+
+def _where(where: Any) -> None:
     where.add_argument(
         "--host", type=str, default="127.0.0.1", metavar="ADDRESS", help="usually this machine only"
     )
@@ -61,7 +66,9 @@ def options(parser: ArgumentParser) -> None:
         help="what POST /v1/adapters may load while the server runs; not given: nothing",
     )
     where.add_argument("--device", type=str, default="cpu", help="cpu or cuda (usually cpu)")
-    limits = parser.add_argument_group("how much it takes on")
+
+
+def _limits(limits: Any) -> None:
     for name, kind, usual, what in LIMITS:
         limits.add_argument(
             f"--{name}", type=kind, default=usual, metavar="N", help=f"{what} (usually {usual:g})"
@@ -69,7 +76,9 @@ def options(parser: ArgumentParser) -> None:
     limits.add_argument(
         "--decoders", type=int | None, metavar="N", help="threads that decode; not given: the CPUs, at most 8"
     )
-    past = parser.add_argument_group("past one machine")
+
+
+def _past_one_machine(past: Any) -> None:
     past.add_argument(
         "--on",
         type=str,

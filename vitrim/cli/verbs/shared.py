@@ -81,6 +81,16 @@ def size_option(parser: ArgumentParser) -> None:
     )
 
 
+def batch_options(parser: ArgumentParser) -> None:
+    """How many images are computed at a time, and where."""
+    parser.add_argument(
+        "--batch_size", type=int, default=64, metavar="N", help="images at a time (usually 64)"
+    )
+    parser.add_argument(
+        "--device", type=str | None, help="cpu or cuda; not given: the GPU where there is one"
+    )
+
+
 def trust_option(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--trust",
