@@ -245,6 +245,16 @@ def test_what_lies_at_the_place_of_the_table_is_left_alone(run: str, pictures: P
         predicted(run, pictures, tmp_path / "table.csv")
 
 
+def test_a_folder_beside_a_finished_table_is_left_alone(run: str, pictures: Path, tmp_path: Path) -> None:
+    out, mine = tmp_path / "preds.parquet", tmp_path / "preds.parquet.parts" / "thesis.txt"
+    predicted(run, pictures / "1", out)
+    assert not mine.parent.exists()
+    mine.parent.mkdir()
+    mine.write_text("years")
+    assert predicted(run, pictures / "1", out).now == 0
+    assert mine.read_text() == "years"
+
+
 def read_table_of_one() -> Any:
     import pyarrow
 
