@@ -14,10 +14,8 @@ from typing import Any
 
 from torch import Tensor
 
-from vitrim.backbones.opening import digest
-from vitrim.compose import assemble
 from vitrim.data.transforms import eval_transform
-from vitrim.files.sharing import bare_backbone_of, load_onto
+from vitrim.files.sharing import bare_backbone_of, base_of, load_onto
 from vitrim.measuring.bench import take_turns
 from vitrim.network.method import Method
 from vitrim.network.model import StagedViT
@@ -47,9 +45,7 @@ class Viewed:
 
     def __init__(self, name: str, run: str | Path, turn: threading.Lock) -> None:
         self.name, self.file, self.turn = name, model_file_of(run), turn
-        vit, origin = bare_backbone_of(self.file)
-        self.base = assemble(vit, origin, (), None).requires_grad_(False).eval()
-        digest(self.base.vit, (), self.base.digests)  # so that no variant reads the weights again
+        self.base = base_of(*bare_backbone_of(self.file))
         self.trained = load_onto(self.base, self.file)
         if self.trained.num_classes == 0:
             raise ValueError(f"{run} gives features, no classes, so there is no prediction to view")
