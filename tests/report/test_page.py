@@ -98,6 +98,13 @@ def test_the_page_holds_everything_and_asks_for_nothing(page: Path, runs: list[R
     assert len(re.search(r"<script>(.*?)</script>", text, re.S)[1]) < 10_000  # type: ignore[index]
 
 
+def test_the_time_is_measured_where_no_run_kept_it(page: Path) -> None:
+    text = page.read_text()
+    card = text[text.index("How fast") : text.index("How fast") + 400]
+    assert re.search(r'class="figure">\d+ %<', card) and "measured as this page was written" in card
+    assert "operations are not time" in text
+
+
 def test_folding_methods_are_said_to_cost_nothing(runs: list[Run]) -> None:
     from vitrim.report.summary import folded_gmacs, folds, in_words
 

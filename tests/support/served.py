@@ -12,6 +12,7 @@ from typing import Any
 
 import httpx
 import numpy
+import pytest
 import torch
 from fastapi import FastAPI
 from PIL import Image
@@ -37,6 +38,7 @@ CLASSES = {
     "labels": ("water", "grass", "sky"),
     "numbers": ("weight", "price"),
 }
+Answer = list[tuple[str, float]]
 UNITS = {"weight": 10.0, "price": 300.0}  # what an output of 1 means; of all others 1
 
 
@@ -55,6 +57,13 @@ def save_adapters(folder: Path) -> dict[str, Path]:
         paths[name] = folder / f"{name}.safetensors"
         vitrim.save(model, paths[name])
     return paths
+
+
+def same(one: Answer, other: Answer) -> None:
+    """Equal answers: float32 rounds otherwise in other batches, by the unit of what an output stands for."""
+    assert [name for name, _ in one] == [name for name, _ in other]
+    for (name, value), (_, expected) in zip(one, other, strict=True):
+        assert value == pytest.approx(expected, rel=1e-5, abs=2e-6 * UNITS.get(name, 1.0)), name
 
 
 def pool_of(paths: dict[str, Path]) -> AdapterPool:

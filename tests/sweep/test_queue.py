@@ -35,8 +35,8 @@ HANG = """
 import json, pathlib, sys, time
 folder = pathlib.Path(sys.argv[1])
 folder.mkdir(parents=True, exist_ok=True)
-(folder / "run.json").write_text(json.dumps({"status": "running"}))
 try:
+    (folder / "run.json").write_text(json.dumps({"status": "running"}))  # from here on it may be ended
     time.sleep(60)
 except KeyboardInterrupt:
     (folder / "stopped").touch()
@@ -119,7 +119,6 @@ def test_a_request_to_end_stops_the_runs_and_leaves_them_to_be_continued(tmp_pat
     def ask() -> None:
         while not (jobs[0].folder / "run.json").is_file():
             time.sleep(0.01)
-        time.sleep(0.05)  # until it sleeps
         os.kill(os.getpid(), signal.SIGTERM)
 
     thread = threading.Thread(target=ask)

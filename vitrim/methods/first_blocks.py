@@ -1,7 +1,7 @@
 """Only the first blocks of a backbone, behind which its final norm and classifier stand."""
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Self
 
 from vitrim.checks import check_positive
 from vitrim.network.method import Method
@@ -30,6 +30,11 @@ class FirstBlocks(Method):
 
     def __post_init__(self) -> None:
         check_positive("FirstBlocks", "count", self.count)
+
+    @classmethod
+    def example(cls, model: "StagedViT") -> Self:
+        """Half of the blocks."""
+        return cls(max(1, model.depth // 2))
 
     def cut(self, vit: "TimmModule") -> None:
         """Take the others out of a backbone."""

@@ -57,8 +57,12 @@ def _fast(record: Mapping[str, Any]) -> str:
             return card(what, "100 %", "the plain backbone itself: only its classifier was trained")
         return card(what, "not measured", "vitrim bench measures it, batch by batch")
     low, high = speed["quartiles"]
+    now = record.get("speed_machine")
+    where = now or record["machine"]
+    pictures = "one image at a time" if speed["batch_size"] == 1 else f"batches of {speed['batch_size']}"
     beside = (
-        f"on batches of {speed['batch_size']}, median of rounds in turns, half of them between "
-        f"{100 * low:.0f} and {100 * high:.0f} %; {record['machine'].get('gpu') or record['machine']['cpu']}"
+        f"{pictures}, median of rounds in turns, half between {100 * low:.0f} and {100 * high:.0f} %; "
+        f"{where['cpu'] if now else where.get('gpu') or where['cpu']}"
+        + (", measured as this page was written; vitrim bench measures more" if now else "")
     )
     return card(what, f"{100 * speed['ratio']:.0f} %", beside)

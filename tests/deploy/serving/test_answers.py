@@ -8,7 +8,7 @@ from pathlib import Path
 import httpx
 import pytest
 from fastapi import FastAPI
-from served import CLASSES, UNITS, Pool, ask, client, pictures, together
+from served import CLASSES, Answer, Pool, ask, client, pictures, same, together
 
 from vitrim.cli.main import main
 from vitrim.deploy.pool import AdapterPool
@@ -16,7 +16,6 @@ from vitrim.deploy.serving.application import make_application
 
 PICTURES = pictures()
 TOP = 2
-Answer = list[tuple[str, float]]
 
 
 @pytest.fixture(scope="module")
@@ -42,12 +41,6 @@ def said(answer: httpx.Response, index: int = 0) -> Answer:
     return [
         (guess["class"], guess["probability"]) for guess in answer.json()["results"][index]["predictions"]
     ]
-
-
-def same(one: Answer, other: Answer) -> None:
-    assert [name for name, _ in one] == [name for name, _ in other]
-    for (name, share), (_, expected) in zip(one, other, strict=True):
-        assert share == pytest.approx(expected, rel=1e-5, abs=2e-6 * UNITS.get(name, 1.0))
 
 
 @pytest.mark.parametrize("name", PICTURES)

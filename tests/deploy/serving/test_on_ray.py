@@ -10,7 +10,7 @@ import httpx
 import pytest
 import torch
 import yaml
-from served import huge_header, pictures, together
+from served import huge_header, pictures, same, together
 
 from vitrim import predict
 from vitrim.cli.main import main
@@ -53,9 +53,7 @@ def test_replicas_on_a_cluster_answer_as_the_adapters_do_alone(files: dict[str, 
             with ThreadPoolExecutor(8) as threads:
                 found = dict(zip(wanted, threads.map(ask, wanted), strict=True))
             for case, guesses in found.items():
-                assert [name for name, _ in guesses] == [name for name, _ in wanted[case]], case
-                one, other = (torch.tensor([value for _, value in each]) for each in (guesses, wanted[case]))
-                torch.testing.assert_close(one, other, rtol=1e-5, atol=2e-6)
+                same(guesses, wanted[case])
             assert {each["name"] for each in http.get("/v1/adapters").json()["adapters"]} == set(files)
             refused = [
                 (http.post("/v1/predict?adapter=nobody", content=b"x"), 404, "no adapter 'nobody'"),

@@ -129,13 +129,10 @@ def run(chosen: Namespace) -> None:
     named = named_runs(chosen.runs)
     serving = _serving(chosen)
     check_server("serving", "serve")
-    from vitrim.runs.opening import model_file_of
-
-    for path in named.values():
-        model_file_of(path)  # a sentence about each, before the first is opened
     if chosen.on == "ray":
         _run_on_ray(chosen, named, serving)
         return
+    look_at(named)
 
     from vitrim.deploy.pool import AdapterPool
     from vitrim.deploy.serving.application import make_application
@@ -157,6 +154,7 @@ def _run_on_ray(chosen: Namespace, named: dict[str, Path], serving: Serving) -> 
         import ray.serve  # noqa: F401  Ray may be there without what Serve needs
     except ImportError:
         raise ImportError("serving on Ray needs it; pip install 'vitrim[serve,ray]'") from None
+    look_at(named)
     from vitrim.deploy.serving.on_ray.plan import make_plan
     from vitrim.deploy.serving.on_ray.running import run_on_ray
 
@@ -166,6 +164,14 @@ def _run_on_ray(chosen: Namespace, named: dict[str, Path], serving: Serving) -> 
         make_plan(named, serving, settings, chosen.device, asked_by_environment()),
         lambda address: _say(f"{names} on Ray: {address}{stays}"),
     )
+
+
+def look_at(named: dict[str, Path]) -> None:
+    """A sentence about whatever is no run, before the first is opened."""
+    from vitrim.runs.opening import model_file_of
+
+    for path in named.values():
+        model_file_of(path)
 
 
 def plain(given: Any) -> Any:

@@ -61,6 +61,9 @@ def _lines(name: str, title: str, series: Mapping[str, Sequence[tuple[int, float
             axes.plot([epoch for epoch, _ in line], numbers, color=colour, label=safe(called), marker=mark)
         plain(axes, title, "epoch")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        epochs = [epoch for line in series.values() for epoch, _ in line]
+        if epochs:  # half an epoch of room, so that a single one has a whole number under it
+            axes.set_xlim(min(epochs) - 0.5, max(epochs) + 0.5)
         if len(series) > 1:
             axes.legend(frameon=False, fontsize=8)
 
