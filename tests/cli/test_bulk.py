@@ -49,8 +49,11 @@ def test_embed_by_a_backbone_equals_embed_by_its_run(place: Path, capsys: Captur
     ("arguments", "said"),
     [
         (["predict", "model.safetensors", "in", "--out", "x.parquet", "--csv", "-"], "give one of them"),
-        (["predict", "model.safetensors", "in", "--embeddings"], "go with --out"),
-        (["predict", "model.safetensors", "in", "--on", "ray"], "go with --out"),
+        (["predict", "model.safetensors", "in", "--embeddings"], "embeddings must go with --out"),
+        (["predict", "model.safetensors", "in", "--on", "ray"], "on must go with --out"),
+        (["predict", "model.safetensors", "in", "--part_size", "8"], "part_size must go with --out"),
+        (["predict", "model.safetensors", "in", "--workers", "0"], "workers must go with --out"),
+        (["embed", "model.pt2", "in", "--out", "x"], "an exported file gives no embeddings"),
         (["embed", "model.safetensors", "--out", "x"], "give a run and images, or --model NAME and images"),
         (["embed", "run", "in", "--out", "x", "--pretrained"], "go with --model; a run has its own"),
         (["embed", "--model", "vit_tiny_patch16_224", "in", "--out", "x"], "random weights"),

@@ -12,6 +12,7 @@ import numpy
 import pytest
 import torch
 from PIL import Image
+from pyarrow import parquet
 from pyarrow.parquet import read_table, write_table
 
 import vitrim
@@ -119,6 +120,13 @@ def test_a_folder_and_other_processes_give_the_same_rows(
     assert read_table(tmp_path / "folder").equals(read_table(whole).replace_schema_metadata(None))
 
 
+STEPS = {  # of changing files: what the system is asked, and what is written into a file that is open
+    os: ("fsync", "replace", "unlink", "rmdir", "mkdir", "open"),
+    parquet: ("write_table",),
+    parquet.ParquetWriter: ("write_table", "close"),
+}
+
+
 def killed_at(call: int, work: Callable[[], object]) -> bool:
     """Do the work in a process that SIGKILL ends at its `call`-th step of changing files; whether it did."""
     child = os.fork()
@@ -133,8 +141,9 @@ def killed_at(call: int, work: Callable[[], object]) -> bool:
 
             return step
 
-        for name in ("fsync", "replace", "unlink", "rmdir", "mkdir", "open"):
-            setattr(os, name, counted(getattr(os, name)))
+        for owner, names in STEPS.items():
+            for name in names:
+                setattr(owner, name, counted(getattr(owner, name)))
         try:
             work()
             os._exit(0)
@@ -243,6 +252,16 @@ def test_what_lies_at_the_place_of_the_table_is_left_alone(run: str, pictures: P
     assert sorted(path.name for path in tmp_path.iterdir()) == ["mine", "mine.parquet"]
     with pytest.raises(ValueError, match=r"ends in \.parquet, or a folder, got"):
         predicted(run, pictures, tmp_path / "table.csv")
+
+
+def test_a_folder_beside_a_finished_table_is_left_alone(run: str, pictures: Path, tmp_path: Path) -> None:
+    out, mine = tmp_path / "preds.parquet", tmp_path / "preds.parquet.parts" / "thesis.txt"
+    predicted(run, pictures / "1", out)
+    assert not mine.parent.exists()
+    mine.parent.mkdir()
+    mine.write_text("years")
+    assert predicted(run, pictures / "1", out).now == 0
+    assert mine.read_text() == "years"
 
 
 def read_table_of_one() -> Any:

@@ -3,13 +3,13 @@
 import json
 import re
 import shlex
-from collections.abc import Iterator
 from pathlib import Path
-from shutil import copytree, ignore_patterns, which
+from shutil import copytree, ignore_patterns
 from typing import Any
 
 import pytest
 import torch
+from browsing import watched_page
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from small_runs import colour_folder
@@ -26,9 +26,6 @@ from vitrim.runs.folder import RunFolder
 from vitrim.training.loop import Run
 
 HOSTILE = "</script><img src=x onerror=alert(1)>"
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-QUIET = ("--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
-         "--disable-component-update", "--disable-sync")  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -238,51 +235,34 @@ def test_notebooks_show_models_and_runs(runs: list[Run], top: Path) -> None:
         explain(runs[0].model, image, top=0)
 
 
-@pytest.fixture
-def browser() -> Iterator[Any]:
-    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    found = next(filter(None, map(which, BROWSERS)), None)
-    with sync_api.sync_playwright() as driver:
-        try:
-            opened = driver.chromium.launch(executable_path=found, args=list(QUIET))
-        except sync_api.Error as error:
-            pytest.skip(f"no Chromium to drive: {str(error).splitlines()[0]}")
-        yield opened
-        opened.close()
-
-
 def test_the_page_in_a_browser(page: Path, browser: Any) -> None:
     for width, scheme in ((1280, "light"), (390, "dark")):
-        context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
-        opened = context.new_page()
-        said: list[str] = []
-        asked: list[str] = []
-        opened.on("console", lambda message, said=said: said.append(message.text))
-        opened.on("pageerror", lambda error, said=said: said.append(str(error)))
-        opened.on("request", lambda request, asked=asked: asked.append(request.url))
-        opened.on("dialog", lambda dialog, said=said: (said.append("alert"), dialog.dismiss()))
-        opened.goto(page.as_uri())
-        assert opened.evaluate("document.documentElement.scrollWidth") <= width  # nothing is cut
-        words = opened.inner_text("#block-words")
-        shown = "img[data-step]:not([hidden])"
-        before = opened.get_attribute(shown, "src")
-        opened.focus("#block")
-        opened.keyboard.press("ArrowLeft")
-        assert opened.inner_text("#block-words") != words and opened.get_attribute(shown, "src") != before
-        if width > 600:
-            column = "#classes th:nth-child(3) button"
-            opened.click(column)
-            first = opened.inner_text("#classes tbody tr:first-child td:nth-child(3)")
-            opened.click(column)
-            assert opened.get_attribute("#classes th:nth-child(3)", "aria-sort") == "descending"
-            values = [
-                float(row.get_attribute("data-value"))
-                for row in opened.query_selector_all("#classes tbody td:nth-child(3)")
-            ]
-            assert values == sorted(values, reverse=True) and first
-        assert [url for url in asked if not url.startswith(("data:", "file:"))] == []
-        assert said == []
-        context.close()
+        with watched_page(browser, width, scheme) as watched:
+            drive(watched.page, page, width)
+            assert [url for url in watched.asked if not url.startswith(("data:", "file:"))] == []
+            assert watched.said == []
+
+
+def drive(opened: Any, page: Path, width: int) -> None:
+    opened.goto(page.as_uri())
+    assert opened.evaluate("document.documentElement.scrollWidth") <= width  # nothing is cut
+    words = opened.inner_text("#block-words")
+    shown = "img[data-step]:not([hidden])"
+    before = opened.get_attribute(shown, "src")
+    opened.focus("#block")
+    opened.keyboard.press("ArrowLeft")
+    assert opened.inner_text("#block-words") != words and opened.get_attribute(shown, "src") != before
+    if width > 600:
+        column = "#classes th:first-child"
+        orders = []
+        for order in ("ascending", "descending"):
+            opened.click(f"{column} button")
+            assert opened.get_attribute(column, "aria-sort") == order
+            orders.append(
+                [cell.inner_text() for cell in opened.query_selector_all("#classes td:first-child")]
+            )
+        ascending = sorted(orders[0], key=str.lower)
+        assert orders == [ascending, ascending[::-1]] and len(set(ascending)) == 3
 
 
 def test_options_of_explain() -> None:

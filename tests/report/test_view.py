@@ -3,18 +3,17 @@
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from shutil import which
 from typing import Any
 
 import httpx
 import pytest
 import torch
-from served import BACKBONE, drawing, encoded, huge_header
+from browsing import DROP, watched_page
+from served import BACKBONE, drawing, encoded, huge_header, running_server
 from tuned import stir
 
 import vitrim
 from vitrim.cli.main import main
-from vitrim.deploy.serving.server import address_of, listen, make_server
 from vitrim.deploy.serving.settings import Serving
 from vitrim.methods.notation import parse_method
 from vitrim.report.viewing.application import view_application
@@ -26,15 +25,6 @@ METHODS = {
     "kept": ("LoRA(rank=2)", "EViT(keep=0.5, at=(3, 6))"),
     "merged": ("DenseAdapter(width=4)", "ToMe(r=4)"),
 }
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-QUIET = ("--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
-         "--disable-component-update", "--disable-sync")  # fmt: skip
-DROP = """(bytes) => {
-    const data = new DataTransfer();
-    data.items.add(new File([new Uint8Array(bytes)], "dropped.png", { type: "image/png" }));
-    const event = new DragEvent("drop", { dataTransfer: data, bubbles: true });
-    document.getElementById("drop").dispatchEvent(event);
-}"""
 
 
 @pytest.fixture(scope="module")
@@ -52,13 +42,8 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 @pytest.fixture(scope="module")
 def address(runs: dict[str, Path]) -> Iterator[str]:
     serving = Serving(max_megapixels=2)
-    listening = listen("127.0.0.1", 0)
-    server = make_server(view_application(runs, serving), serving)
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
-    thread.start()
-    yield address_of(listening)
-    server.should_exit = True
-    thread.join(30)
+    with running_server(view_application(runs, serving), serving) as found:
+        yield found
 
 
 @pytest.mark.parametrize(("methods", "values"), [
@@ -144,29 +129,15 @@ def test_only_this_machine(runs: dict[str, Path], capsys: pytest.CaptureFixture[
     assert "one run, or two to compare, got 3" in capsys.readouterr().err
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    found = next(filter(None, map(which, BROWSERS)), None)
-    with sync_api.sync_playwright() as driver:
-        try:
-            opened = driver.chromium.launch(executable_path=found, args=list(QUIET))
-        except sync_api.Error as error:
-            pytest.skip(f"no Chromium to drive: {str(error).splitlines()[0]}")
-        yield opened
-        opened.close()
-
-
 @pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])
 def test_the_page_in_a_browser(address: str, browser: Any, width: int, scheme: str) -> None:
-    context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
-    page = context.new_page()
-    said: list[str] = []
-    asked: list[str] = []
-    page.on("console", lambda message: said.append(message.text))
-    page.on("pageerror", lambda error: said.append(str(error)))
-    page.on("request", lambda request: asked.append(request.url))
-    page.on("dialog", lambda dialog: (said.append("alert"), dialog.dismiss()))
+    with watched_page(browser, width, scheme) as watched:
+        drive(watched.page, address, width)
+        assert [url for url in watched.asked if not url.startswith((address, "data:"))] == []
+        assert watched.said == []
+
+
+def drive(page: Any, address: str, width: int) -> None:
     page.goto(f"{address}/view")
     page.wait_for_selector(".run")
     page.evaluate(DROP, list(encoded(drawing(3))))
@@ -188,6 +159,3 @@ def test_the_page_in_a_browser(address: str, browser: Any, width: int, scheme: s
     assert "81 tokens" in words  # ceil(0.55 * 144), and the fused one
     assert page.get_attribute(f"{card} img.map", "alt").startswith("Map of tokens: 8")
     assert page.evaluate("document.documentElement.scrollWidth") <= width  # nothing is cut
-    assert [url for url in asked if not url.startswith((address, "data:"))] == []
-    assert said == []
-    context.close()

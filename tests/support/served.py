@@ -3,8 +3,10 @@
 import asyncio
 import io
 import struct
+import threading
 import zlib
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,8 @@ from tuned import stir
 
 import vitrim
 from vitrim.deploy.pool import AdapterPool
+from vitrim.deploy.serving.server import address_of, listen, make_server
+from vitrim.deploy.serving.settings import Serving
 from vitrim.network.target_scale import TargetScale
 
 BACKBONE = "vitrim_tiny_patch8_96"
@@ -67,6 +71,19 @@ def pool_of(paths: dict[str, Path]) -> AdapterPool:
     for name, path in paths.items():
         pool.add(name, path)
     return pool
+
+
+@contextmanager
+def running_server(application: FastAPI, serving: Serving) -> Iterator[str]:
+    """The address of an application that answers on a free port of this machine; at the end it has ended."""
+    listening = listen("127.0.0.1", 0)
+    server = make_server(application, serving)
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
+    thread.start()
+    yield address_of(listening)
+    server.should_exit = True
+    thread.join(30)
+    assert not thread.is_alive()
 
 
 class Pool:

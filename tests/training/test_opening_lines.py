@@ -8,7 +8,7 @@ from small_runs import colour_folder
 from vitrim.cli.main import main
 from vitrim.runs.folder import RunFolder
 from vitrim.training import progress
-from vitrim.training.progress import Progress, in_units
+from vitrim.training.progress import Progress
 
 
 @pytest.fixture(scope="module")
@@ -54,9 +54,3 @@ def test_the_expected_time_is_that_of_all_epochs(
     for step in range(10):
         shown.pace(0, step)
     assert capsys.readouterr().out.count("about 50 min of training, by the first 4 batches") == 1
-
-
-def test_times_in_words() -> None:
-    assert [in_units(seconds) for seconds in (0.2, 59.4, 75, 3600, 9000)] == [
-        "1 s", "59 s", "1 min 15 s", "1 h 0 min", "2 h 30 min",
-    ]  # fmt: skip

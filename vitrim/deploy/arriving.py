@@ -9,10 +9,13 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from vitrim.deploy.check import Agreement
+from vitrim.files.saving import task_record
+from vitrim.network.model import StagedViT
 from vitrim.writing import write_whole
 
 
@@ -35,6 +38,31 @@ class Exported:
             "accuracy": self.accuracy,
             "about": self.about,
         }
+
+
+def check_folder(target: Path) -> None:
+    """Refuse a place that cannot be written to before anything is computed."""
+    if not target.parent.is_dir():
+        raise FileNotFoundError(f"there is no folder {target.parent} to write {target.name} into")
+
+
+def about_model(staged: StagedViT, *packages: str) -> dict[str, Any]:
+    """What every file that leaves says about its model and the packages that made it."""
+    return {
+        "methods": [repr(method) for method in staged.methods],
+        "backbone": staged.origin.name,
+        "classes": None if staged.classes is None else list(staged.classes),
+        "num_classes": staged.num_classes,
+        "task": task_record(staged),
+        "preprocess": staged.preprocess.to_json(),
+        "versions": {name: version(name) for name in dict.fromkeys(("vitrim", "torch", "timm", *packages))},
+    }
+
+
+def refuse_differing(target: Path, agreement: Agreement) -> None:
+    """What does not answer as the model does gets no name."""
+    if not agreement.agrees:
+        raise ValueError(f"{target.name} was not written: run, it does not agree: {agreement.in_words()}")
 
 
 @contextmanager

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vitrim.checks import check_number, check_one_of
-from vitrim.deploy.arriving import Exported, megabytes, name_it, unnamed
+from vitrim.deploy.arriving import (
+    Exported,
+    about_model,
+    check_folder,
+    megabytes,
+    name_it,
+    refuse_differing,
+    unnamed,
+)
 from vitrim.deploy.check import PICTURES, compare
 from vitrim.deploy.exported import ExportedModel, open_exported
 from vitrim.deploy.inference import InferenceModel, ready
@@ -17,7 +24,6 @@ from vitrim.deploy.int8 import CALIBRATION, MEASURED, accuracy, quantise
 from vitrim.deploy.pictures import HELD_OUT, data_for, labelled, some
 from vitrim.deploy.plain import LIBRARIES, export_plain
 from vitrim.deploy.programs import program_of, write_compiled, write_onnx, write_pt2
-from vitrim.files.saving import task_record
 from vitrim.network.model import StagedViT
 from vitrim.runs.opening import open_model
 
@@ -109,8 +115,7 @@ def _kind(target: Path) -> str:
         raise ValueError(
             f"an exported file ends in .onnx or .pt2, which says what it is; got {target.name!r}"
         )
-    if not target.parent.is_dir():
-        raise FileNotFoundError(f"there is no folder {target.parent} to write {target.name} into")
+    check_folder(target)
     return kind
 
 
@@ -163,8 +168,7 @@ def _checked(
     if agreement.agrees and asked.precision == "int8" and staged.num_classes == len(source.classes):
         held_out = labelled(source, staged.preprocess, MEASURED, HELD_OUT)
         shares = (accuracy(whole, *held_out), accuracy(exported, *held_out))
-    if not agreement.agrees:
-        raise ValueError(f"{target.name} was not written: run, it does not agree: {agreement.in_words()}")
+    refuse_differing(target, agreement)
     if shares is not None and shares[0] - shares[1] > asked.max_drop:
         raise ValueError(
             f"{target.name} was not written: in 8 bits {shares[1]:.2f} % are right instead of "
@@ -176,15 +180,9 @@ def _checked(
 def _about(staged: StagedViT, asked: _Asked) -> dict[str, Any]:
     """What the file says about itself."""
     return {
-        "methods": [repr(method) for method in staged.methods],
-        "backbone": staged.origin.name,
-        "classes": None if staged.classes is None else list(staged.classes),
-        "num_classes": staged.num_classes,
-        "task": task_record(staged),
-        "preprocess": staged.preprocess.to_json(),
+        **about_model(staged),
         "precision": asked.precision,
         "portable": asked.portable,
         "raw": asked.raw,
         "aot": asked.aot,
-        "versions": {name: version(name) for name in ("vitrim", "torch", "timm")},
     }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 from zipfile import BadZipFile
 
 import torch
@@ -13,9 +13,12 @@ from torch import Tensor, nn
 from vitrim.backbones.preprocess import Preprocess
 from vitrim.deploy.programs import KEY
 from vitrim.files.saving import task_of
+from vitrim.runs.opening import open_model
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from vitrim.network.model import StagedViT
 
 SUFFIXES = (".onnx", ".pt2")
 MOST_CLASSES = 1_000_000
@@ -54,6 +57,17 @@ class ExportedModel(nn.Module):
 def is_exported(path: str | Path) -> bool:
     """Whether this is the name of an exported file."""
     return Path(path).suffix.lower() in SUFFIXES
+
+
+def open_answering(
+    path: str | Path, trust: bool = False, image_size: int | tuple[int, int] | None = None
+) -> StagedViT:
+    """A run, a saved model, or an exported file, which answers like the model it was made from."""
+    if not is_exported(path):
+        return open_model(path, image_size=image_size)
+    if image_size is not None:
+        raise ValueError("an exported file takes images of one size; export the run again at another one")
+    return cast("StagedViT", open_exported(path, trust))
 
 
 def open_exported(path: str | Path, trust: bool = False) -> ExportedModel:

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +13,20 @@ from torch import Tensor, nn
 
 from vitrim.backbones.support import TimmModule
 from vitrim.deploy import plain_timm, plain_torchvision, plain_transformers
-from vitrim.deploy.arriving import Exported, megabytes, name_it, unnamed
+from vitrim.deploy.arriving import (
+    Exported,
+    about_model,
+    check_folder,
+    megabytes,
+    name_it,
+    refuse_differing,
+    unnamed,
+)
 from vitrim.deploy.check import PICTURES, compare
 from vitrim.deploy.pictures import HELD_OUT, data_for, some
 from vitrim.deploy.plain_weights import Written
 from vitrim.files.plain_timm import to_timm
-from vitrim.files.saving import is_saved_model, task_record
+from vitrim.files.saving import is_saved_model
 from vitrim.network.model import StagedViT
 from vitrim.runs.opening import open_model
 
@@ -42,14 +49,13 @@ def export_plain(
     plain = to_timm(whole)
     source = data_for(model, data, root)
     images = some(source, staged.preprocess, PICTURES, HELD_OUT)
-    about = _about(staged, to)
+    about = {"to": to, **about_model(staged, to)}
     with unnamed(target) as part:
         written = LIBRARIES[to](plain, staged, about, part)
         _refuse_others(plain, written.model, images[:SEEN], to, about["backbone"])
         pictures, classes = f"pictures of {source.spec}", staged.num_classes > 0
         agreement = compare(whole, written.model, images, pictures, "fp32", classes)
-        if not agreement.agrees:
-            raise ValueError(f"{target.name} was not written: run, it does not agree: {agreement.in_words()}")
+        refuse_differing(target, agreement)
         about["open_with"] = written.how.replace("FILE", repr(target.name))
         done = Exported(target, agreement, about, megabytes(part))
         name_it(part, done)
@@ -57,8 +63,7 @@ def export_plain(
 
 
 def _check_name(target: Path, to: str) -> None:
-    if not target.parent.is_dir():
-        raise FileNotFoundError(f"there is no folder {target.parent} to write {target.name} into")
+    check_folder(target)
     if to == "transformers":
         if target.exists():
             raise ValueError(f"{target} is there already; transformers gets a new folder: give another name")
@@ -95,17 +100,3 @@ def _refuse_others(plain: TimmModule, theirs: nn.Module, images: Tensor, to: str
             f"{difference:.1e} of {largest:.1e}); this one pools by {plain.global_pool!r} and has norms of "
             f"eps {next(part.eps for part in plain.blocks.modules() if hasattr(part, 'eps')):g}"
         )
-
-
-def _about(staged: StagedViT, to: str) -> dict[str, Any]:
-    """What stands beside the weights."""
-    return {
-        "to": to,
-        "methods": [repr(method) for method in staged.methods],
-        "backbone": staged.origin.name,
-        "classes": None if staged.classes is None else list(staged.classes),
-        "num_classes": staged.num_classes,
-        "task": task_record(staged),
-        "preprocess": staged.preprocess.to_json(),
-        "versions": {name: version(name) for name in dict.fromkeys(("vitrim", "torch", "timm", to))},
-    }

@@ -15,13 +15,12 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from vitrim.backbones.opening import digest, open_backbone
+from vitrim.backbones.opening import Origin, open_backbone
 from vitrim.backbones.preprocess import Preprocess
 from vitrim.checks import did_you_mean
-from vitrim.compose import assemble
 from vitrim.deploy.grouped import Group, grouped_logits, shared_blocks
 from vitrim.files.saving import is_saved_model
-from vitrim.files.sharing import bare_backbone_of, held_tensors, load_onto, storages, twin_of
+from vitrim.files.sharing import bare_backbone_of, base_of, held_tensors, load_onto, storages, twin_of
 from vitrim.measuring.devices import pick_device
 from vitrim.network.model import StagedViT
 from vitrim.runs.opening import model_file_of
@@ -95,9 +94,9 @@ class AdapterPool:
         weights: str | Path | None = None,
         device: str = "cpu",
     ) -> None:
-        self._base = _bare(backbone, pretrained, weights).to(pick_device(device)).eval()
+        vit, origin = _bare(backbone, pretrained, weights)
+        self._base = base_of(twin_of(vit), origin, pick_device(device))
         self._own = storages(held_tensors(self._base.vit))
-        digest(self._base.vit, (), self._base.digests)  # so that no adapter reads the weights again
         self._adapters: dict[str, _Adapter] = {}  # replaced as a whole, so that readers need no lock
         self._changing = threading.RLock()  # a finalizer may remove while its own thread adds
 
@@ -214,23 +213,23 @@ class AdapterPool:
         )
 
 
-def _bare(backbone: str | Path | nn.Module, pretrained: bool, weights: str | Path | None) -> StagedViT:
-    """A model without methods on a backbone whose modules are nobody else's."""
+def _bare(
+    backbone: str | Path | nn.Module, pretrained: bool, weights: str | Path | None
+) -> tuple[nn.Module, Origin]:
+    """The backbone that is meant, without methods, and where it is from."""
     if isinstance(backbone, StagedViT):
         if backbone.methods:
             raise ValueError(
                 f"this model carries {', '.join(map(repr, backbone.methods))}; give the pool its bare "
                 "backbone, or the file it was saved to"
             )
-        vit, origin = backbone.vit, backbone.origin
-    elif not isinstance(backbone, nn.Module) and _is_saved(Path(backbone)):
+        return backbone.vit, backbone.origin
+    if not isinstance(backbone, nn.Module) and _is_saved(Path(backbone)):
         if pretrained or weights is not None:
             raise ValueError(f"{backbone} says what its backbone is; leave out pretrained and weights")
-        vit, origin = bare_backbone_of(model_file_of(backbone))
-    else:
-        given = str(backbone) if isinstance(backbone, Path) else backbone
-        vit, origin = open_backbone(given, pretrained, weights)
-    return assemble(twin_of(vit), origin, (), None).requires_grad_(False)
+        return bare_backbone_of(model_file_of(backbone))
+    given = str(backbone) if isinstance(backbone, Path) else backbone
+    return open_backbone(given, pretrained, weights)
 
 
 def _is_saved(path: Path) -> bool:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from vitrim.backbones.geometry import image_size, set_image_size
-from vitrim.backbones.opening import Digests, Origin, structure_of
+from vitrim.backbones.opening import Digests, Origin, digest, structure_of
 from vitrim.backbones.preprocess import Preprocess
 from vitrim.backbones.structure import structure_digest
 from vitrim.backbones.support import TimmModule
@@ -65,6 +65,13 @@ def bare_backbone_of(file: Path) -> tuple[nn.Module, Origin]:
         fitting = {name: value for name, value in kept.items() if value.shape == own[name].shape}
         vit.load_state_dict(fitting, strict=False)
     return vit, found
+
+
+def base_of(vit: nn.Module, origin: Origin, device: str | torch.device = "cpu") -> StagedViT:
+    """A model without methods to load others onto; its weights are read here, so that no other reads them."""
+    base = assemble(vit, origin, (), None).requires_grad_(False).to(device).eval()
+    digest(base.vit, (), base.digests)
+    return base
 
 
 def load_onto(

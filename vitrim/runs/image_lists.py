@@ -61,22 +61,23 @@ class FromDataset:
 
     spec: str
     download: bool
-    reader: FromHub | None = field(default=None, repr=False)
+    found: tuple[FromHub, dict[str, int]] | None = field(default=None, repr=False)
+    """what reads, and how many rows each split has; once it is open"""
 
     def __call__(self, name: str, at_least: int | None = None) -> Image.Image:
         return self.opened()[0](name, at_least)
 
     def opened(self) -> tuple[FromHub, dict[str, int]]:
-        if self.reader is None:
-            self.reader, self.rows = _open_dataset(self.spec, self.download)
-        return self.reader, self.rows
+        if self.found is None:
+            self.found = _open_dataset(self.spec, self.download)
+        return self.found
 
     def names(self) -> Iterator[str]:
         for split, count in self.opened()[1].items():
             yield from (f"{split}/{row}" for row in range(count))
 
     def __getstate__(self) -> dict[str, object]:
-        return {"spec": self.spec, "download": self.download, "reader": None}
+        return {"spec": self.spec, "download": self.download, "found": None}
 
 
 def _open_dataset(spec: str, download: bool) -> tuple[FromHub, dict[str, int]]:
@@ -102,7 +103,9 @@ def named_images(
         reader.opened()
         return NamedImages(reader.names, reader, given[0])
     if download:
-        raise ValueError(f"download fetches data sets of the Hub; images that are named {HUB}OWNER/NAME")
+        raise ValueError(
+            f"download fetches data sets of the Hub: name one as {HUB}OWNER/NAME, or leave download out"
+        )
     place = str(Path.cwd())
     return NamedImages(lambda: map(str, each_path(given, unread)), FromDisk(place), place)
 

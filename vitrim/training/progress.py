@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Any
 
 from vitrim.data.tolerance import replaced
+from vitrim.measuring.durations import in_units
 from vitrim.settings.deviations import in_words
 from vitrim.settings.task_kinds import TASK_KINDS, kind_of, main_figure
 from vitrim.settings.training import Training
@@ -164,16 +165,6 @@ def length_lines(training: Mapping[str, Any], chosen: Mapping[str, str]) -> list
     if brought:
         lines.append(f"also      {', '.join(brought)}: against overfitting, in training only")
     return lines
-
-
-def in_units(seconds: float) -> str:
-    """8 s, 3 min 20 s, 2 h 10 min."""
-    if seconds < 60:
-        return f"{max(seconds, 1):.0f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes < 60:
-        return f"{minutes} min {rest} s" if minutes < 10 and rest else f"{minutes} min"
-    return f"{minutes // 60} h {minutes % 60} min"
 
 
 def protocol_lines(protocol: Mapping[str, Any] | None, per_task: bool) -> list[str]:

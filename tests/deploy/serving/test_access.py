@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI, WebSocket
 from served import client, pictures, together
 
 from vitrim.deploy.pool import AdapterPool
@@ -71,7 +71,9 @@ def test_without_the_token_nothing_is_told(locked: FastAPI, method: str, path: s
     assert status(locked, method, path, headers=headers) == 401
 
 
-@pytest.mark.parametrize("path", ["/", "/page.css", "/page.js", "/v2/health/live", "/v2/health/ready"])
+@pytest.mark.parametrize(
+    "path", ["/", "/page.css", "/page.js", "/base.css", "/base.js", "/v2/health/live", "/v2/health/ready"]
+)
 def test_the_page_and_the_probes_need_no_token(locked: FastAPI, path: str) -> None:
     assert status(locked, "GET", path, FAR) == 200
 
@@ -129,3 +131,24 @@ def test_no_other_site_is_told_that_it_may_read(application: FastAPI) -> None:
 
 def test_the_token_is_not_shown_with_the_settings() -> None:
     assert TOKEN not in repr(Serving(token=TOKEN))
+
+
+def test_a_websocket_of_an_added_router_passes_no_door(pool: AdapterPool) -> None:
+    router = APIRouter()
+
+    @router.websocket("/talk")
+    async def talk(socket: WebSocket) -> None:
+        await socket.accept()
+
+    sent: list[Any] = []
+
+    async def receive() -> dict[str, str]:
+        return {"type": "websocket.connect"}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    scope = {"type": "websocket", "path": "/talk", "raw_path": b"/talk", "query_string": b"", "headers": []}
+    application = make_application(pool, Serving(token=TOKEN), routers=(router,))
+    together(application({**scope, "root_path": "", "subprotocols": []}, receive, send))
+    assert sent == [{"type": "websocket.close", "code": 1008}]

@@ -1,19 +1,25 @@
 """The application on Ray Serve: the same answers from several replicas, which hold few adapters at a time."""
 
+import asyncio
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import httpx
 import pytest
+import torch
 import yaml
-from served import huge_header, pictures, same
+from served import huge_header, pictures, same, together
 
 from vitrim import predict
 from vitrim.cli.main import main
 from vitrim.cli.verbs.serve import RAY
+from vitrim.deploy.serving.on_ray.front import Elsewhere
 from vitrim.deploy.serving.on_ray.plan import make_plan
 from vitrim.deploy.serving.on_ray.running import NAME, deployed, make_deployment
 from vitrim.deploy.serving.on_ray.settings import RaySettings, ray_settings
+from vitrim.deploy.serving.refusal import Refusal
 from vitrim.deploy.serving.settings import Serving
 
 TOKEN = "let-me-in"
@@ -119,3 +125,69 @@ def test_what_one_server_can_do_and_a_deployment_cannot_is_refused(tmp_path: Pat
     assert "on must be one of 'here', 'ray'" in capsys.readouterr().err
     assert main(["serve", str(files["lora"]), "--ray", '{"max_adapters": 3}']) == 2
     assert "are for --on ray" in capsys.readouterr().err
+
+
+class Replicas:
+    """In place of Ray's handle: what every call comes to."""
+
+    def __init__(self, outcome: Callable[[torch.Tensor], Awaitable[torch.Tensor]]) -> None:
+        self.asked: list[str] = []
+        self.logits = SimpleNamespace(remote=outcome)
+
+    def options(self, multiplexed_model_id: str) -> "Replicas":
+        self.asked.append(multiplexed_model_id)
+        return self
+
+
+def submitted(outcome: Callable[[torch.Tensor], Awaitable[torch.Tensor]]) -> tuple[torch.Tensor, list[str]]:
+    """One picture of the adapter "lora" on its way through a front."""
+
+    async def one() -> tuple[torch.Tensor, list[str]]:
+        replicas = Replicas(outcome)
+        elsewhere = Elsewhere(replicas, lambda pictures, seconds: None)
+        return await asyncio.wrap_future(elsewhere.submit(torch.ones(3), "lora")), replicas.asked
+
+    found: tuple[torch.Tensor, list[str]] = together(one())
+    return found
+
+
+def test_a_front_hands_on_answers_and_says_when_a_replica_was_lost() -> None:
+    exceptions = pytest.importorskip("ray.exceptions")
+
+    async def doubled(pixels: torch.Tensor) -> torch.Tensor:
+        return 2 * pixels
+
+    async def lost(pixels: torch.Tensor) -> torch.Tensor:
+        raise exceptions.RayActorError
+
+    async def broken(pixels: torch.Tensor) -> torch.Tensor:
+        raise RuntimeError("the adapter is broken")
+
+    logits, asked = submitted(doubled)
+    assert logits.tolist() == [2.0] * 3 and asked == ["lora"]
+    with pytest.raises(Refusal) as refused:
+        submitted(lost)
+    assert refused.value.status == 503 and int(refused.value.headers["retry-after"]) > 0
+    with pytest.raises(RuntimeError, match="the adapter is broken"):
+        submitted(broken)
+
+
+def test_what_a_front_gives_up_is_given_up_by_the_replica() -> None:
+    begun, ended = asyncio.Event(), asyncio.Event()
+
+    async def slow(pixels: torch.Tensor) -> torch.Tensor:
+        begun.set()
+        try:
+            await asyncio.sleep(30)
+        finally:
+            ended.set()
+        return pixels
+
+    async def give_up() -> None:
+        elsewhere = Elsewhere(Replicas(slow), lambda pictures, seconds: None)
+        answer = asyncio.ensure_future(asyncio.wrap_future(elsewhere.submit(torch.ones(3), "lora")))
+        await begun.wait()
+        answer.cancel()
+        await asyncio.wait_for(ended.wait(), 10)
+
+    together(give_up())

@@ -1,72 +1,41 @@
 """The page in a real browser: it lists, takes a dropped picture, and asks no other machine for anything."""
 
-import shutil
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-from served import CLASSES, pictures
+from browsing import DROP, watched_page
+from served import CLASSES, pictures, running_server
 
 import vitrim
 from vitrim.deploy.pool import AdapterPool
 from vitrim.deploy.serving.application import make_application
-from vitrim.deploy.serving.server import address_of, listen, make_server
+from vitrim.deploy.serving.page import FILES
 from vitrim.deploy.serving.settings import Serving
 
 TOKEN = "page-token"
-FLAGS = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
-DROP = """(bytes) => {
-    const data = new DataTransfer();
-    data.items.add(new File([new Uint8Array(bytes)], "dropped.png", { type: "image/png" }));
-    const event = new DragEvent("drop", { dataTransfer: data, bubbles: true });
-    document.getElementById("drop").dispatchEvent(event);
-}"""
 
 
 @pytest.fixture(scope="module")
 def address(pool: AdapterPool) -> Iterator[str]:
     serving = Serving(token=TOKEN)
-    listening = listen("127.0.0.1", 0)
-    server = make_server(make_application(pool, serving), serving)
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
-    thread.start()
-    yield address_of(listening)
-    server.should_exit = True
-    thread.join(30)
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if program is None:
-        pytest.skip("no Chromium is installed")
-    with sync_api.sync_playwright() as playwright:
-        found = playwright.chromium.launch(executable_path=program, args=FLAGS)
+    with running_server(make_application(pool, serving), serving) as found:
         yield found
-        found.close()
 
 
 def test_the_page_lists_adapters_and_answers_a_dropped_picture(
     browser: Any, address: str, files: dict[str, Path]
 ) -> None:
-    page = browser.new_page(viewport={"width": 390, "height": 844})
-    asked: list[str] = []
-    complaints: list[str] = []
-    page.on("request", lambda request: asked.append(request.url))
-    page.on("pageerror", lambda error: complaints.append(str(error)))
-    page.on("dialog", lambda dialog: complaints.append(dialog.message))
+    with watched_page(browser, 390) as watched:
+        drive(watched.page, address, files)
+        refused = "Failed to load resource"  # what the browser says of the wrong token and of no picture
+        assert [line for line in watched.said if not line.startswith(refused)] == []
+        assert [u for u in watched.asked if not u.startswith((f"{address}/", "blob:", "data:"))] == []
+
+
+def drive(page: Any, address: str, files: dict[str, Path]) -> None:
     page.goto(address)
     page.fill("#token", "wrong")
     page.click("#token-form button")
@@ -92,23 +61,18 @@ def test_the_page_lists_adapters_and_answers_a_dropped_picture(
     page.wait_for_selector("#told:not([hidden])")
     assert "is not an image" in page.inner_text("#told")
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
-    assert not complaints
-    assert {url for url in asked if not url.startswith((f"{address}/", "blob:", "data:"))} == set()
-    page.close()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_the_page_is_readable_in_light_and_dark(browser: Any, address: str, scheme: str) -> None:
-    context = browser.new_context(color_scheme=scheme)
-    page = context.new_page()
-    page.goto(address)
-    colours = page.evaluate(
-        "(() => { const s = getComputedStyle(document.body); return [s.color, s.backgroundColor]; })()"
-    )
+    with watched_page(browser, 1280, scheme) as watched:
+        watched.page.goto(address)
+        colours = watched.page.evaluate(
+            "(() => { const s = getComputedStyle(document.body); return [s.color, s.backgroundColor]; })()"
+        )
     ink, paper = (_luminance(colour) for colour in colours)
     assert (ink < paper) == (scheme == "light")
     assert (max(ink, paper) + 0.05) / (min(ink, paper) + 0.05) > 7
-    context.close()
 
 
 def _luminance(colour: str) -> float:
@@ -119,7 +83,7 @@ def _luminance(colour: str) -> float:
 
 
 def test_the_page_may_load_nothing_from_elsewhere(address: str) -> None:
-    for path in ("/", "/page.css", "/page.js"):
+    for path in FILES:
         answer = httpx.get(address + path)
         assert answer.status_code == 200
         assert "http://" not in answer.text and "https://" not in answer.text

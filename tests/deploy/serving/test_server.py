@@ -5,7 +5,6 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -14,11 +13,11 @@ from pathlib import Path
 
 import httpx
 import pytest
-from served import pictures
+from served import pictures, running_server
 
 from vitrim.deploy.pool import AdapterPool
 from vitrim.deploy.serving.application import make_application
-from vitrim.deploy.serving.server import address_of, listen, make_server
+from vitrim.deploy.serving.server import listen
 from vitrim.deploy.serving.settings import Serving
 
 GOOD = pictures()["plain.png"]
@@ -28,15 +27,8 @@ PATH = "/v1/predict?adapter=lora"
 @pytest.fixture(scope="module")
 def address(pool: AdapterPool) -> Iterator[str]:
     serving = Serving(max_megabytes=1, timeout=10)
-    listening = listen("127.0.0.1", 0)
-    found = address_of(listening)
-    server = make_server(make_application(pool, serving), serving)
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
-    thread.start()
-    yield found
-    server.should_exit = True
-    thread.join(30)
-    assert not thread.is_alive()
+    with running_server(make_application(pool, serving), serving) as found:
+        yield found
 
 
 def connection(address: str) -> socket.socket:

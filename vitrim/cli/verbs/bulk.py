@@ -27,8 +27,7 @@ def bulk_options(parser: ArgumentParser) -> None:
     )
     group.add_argument(
         "--part_size",
-        type=int,
-        default=1024,
+        type=int | None,
         metavar="N",
         help="images of a part: so many are predicted again, at most, after a stop (usually 1024)",
     )
@@ -49,10 +48,10 @@ def bulk_options(parser: ArgumentParser) -> None:
 
 def write(chosen: Namespace, opening: Opening, images: list[str], top: int | None, embeddings: bool) -> None:
     """Predict into a table, and say what came of it."""
-    from vitrim.deploy.bulk.asked import Pace, Wanted
+    from vitrim.deploy.bulk.asked import USUAL_PART, Pace, Wanted
     from vitrim.deploy.bulk.predicting import write_table
 
-    wanted = Wanted(top, embeddings, chosen.part_size)
+    wanted = Wanted(top, embeddings, USUAL_PART if chosen.part_size is None else chosen.part_size)
     pace = Pace(
         chosen.batch_size, chosen.workers, chosen.device, chosen.skip_broken, chosen.on, chosen.actors
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from vitrim.cli.verbs.bulk import IMAGES, bulk_options, write
-from vitrim.cli.verbs.shared import given_methods, one_text, trust_option
+from vitrim.cli.verbs.shared import batch_options, given_methods, one_text
 
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser, Namespace
@@ -55,17 +55,11 @@ def options(parser: ArgumentParser) -> None:
         metavar="PIXELS",
         help='images of another size: the side, or "[height, width]"',
     )
-    parser.add_argument(
-        "--batch_size", type=int, default=64, metavar="N", help="images at a time (usually 64)"
-    )
-    parser.add_argument(
-        "--device", type=str | None, help="cpu or cuda; not given: the GPU where there is one"
-    )
+    batch_options(parser)
     parser.add_argument(
         "--skip_broken", action="store_true", help="go on even past parts of which no image can be read"
     )
     bulk_options(parser)
-    trust_option(parser)
 
 
 def run(chosen: Namespace) -> None:
@@ -77,7 +71,7 @@ def run(chosen: Namespace) -> None:
             raise ValueError("weights, pretrained and method go with --model; a run has its own")
         if len(given) < 2:
             raise ValueError("give a run and images, or --model NAME and images")
-        opening = Opening(given.pop(0), image_size=chosen.image_size, trust=chosen.trust)
+        opening = Opening(given.pop(0), image_size=chosen.image_size)
     else:
         opening = Opening(
             model=chosen.model,

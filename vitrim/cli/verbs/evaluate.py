@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vitrim.cli.verbs.shared import data_options, opened, refuse_mistyped, size_option, trust_option
+from vitrim.cli.verbs.shared import data_options, refuse_mistyped, size_option, trust_option
 
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser, Namespace
@@ -81,6 +81,7 @@ def run(chosen: Namespace) -> None:
     refuse_mistyped(chosen.data)
     from accelerate import PartialState
 
+    from vitrim.deploy.exported import open_answering
     from vitrim.runs import answer_files as files
     from vitrim.runs.evaluate import answer
     from vitrim.runs.measured_split import open_measured
@@ -91,7 +92,7 @@ def run(chosen: Namespace) -> None:
     predictions = chosen.predictions and files.check_ending(chosen.predictions, ".csv", ".json")
     per_class = chosen.per_class and files.check_ending(chosen.per_class, ".csv")
     confusion = chosen.confusion and files.check_ending(chosen.confusion, ".csv")
-    model = opened(chosen.run, chosen.trust, chosen.image_size)
+    model = open_answering(chosen.run, chosen.trust, chosen.image_size)
     data, split = open_measured(
         chosen.run, chosen.data, chosen.split, chosen.root, chosen.download, model.task
     )

@@ -6,7 +6,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from vitrim.cli.verbs.bulk import IMAGES, bulk_options, write
-from vitrim.cli.verbs.shared import opened, size_option, trust_option
+from vitrim.cli.verbs.shared import batch_options, size_option, trust_option
 
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser, Namespace
@@ -31,7 +31,7 @@ vitrim predict runs/flowers list.txt --out /shared/archive --on ray
 """
 
 
-ONLY_TABLES = ("workers", "on", "actors")
+ONLY_TABLES = ("embeddings", "download", "workers", "part_size", "on", "actors")
 
 
 def options(parser: ArgumentParser) -> None:
@@ -71,12 +71,7 @@ def options(parser: ArgumentParser) -> None:
         help="go on past pictures that cannot be read, and list them at the end with exit code 2; with "
         "--out, where they are always listed in a file beside it, go on even past whole parts of them",
     )
-    parser.add_argument(
-        "--batch_size", type=int, default=64, metavar="N", help="images at a time (usually 64)"
-    )
-    parser.add_argument(
-        "--device", type=str | None, help="cpu or cuda; not given: the GPU where there is one"
-    )
+    batch_options(parser)
     size_option(parser)
     trust_option(parser)
     bulk_options(parser)
@@ -102,18 +97,20 @@ def _into_lines(chosen: Namespace) -> None:
     from collections import Counter
 
     from vitrim.data.finding import unread_note
+    from vitrim.deploy.exported import open_answering
     from vitrim.runs.image_lists import as_images
     from vitrim.runs.predict import predictions
     from vitrim.runs.prediction_files import WRITERS, Pictures, output
 
     if chosen.csv is not None and chosen.json is not None:
         raise ValueError("--csv and --json are two ways to write the same; give one of them")
-    if chosen.embeddings or chosen.download or any(chosen[name] is not None for name in ONLY_TABLES):
-        raise ValueError("embeddings, download, workers, on and actors go with --out, a table of many images")
+    given = [name for name in ONLY_TABLES if chosen[name] is not None and chosen[name] is not False]
+    if given:
+        raise ValueError(f"{' and '.join(given)} must go with --out, a table of many images")
     form, file = next(
         ((form, file) for form, file in (("csv", chosen.csv), ("json", chosen.json)) if file), ("text", "-")
     )
-    model = opened(chosen.run, chosen.trust, chosen.image_size)
+    model = open_answering(chosen.run, chosen.trust, chosen.image_size)
     unread: Counter[str] = Counter()
     broken: list[str] | None = [] if chosen.skip_broken else None
     found = predictions(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from vitrim.checks import check_one_of
@@ -42,7 +43,12 @@ def options(parser: ArgumentParser) -> None:
         metavar="RUN",
         help="run folders or model.safetensors files on one backbone; NAME=PATH gives one another name",
     )
-    where = parser.add_argument_group("where, and for whom")
+    _where(parser.add_argument_group("where, and for whom"))
+    _limits(parser.add_argument_group("how much it takes on"))
+    _past_one_machine(parser.add_argument_group("past one machine"))
+
+
+def _where(where: Any) -> None:
     where.add_argument(
         "--host", type=str, default="127.0.0.1", metavar="ADDRESS", help="usually this machine only"
     )
@@ -60,7 +66,9 @@ def options(parser: ArgumentParser) -> None:
         help="what POST /v1/adapters may load while the server runs; not given: nothing",
     )
     where.add_argument("--device", type=str, default="cpu", help="cpu or cuda (usually cpu)")
-    limits = parser.add_argument_group("how much it takes on")
+
+
+def _limits(limits: Any) -> None:
     for name, kind, usual, what in LIMITS:
         limits.add_argument(
             f"--{name}", type=kind, default=usual, metavar="N", help=f"{what} (usually {usual:g})"
@@ -68,7 +76,9 @@ def options(parser: ArgumentParser) -> None:
     limits.add_argument(
         "--decoders", type=int | None, metavar="N", help="threads that decode; not given: the CPUs, at most 8"
     )
-    past = parser.add_argument_group("past one machine")
+
+
+def _past_one_machine(past: Any) -> None:
     past.add_argument(
         "--on",
         type=str,
@@ -118,13 +128,7 @@ def run(chosen: Namespace) -> None:
         raise ValueError("the settings under ray are for --on ray; give it, or leave them out")
     named = named_runs(chosen.runs)
     serving = _serving(chosen)
-    try:
-        import fastapi  # noqa: F401
-        import prometheus_client  # noqa: F401
-        import python_multipart  # noqa: F401
-        import uvicorn  # noqa: F401
-    except ImportError as error:
-        raise ImportError(f"serving needs {error.name}; pip install 'vitrim[serve]'") from None
+    check_server("serving", "serve")
     if chosen.on == "ray":
         _run_on_ray(chosen, named, serving)
         return
@@ -147,18 +151,17 @@ def _run_on_ray(chosen: Namespace, named: dict[str, Path], serving: Serving) -> 
 
     settings = ray_settings(plain(chosen.ray), chosen.device)
     try:
-        import ray.serve  # noqa: F401
+        import ray.serve  # noqa: F401  Ray may be there without what Serve needs
     except ImportError:
         raise ImportError("serving on Ray needs it; pip install 'vitrim[serve,ray]'") from None
     look_at(named)
     from vitrim.deploy.serving.on_ray.plan import make_plan
     from vitrim.deploy.serving.on_ray.running import run_on_ray
 
-    plugins = tuple(dict.fromkeys([*asked_by_environment(), *(chosen.plugin or ())]))
     names = ", ".join(named)
     stays = "" if settings.address is None else "; it stays until: serve shutdown"
     run_on_ray(
-        make_plan(named, serving, settings, chosen.device, plugins),
+        make_plan(named, serving, settings, chosen.device, asked_by_environment()),
         lambda address: _say(f"{names} on Ray: {address}{stays}"),
     )
 
@@ -177,6 +180,13 @@ def plain(given: Any) -> Any:
     if items is None and isinstance(given, dict):
         items = given.items()
     return given if items is None else {name: plain(value) for name, value in items}
+
+
+def check_server(what: str, extra: str) -> None:
+    """Refuse to go on without the packages of a server."""
+    for package in ("fastapi", "prometheus_client", "python_multipart", "uvicorn"):
+        if find_spec(package) is None:
+            raise ImportError(f"{what} needs {package}; pip install 'vitrim[{extra}]'")
 
 
 def named_runs(given: list[str]) -> dict[str, Path]:
@@ -200,13 +210,9 @@ def named_runs(given: list[str]) -> dict[str, Path]:
 def _usual_name(path: Path) -> str:
     """A run is called by its folder, also where its file is given."""
     place = path.absolute()
-    return (
-        place.parent.name
-        if place.name == "model.safetensors"
-        else place.stem
-        if place.is_file()
-        else place.name
-    )
+    if place.name == "model.safetensors":
+        return place.parent.name
+    return place.stem if place.is_file() else place.name
 
 
 def _serving(chosen: Namespace) -> Serving:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import fields
-from typing import TYPE_CHECKING, Any, Literal, cast, get_type_hints
+from typing import TYPE_CHECKING, Any, Literal, get_type_hints
 
 from vitrim.settings.left_open import CAN_BE_OPEN
 from vitrim.settings.training import Training, explanations
@@ -13,8 +13,6 @@ from vitrim.settings.training_choices import CHOICES
 
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser, Namespace
-
-    from vitrim.network.model import StagedViT
 
 
 def composition_options(parser: ArgumentParser) -> None:
@@ -74,24 +72,22 @@ def refuse_mistyped(data: str | None = None, recipe: str | None = None) -> None:
         find_recipe(recipe)
 
 
-def opened(path: str, trust: bool, image_size: int | tuple[int, int] | None = None) -> StagedViT:
-    """A run, a saved model, or an exported file, which answers like the model it was made from."""
-    from vitrim.deploy.exported import is_exported, open_exported
-    from vitrim.runs.opening import open_model
-
-    if not is_exported(path):
-        return open_model(path, image_size=image_size)
-    if image_size is not None:
-        raise ValueError("an exported file takes images of one size; export the run again at another one")
-    return cast("StagedViT", open_exported(path, trust))
-
-
 def size_option(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--image_size",
         type=int | tuple[int, int] | None,
         metavar="PIXELS",
         help='images of another size than it was trained on: the side, or "[height, width]"',
+    )
+
+
+def batch_options(parser: ArgumentParser) -> None:
+    """How many images are computed at a time, and where."""
+    parser.add_argument(
+        "--batch_size", type=int, default=64, metavar="N", help="images at a time (usually 64)"
+    )
+    parser.add_argument(
+        "--device", type=str | None, help="cpu or cuda; not given: the GPU where there is one"
     )
 
 

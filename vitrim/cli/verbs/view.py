@@ -34,17 +34,10 @@ def options(parser: ArgumentParser) -> None:
 
 
 def run(chosen: Namespace) -> None:
-    from vitrim.cli.verbs.serve import named_runs
+    from vitrim.cli.verbs.serve import check_server, named_runs
 
     named = named_runs(chosen.runs)
-    try:
-        import fastapi  # noqa: F401
-        import prometheus_client  # noqa: F401
-        import python_multipart  # noqa: F401
-        import uvicorn  # noqa: F401
-    except ImportError as error:
-        raise ImportError(f"the page needs {error.name}; pip install 'vitrim[view]'") from None
-
+    check_server("the page", "view")
     from vitrim.deploy.serving.server import run_server
     from vitrim.deploy.serving.settings import Serving
     from vitrim.report.viewing.application import check_viewing, view_application

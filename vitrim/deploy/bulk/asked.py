@@ -13,11 +13,12 @@ from vitrim.checks import check_one_of, check_positive
 from vitrim.deploy.bulk.finishing import Output
 from vitrim.deploy.bulk.opening import Opening
 from vitrim.deploy.bulk.records import LARGEST_PART
-from vitrim.deploy.exported import ExportedModel
+from vitrim.deploy.exported import is_exported
 from vitrim.measuring.machine import cpu_count
 from vitrim.network.model import StagedViT
 
 OWNER = "bulk prediction"
+USUAL_PART = 1024  # images
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class Wanted:
 
     top: int | None = 1
     embeddings: bool = False
-    part_size: int = 1024
+    part_size: int = USUAL_PART
 
 
 @dataclass(frozen=True)
@@ -88,10 +89,14 @@ def check_output(out: str | Path) -> Output:
     return output
 
 
+def check_source(source: StagedViT | Opening, wanted: Wanted) -> None:
+    """Refuse what a file's ending tells, before a program is opened or its user asked to trust it."""
+    if wanted.embeddings and isinstance(source, Opening) and source.run and is_exported(source.run):
+        raise ValueError("an exported file gives no embeddings; take the run it was exported from")
+
+
 def check_model(model: StagedViT, wanted: Wanted) -> None:
     """Refuse what the model cannot say."""
-    if wanted.embeddings and isinstance(model, ExportedModel):
-        raise ValueError("an exported file gives no embeddings; take the run it was exported from")
     if wanted.top is None:
         return
     if not model.num_classes:

@@ -11,7 +11,7 @@ from typing import Any
 
 from vitrim.deploy.bulk.columns import utf8
 from vitrim.deploy.bulk.finishing import Output
-from vitrim.deploy.bulk.job import IMAGES, Job, open_job, write_list
+from vitrim.deploy.bulk.job import IMAGES, MANIFEST, PART, Job, open_job, write_list
 from vitrim.runs.image_lists import NamedImages
 from vitrim.runs.lock import alone_in
 from vitrim.writing import writing
@@ -54,7 +54,8 @@ def begin(output: Output, asked: dict[str, Any], listed: NamedImages) -> Job:
         if found is not None:
             _check_same(found, job, output)
         if finished is not None and output.one_file:
-            shutil.rmtree(output.folder)  # what is left of the parts
+            if all(map(_is_left, output.folder.iterdir())):
+                shutil.rmtree(output.folder)  # of the parts, by a process that was killed
             return finished
         if found is None or (finished is not None and finished.missing()):
             new.replace(output.folder / IMAGES)
@@ -63,6 +64,12 @@ def begin(output: Output, asked: dict[str, Any], listed: NamedImages) -> Job:
         return found
     finally:
         new.unlink(missing_ok=True)
+
+
+def _is_left(path: Path) -> bool:
+    """Whether a process leaves this that is killed after the table got its name."""
+    name = path.name
+    return name in (*OURS, MANIFEST) or name.startswith(".") or PART.fullmatch(name) is not None
 
 
 def _check_empty(output: Output) -> None:

@@ -59,8 +59,7 @@ class Output:
 
 def finish(job: Job, output: Output) -> Job:
     """Write what users read, each file whole under its name. Can be done again at any moment."""
-    parts = [_described(job, part) for part in range(job.parts)]
-    _write_broken(job, output.broken)
+    parts = _write_broken(job, output.broken)
     if output.one_file:
         rows, broken = (sum(part[key] for part in parts) for key in ("rows", "broken"))
         parts = [{"file": ITSELF, "rows": rows, "broken": broken}]
@@ -74,23 +73,23 @@ def finish(job: Job, output: Output) -> Job:
     return done
 
 
-def _described(job: Job, part: int) -> dict[str, Any]:
-    note = job.note(part)
-    if note is None:
-        raise FileNotFoundError(
-            f"{job.file(part)} was predicted, but is not there; --out has to lie on a disk that all machines "
-            "share"
-        )
-    return {"file": job.file(part).name, "rows": note["rows"], "broken": len(note["broken"])}
-
-
-def _write_broken(job: Job, file: Path) -> None:
+def _write_broken(job: Job, file: Path) -> list[dict[str, Any]]:
+    """List what could not be read; what the manifest says of every part."""
+    parts = []
     with whole_file(file) as stream:
         text = codecs.getwriter("utf-8")(stream)
         table = csv.DictWriter(text, ("index", "path", "reason"), extrasaction="ignore", lineterminator="\n")
         table.writeheader()
         for part in range(job.parts):
-            table.writerows((job.note(part) or {})["broken"])
+            note = job.note(part)
+            if note is None:
+                raise FileNotFoundError(
+                    f"{job.file(part)} was predicted, but is not there; --out has to lie on a disk that all "
+                    "machines share"
+                )
+            table.writerows(note["broken"])
+            parts.append({"file": job.file(part).name, "rows": note["rows"], "broken": len(note["broken"])})
+    return parts
 
 
 def _write_table(done: Job, file: Path) -> None:

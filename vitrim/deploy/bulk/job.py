@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from pyarrow import Table
 
 MANIFEST, IMAGES = "_manifest.json", "_images"  # readers of a folder of Parquet pass over names with _
+PART = re.compile(r"part-\d{8}\.parquet")
 KEY = b"vitrim"  # of the metadata of parts and tables
 DECIDES = ("model", "top", "embeddings", "images", "images_digest", "part_size")  # what the table holds
 

@@ -5,14 +5,12 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
 
 import torch
 
 from vitrim.compose import compose, merge
-from vitrim.deploy.exported import ExportedModel, is_exported, open_exported
+from vitrim.deploy.exported import ExportedModel, open_answering
 from vitrim.network.model import StagedViT
-from vitrim.runs.opening import open_model
 
 
 @dataclass(frozen=True)
@@ -48,12 +46,7 @@ class Opening:
                     "--weights FILE or --pretrained"
                 )
             return model.eval()
-        path = str(self.run)
-        if not is_exported(path):
-            return open_model(path, image_size=self.image_size)
-        if self.image_size is not None:
-            raise ValueError("an exported file takes images of one size; export the run again at another one")
-        return cast("StagedViT", open_exported(path, self.trust))
+        return open_answering(str(self.run), self.trust, self.image_size)
 
 
 def digest_of(source: Opening | StagedViT, model: StagedViT) -> str:

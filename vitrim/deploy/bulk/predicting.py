@@ -11,7 +11,16 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from vitrim.data.finding import unread_note
-from vitrim.deploy.bulk.asked import Pace, Wanted, check_cluster, check_model, check_numbers, check_output
+from vitrim.deploy.bulk.asked import (
+    USUAL_PART,
+    Pace,
+    Wanted,
+    check_cluster,
+    check_model,
+    check_numbers,
+    check_output,
+    check_source,
+)
 from vitrim.deploy.bulk.beginning import begin, working_in
 from vitrim.deploy.bulk.finishing import Output, finish
 from vitrim.deploy.bulk.job import Job
@@ -49,7 +58,7 @@ def bulk_predict(
     *,
     top: int = 1,
     embeddings: bool = False,
-    part_size: int = 1024,
+    part_size: int = USUAL_PART,
     batch_size: int = 64,
     workers: int | None = None,
     device: str | None = None,
@@ -91,7 +100,7 @@ def bulk_embed(
     images: Given,
     out: str | Path,
     *,
-    part_size: int = 1024,
+    part_size: int = USUAL_PART,
     batch_size: int = 64,
     workers: int | None = None,
     device: str | None = None,
@@ -135,7 +144,8 @@ def write_table(
     given = [str(images)] if isinstance(images, str | Path) else [str(image) for image in images]
     output = check_output(out)
     check_numbers(wanted, pace)
-    check_cluster(pace, source)
+    on_machines = check_cluster(pace, source)
+    check_source(source, wanted)
     unread: Counter[str] = Counter()
     listed = named_images(given, unread, download)
     device = pick_device(pace.device)
@@ -153,10 +163,10 @@ def write_table(
             missing = job.missing()
             before = job.manifest["images"] - sum(map(job.size, missing))
             with Watch(job.manifest["images"], before, not quiet) as watch, _stopped_in_words(watch, output):
-                if (opening := check_cluster(pace, source)) is not None:
+                if on_machines is not None:
                     from vitrim.deploy.bulk.ray_actors import predict_on_ray
 
-                    nodes = predict_on_ray(job, opening, pace, listed.read, missing, watch)
+                    nodes = predict_on_ray(job, on_machines, pace, listed.read, missing, watch)
                 else:
                     predictor = Predictor(folded(model), wanted.top, wanted.embeddings, device, pace)
                     _predict_here(predictor, job, listed, missing, watch)

@@ -21,6 +21,7 @@ from vitrim.deploy.bulk.asked import Pace
 from vitrim.deploy.bulk.job import Job
 from vitrim.deploy.bulk.opening import Opening, digest_of, folded
 from vitrim.deploy.bulk.predictor import Predictor
+from vitrim.deploy.ray_start import start_ray
 from vitrim.measuring.devices import pick_device
 from vitrim.methods.plugins import asked_by_environment, load_plugin
 
@@ -85,7 +86,7 @@ def predict_on_ray(
     if not parts:
         return ()
     if not ray.is_initialized():
-        ray.init(log_to_driver=False, logging_level=logging.ERROR)
+        start_ray({"logging_level": logging.ERROR})
     _keep_quiet()
     on_gpus = pace.device is None or pace.device.startswith("cuda")
     gpus = int(ray.cluster_resources().get("GPU", 0)) if on_gpus else 0

@@ -8,6 +8,8 @@ from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Any
 
+from vitrim.measuring.durations import in_units
+
 EVERY = 10.0  # seconds between two lines
 
 
@@ -58,16 +60,5 @@ class Watch(AbstractContextManager["Watch"]):
         words = f"{self.done:,} of {self.total:,} images"
         if self.done > self.before:
             remaining = (self.total - self.done) / self.rate
-            words += f", {self.rate:,.1f} images/s, {_in_units(remaining)} left"
+            words += f", {self.rate:,.1f} images/s, {in_units(remaining)} left"
         return words
-
-
-def _in_units(seconds: float) -> str:
-    if seconds < 60:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    hours, minutes = divmod(minutes, 60)
-    days, hours = divmod(hours, 24)
-    if days:
-        return f"{days} d {hours} h"
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min"

@@ -16,10 +16,11 @@ from urllib.parse import urlsplit
 from starlette.datastructures import Headers
 from starlette.types import Scope
 
+from vitrim.deploy.serving.page import FILES
 from vitrim.deploy.serving.refusal import Refusal
 from vitrim.deploy.serving.settings import LOOPBACK, Serving
 
-OPEN = ("/", "/page.css", "/page.js", "/v2/health/live", "/v2/health/ready")
+OPEN = (*FILES, "/v2/health/live", "/v2/health/ready")
 PROXIES = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip", "via")
 
 

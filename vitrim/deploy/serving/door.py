@@ -30,8 +30,11 @@ class Door:
         service.metrics.show("held_bytes", "Bytes of request bodies in memory", lambda: self.held.count)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
+        if scope["type"] == "lifespan":
             await self.app(scope, receive, send)
+            return
+        if scope["type"] != "http":  # what is said on a WebSocket would pass no limit
+            await send({"type": "websocket.close", "code": 1008})
             return
         started = time.perf_counter()
         answer = Answer(send)

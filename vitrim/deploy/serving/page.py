@@ -2,35 +2,37 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable, Mapping
 from importlib.resources import files
 
 from fastapi import APIRouter, Response
 
-router = APIRouter(include_in_schema=False)
-
+FILES = {"/": "page.html", "/page.css": "page.css", "/page.js": "page.js",
+         "/base.css": "base.css", "/base.js": "base.js"}  # fmt: skip
+KINDS = {"html": "text/html", "css": "text/css", "js": "text/javascript"}
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 
 
-def page_file(name: str, kind: str) -> Response:
-    """A file that lies beside this one, under a policy that keeps the browser to this server."""
-    content = files(__package__).joinpath("page", name).read_bytes()
-    headers = {"content-security-policy": POLICY, "referrer-policy": "no-referrer"}
-    return Response(content, headers=headers, media_type=kind)
+def page_router(pages: Mapping[str, str], package: str) -> APIRouter:
+    """Routes to files in the folder `page` of a package, under a policy that keeps the browser to this
+    server."""
+    router = APIRouter(include_in_schema=False)
+    for path, name in pages.items():
+        router.add_api_route(path, _answering(package, name), methods=["GET"])
+    return router
 
 
-@router.get("/")
-async def page() -> Response:
-    return page_file("page.html", "text/html; charset=utf-8")
+def _answering(package: str, name: str) -> Callable[[], Awaitable[Response]]:
+    async def answer() -> Response:
+        content = files(package).joinpath("page", name).read_bytes()
+        headers = {"content-security-policy": POLICY, "referrer-policy": "no-referrer"}
+        kind = KINDS[name.rpartition(".")[2]]
+        return Response(content, headers=headers, media_type=f"{kind}; charset=utf-8")
+
+    return answer
 
 
-@router.get("/page.css")
-async def style() -> Response:
-    return page_file("page.css", "text/css; charset=utf-8")
-
-
-@router.get("/page.js")
-async def script() -> Response:
-    return page_file("page.js", "text/javascript; charset=utf-8")
+router = page_router(FILES, __package__)

@@ -1,7 +1,8 @@
 """What happens to a picture: accepted, decoded, computed in a batch, answered.
 
-All that is counted here changes on the event loop only; decoding and computing happen in threads of their
-own. An adapter that is taken out answers what it accepted first, so no request ever sees half a change.
+What decides over accepting changes on the event loop only; decoding and computing happen in threads of their
+own, which report how long they took. An adapter that is taken out answers what it accepted first, so no
+request ever sees half a change.
 """
 
 from __future__ import annotations

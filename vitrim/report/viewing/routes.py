@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from importlib.resources import files
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Query, Request
 
 from vitrim.checks import did_you_mean
 from vitrim.deploy.serving.bodies import pictures_of
-from vitrim.deploy.serving.page import POLICY
+from vitrim.deploy.serving.page import page_router
 from vitrim.deploy.serving.predicting import Served
 from vitrim.deploy.serving.refusal import Refusal, try_again
 from vitrim.report.viewing.variants import Viewed
 
-FILES = {"view": ("view.html", "text/html"), "view.css": ("view.css", "text/css"),
-         "view.js": ("view.js", "text/javascript")}  # fmt: skip
-PAGES = tuple(f"/{name}" for name in FILES)
+FILES = {"/view": "view.html", "/view.css": "view.css", "/view.js": "view.js"}
+PAGES = tuple(FILES)
 MOST_WAITING = 8
 
 
@@ -50,23 +48,11 @@ def view_router(runs: Mapping[str, Viewed]) -> APIRouter:
                 raise Refusal(400, f"view looks at one picture at a time, got {len(pictures)}")
             viewed = runs[run]
             image = await service.decoder.tensor(pictures[0], viewed.transform)
-            return (await asyncio.to_thread(viewed.see, image, value)).values
+            return await asyncio.to_thread(viewed.see, image, value)
         except ValueError as error:
             raise Refusal(400, str(error)) from error
         finally:
             waiting -= 1
 
-    for name in FILES:
-        router.add_api_route(f"/{name}", _file(name), methods=["GET"])
+    router.include_router(page_router(FILES, __package__))
     return router
-
-
-def _file(name: str) -> Any:
-    file, kind = FILES[name]
-
-    async def answer() -> Response:
-        content = files(__package__).joinpath("page", file).read_bytes()
-        headers = {"content-security-policy": POLICY, "referrer-policy": "no-referrer"}
-        return Response(content, headers=headers, media_type=f"{kind}; charset=utf-8")
-
-    return answer

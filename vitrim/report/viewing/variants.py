@@ -8,17 +8,14 @@ from __future__ import annotations
 import statistics
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
-from vitrim.backbones.opening import digest
-from vitrim.compose import assemble
 from vitrim.data.transforms import eval_transform
-from vitrim.files.sharing import bare_backbone_of, load_onto
+from vitrim.files.sharing import bare_backbone_of, base_of, load_onto
 from vitrim.measuring.bench import take_turns
 from vitrim.network.method import Method
 from vitrim.network.model import StagedViT
@@ -29,18 +26,12 @@ from vitrim.report.traced import Traced, trace
 from vitrim.report.viewing.dials import dial_of
 from vitrim.runs.opening import model_file_of
 
+Methods = tuple[Method, ...]
 MOST_KEPT = 24  # variants in memory
 ROUNDS = 5  # of plain backbone and variant in turn
 SIDE = 448  # pixels of a picture on the page
 NAMED = 3  # classes
 ALL_TOKENS = -1.0  # the place of the variant without reducers
-
-
-@dataclass(frozen=True)
-class Seen:
-    """What a run makes of a picture: plain values, for the page."""
-
-    values: dict[str, Any]
 
 
 class Viewed:
@@ -54,9 +45,7 @@ class Viewed:
 
     def __init__(self, name: str, run: str | Path, turn: threading.Lock) -> None:
         self.name, self.file, self.turn = name, model_file_of(run), turn
-        vit, origin = bare_backbone_of(self.file)
-        self.base = assemble(vit, origin, (), None).requires_grad_(False).eval()
-        digest(self.base.vit, (), self.base.digests)  # so that no variant reads the weights again
+        self.base = base_of(*bare_backbone_of(self.file))
         self.trained = load_onto(self.base, self.file)
         if self.trained.num_classes == 0:
             raise ValueError(f"{run} gives features, no classes, so there is no prediction to view")
@@ -76,47 +65,46 @@ class Viewed:
             "why_no_dial": self.why_none,
         }
 
-    def see(self, image: Tensor, value: float | None) -> Seen:
-        """One prepared image [C, height, width], with the dial at a value (None: as trained)."""
+    def see(self, image: Tensor, value: float | None) -> dict[str, Any]:
+        """What the run makes of one prepared image [C, height, width], with the dial at a value (None: as
+        trained), for the page."""
         with self.turn:
             return self._see(image[None], value)
 
-    def _see(self, images: Tensor, value: float | None) -> Seen:
+    def _see(self, images: Tensor, value: float | None) -> dict[str, Any]:
         model = self.variant(value)
         images = images.to(next(model.parameters()).dtype)
         pictures = as_pictures(model, images)
         traced = trace(model, images)
         whole = self._whole()
         everything = trace(whole, images) if whole is not model else traced
+        return {
+            "run": self.name,
+            "picture": embedded(pictures[0], SIDE),
+            "maps": [
+                {
+                    "block": each.block,
+                    "words": each.words,
+                    "tokens": traced.blocks[each.block].tokens,
+                    "picture": embedded(each.picture, SIDE),
+                }
+                for each in maps_of(traced, pictures)[0]
+            ],
+            "tokens_at_start": int(traced.blocks[0].entering.shape[1]),
+            "guesses": _named(model, traced),
+            "guesses_all_tokens": _named(whole, everything),
+            "task": model.task,
+            **self._timed(model, images),
+        }
+
+    def _timed(self, model: StagedViT, images: Tensor) -> dict[str, float]:
+        """How long a variant and the plain backbone take, in turn."""
         turns = take_turns({"plain": self.base.vit, "this": model}, images, ROUNDS)
         plain, ours = (1000 * statistics.median(turn.wall for turn in turns[name]) for name in turns)
         ratio = statistics.median(
             mine.wall / theirs.wall for mine, theirs in zip(turns["this"], turns["plain"], strict=True)
         )
-        maps = maps_of(traced, pictures)[0]
-        return Seen(
-            {
-                "run": self.name,
-                "picture": embedded(pictures[0], SIDE),
-                "maps": [
-                    {
-                        "block": each.block,
-                        "words": each.words,
-                        "tokens": traced.blocks[each.block].tokens,
-                        "picture": embedded(each.picture, SIDE),
-                    }
-                    for each in maps
-                ],
-                "tokens_at_start": int(traced.blocks[0].entering.shape[1]),
-                "guesses": _named(model, traced),
-                "guesses_all_tokens": _named(whole, everything),
-                "task": model.task,
-                "milliseconds": ours,
-                "milliseconds_plain": plain,
-                "ratio": ratio,
-                "rounds": ROUNDS,
-            }
-        )
+        return {"milliseconds": ours, "milliseconds_plain": plain, "ratio": ratio, "rounds": ROUNDS}
 
     def variant(self, value: float | None) -> StagedViT:
         """The run with its dial at a value, made when it is first asked for."""
@@ -137,7 +125,7 @@ class Viewed:
             return self.trained
         return self._kept(ALL_TOKENS, _tuners)
 
-    def _kept(self, place: float, changed: Any) -> StagedViT:
+    def _kept(self, place: float, changed: Callable[[Methods], Methods]) -> StagedViT:
         if place not in self._made:
             self._made[place] = load_onto(self.base, self.file, changed)
         self._made.move_to_end(place)
@@ -146,7 +134,7 @@ class Viewed:
         return self._made[place]
 
 
-def _tuners(methods: tuple[Method, ...]) -> tuple[Method, ...]:
+def _tuners(methods: Methods) -> Methods:
     return tuple(method for method in methods if not method.reduces)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -11,6 +10,7 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from vitrim.deploy.ray_start import start_ray
 from vitrim.deploy.serving.on_ray.plan import Plan
 from vitrim.deploy.serving.server import SPARE_SECONDS, address_of, listen
 
@@ -35,7 +35,6 @@ def run_on_ray(plan: Plan, say: Callable[[str], object]) -> None:
 @contextmanager
 def deployed(plan: Plan) -> Iterator[str]:
     """The deployment, at the address that is given; a cluster started for it ends with it."""
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it would report to its makers
     import ray
     from ray import serve
 
@@ -44,7 +43,7 @@ def deployed(plan: Plan) -> Iterator[str]:
     with listen(host, port) as free:  # refused in a sentence where it is taken, and 0 becomes a free one
         address, port = address_of(free), free.getsockname()[1]
     quiet = {"log_level": "WARNING", "enable_access_log": False}
-    _join(ray, plan)
+    _join(plan)
     try:
         serve.start(
             proxy_location="HeadOnly" if own else "EveryNode",
@@ -122,11 +121,11 @@ def _why(serve: Any, error: Exception) -> str:
     return " ".join((lines[-1] if lines else str(error)).split())
 
 
-def _join(ray: Any, plan: Plan) -> None:
+def _join(plan: Plan) -> None:
     """A cluster of this machine as large as the deployment, or the one that runs."""
     if plan.settings.address is not None:
         try:
-            ray.init(address=plan.settings.address, log_to_driver=False)
+            start_ray({"address": plan.settings.address})
         except (ConnectionError, RuntimeError) as error:
             raise ValueError(
                 f"no Ray cluster answers at {plan.settings.address!r} "
@@ -135,7 +134,7 @@ def _join(ray: Any, plan: Plan) -> None:
         return
     front, computing = plan.settings.front, plan.settings.computing
     cpus = math.ceil(front.replicas * front.cpus + computing.max_replicas * computing.cpus)
-    ray.init(address="local", num_cpus=max(1, cpus), include_dashboard=False, log_to_driver=False)
+    start_ray({"address": "local", "num_cpus": max(1, cpus), "include_dashboard": False})
 
 
 def _wait_for_the_end() -> None:

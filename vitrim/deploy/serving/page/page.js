@@ -1,29 +1,10 @@
-// Asks this server only, and puts every name it gets in as text, never as markup.
+// After base.js.
 "use strict";
 
-const part = (id) => document.getElementById(id);
 const MOST = 5; // classes to name
-let token = "";
 let adapters = [];
 let picture = null;
 let asked = 0; // only the latest question's answer is shown
-
-async function ask(path, options = {}) {
-  const headers = { ...(options.headers || {}), ...(token ? { Authorization: `Bearer ${token}` } : {}) };
-  const answer = await fetch(path, { ...options, headers });
-  const found = await answer.json().catch(() => ({}));
-  if (answer.ok) return found;
-  const error = new Error(found.error || `The server answered ${answer.status}.`);
-  error.status = answer.status;
-  throw error;
-}
-
-function element(name, text, kind) {
-  const made = document.createElement(name);
-  if (text !== undefined) made.textContent = text;
-  if (kind) made.className = kind;
-  return made;
-}
 
 function choice(adapter, first) {
   const label = element("label", undefined, "adapter");
@@ -105,18 +86,7 @@ function take(file) {
   predict();
 }
 
-const drop = part("drop");
-for (const kind of ["dragover", "dragenter"]) {
-  drop.addEventListener(kind, (event) => { event.preventDefault(); drop.classList.add("over"); });
-}
-drop.addEventListener("dragleave", () => drop.classList.remove("over"));
-drop.addEventListener("drop", (event) => {
-  event.preventDefault();
-  drop.classList.remove("over");
-  take(event.dataTransfer.files[0]);
-});
-for (const kind of ["dragover", "drop"]) document.addEventListener(kind, (event) => event.preventDefault());
-part("file").addEventListener("change", (event) => take(event.target.files[0]));
+whenGiven(take);
 part("token-form").addEventListener("submit", (event) => {
   event.preventDefault();
   token = part("token").value;

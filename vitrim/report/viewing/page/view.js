@@ -1,24 +1,9 @@
-// Asks this server only, and puts every name it gets in as text, never as markup.
+// After base.js of the server.
 "use strict";
 
-const part = (id) => document.getElementById(id);
 const PAUSE = 150; // milliseconds a slider rests before its place is asked about
 let picture = null;
 let cards = [];
-
-async function ask(path, options = {}) {
-  const answer = await fetch(path, options);
-  const found = await answer.json().catch(() => ({}));
-  if (answer.ok) return found;
-  throw new Error(found.error || `The server answered ${answer.status}.`);
-}
-
-function element(name, text, kind) {
-  const made = document.createElement(name);
-  if (text !== undefined) made.textContent = text;
-  if (kind) made.className = kind;
-  return made;
-}
 
 function slider(words, kind) {
   const label = element("label", undefined, "slider");
@@ -147,15 +132,7 @@ function take(file) {
   cards.forEach(see);
 }
 
-const drop = part("drop");
-for (const name of ["dragover", "dragleave", "drop"]) {
-  drop.addEventListener(name, (event) => {
-    event.preventDefault();
-    drop.classList.toggle("over", name === "dragover");
-    if (name === "drop") take(event.dataTransfer.files[0]);
-  });
-}
-part("file").addEventListener("change", (event) => take(event.target.files[0]));
+whenGiven(take);
 
 ask("v1/view").then(({ runs }) => {
   cards = runs.map(makeCard);
