@@ -152,7 +152,7 @@ def open_variants(model: StagedViT | str | Path) -> dict[str, StagedViT]:
 def _explained(variants: Mapping[str, StagedViT], found: Found, top: int) -> Explained:
     whole = variants[WHOLE]
     transform = eval_transform(whole.preprocess)
-    images = transform(read_found(found, transform.at_least))[None]
+    images = transform(read_found(found, *transform.wants))[None]
     like = next(whole.parameters())
     traced = {
         name: trace(variant, images.to(device=like.device, dtype=like.dtype))
