@@ -3,8 +3,8 @@ of other than 1 or 3 channels, and for `.npy` arrays, the channels as they are s
 
 Transparent pixels become white, 16-bit grey is scaled to 8 bits (Pillow alone would clip it to white;
 depth.py), the EXIF orientation of cameras and phones is applied, CMYK, grey and palette images are
-converted. Pillow's limit against decompression bombs stays on. `decode_image` is the only place of the
-package that opens image files, and only by the decoders of finding.py.
+converted. Pillow's limit against decompression bombs stays on. This module and band_files.py are the only
+places of the package that open image files, and only by the decoders of finding.py.
 """
 
 import errno

@@ -28,7 +28,8 @@ def told(
     )
     check_channels(asked, source, training)
     if training.normalise == "given":
-        return replace(asked, **{name: _given(name, training, asked.channels) for name in ("mean", "std")})
+        mean, std = (_given(name, training, asked.channels) for name in ("mean", "std"))
+        return replace(asked, mean=mean, std=std)
     if training.normalise != "measured":
         return asked
     before = {} if known is None else known["preprocess"]
