@@ -36,7 +36,10 @@ MEANINGS = (
     "are known. Intervals and tests say what the choice of test pictures can do, not what another seed would."
 )
 
-MEASURE = "vitrim report --measure also measures the time and the memory of every run, and sets accuracy against both."
+MEASURE = (
+    "vitrim report --measure also measures the time and the memory of every run, and sets accuracy against "
+    "both."
+)
 
 
 def write_report(
