@@ -9,6 +9,7 @@ from itertools import islice
 
 from PIL import Image
 
+from vitrim.data.bands import Bands
 from vitrim.data.images import ImageError, read_image, undeclared_brightest
 from vitrim.data.source import DataSource, Split
 from vitrim.data.splitting import some
@@ -130,10 +131,11 @@ def _repeats(trainval: Split, data: DataSource) -> bool:
 def _look(split: Split, name: str) -> Look:
     try:
         image = split.read(name)
+        picture = image.shown() if isinstance(image, Bands) else image
     except ImageError as error:
         return error
     pixels = blake2b(image.tobytes(), digest_size=16, salt=repr(image.size).encode()[:16]).digest()
-    return image.size, pixels, name, tuple(map(_ends, image.split()))
+    return image.size, pixels, name, tuple(map(_ends, picture.split()))
 
 
 def _ends(channel: Image.Image) -> tuple[int, int]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from PIL import Image
 
+from vitrim.data.bands import Bands
 from vitrim.data.images import ImageError
 from vitrim.data.source import DataSource, Split
 from vitrim.data.splitting import by_class
@@ -64,6 +65,8 @@ def _draw(cell: object, split: Split, place: int) -> None:
     except ImageError:
         cell.text(0.5, 0.5, "cannot\nbe read", ha="center", va="center", fontsize=7, color="firebrick")  # type: ignore[attr-defined]
         return
+    if isinstance(image, Bands):
+        image = image.shown()
     image.thumbnail((SIDE, SIDE), Image.Resampling.BICUBIC)
     cell.imshow(image, interpolation="nearest")  # type: ignore[attr-defined]
 

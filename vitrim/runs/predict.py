@@ -112,7 +112,7 @@ def _in_batches(
 
 def _ready(transform: ImageTransform, found: Found) -> Tensor | ImageError:
     try:
-        return transform(read_found(found, transform.at_least))
+        return transform(read_found(found, *transform.wants))
     except ImageError as error:
         return error
 

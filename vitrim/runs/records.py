@@ -141,8 +141,13 @@ class Costs(Open):
     plain: Plain = Plain()
 
 
+Numbers = Annotated[list[FiniteFloat], Field(min_length=1, max_length=1024)]
+
+
 class Preprocess(Open):
     image_size: Size | None = None
+    mean: Numbers | None = None
+    std: Numbers | None = None
 
 
 class Deviation(Open):
@@ -218,6 +223,7 @@ BOUNDED: dict[str, Any] = {
     "epochs": Epoch, "cooldown_epochs": Epoch, "frozen_epochs": Epoch, "patience": Epoch | None,
     "batch_size": Images, "accumulate": Images, "workers": Annotated[int, Field(ge=0, le=1024)] | None,
     "bad_images": Images, "lr_batch": Images | None, "policy": Annotated[str, Field(max_length=200)],
+    "mean": Numbers | None, "std": Numbers | None,
 }  # fmt: skip
 
 

@@ -149,13 +149,15 @@ def train(
             data if isinstance(data, DataSource) else open_data(plan.data, root=plan.root, download=download)
         )
     chosen: dict[str, str] = {}
+    known: Mapping[str, Any] | None = None
     if resume:
         begun = RunFolder(str(out))
-        check_same_data(begun.record_to_resume(), source, len(begun.history()))
+        known = begun.record_to_resume()
+        check_same_data(known, source, len(begun.history()))
     else:
         plan, chosen = choose_left_open(plan, len(source.split(plan.training.train_split)))
     backbone = model if isinstance(model, nn.Module) else plan.model
-    prepared = prepare_task(plan, source, backbone, accelerator.num_processes)
+    prepared = prepare_task(plan, source, backbone, accelerator.num_processes, known)
     start = warm_start(plan, prepared.model, Path(str(out)) if resume else None)
     with ExitStack() as held:
         folder = claim_folder(out, plan, resume, accelerator, held)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vitrim.cli.verbs.bulk import IMAGES, bulk_options, write
@@ -89,6 +90,12 @@ def _into_table(chosen: Namespace) -> None:
 
     if chosen.csv is not None or chosen.json is not None:
         raise ValueError("--out writes a Parquet table and --csv and --json write text; give one of them")
+    if Path(chosen.out).suffix.lower() in (".csv", ".json"):
+        kind = Path(chosen.out).suffix.lower().removeprefix(".")
+        raise ValueError(
+            f"--out writes a Parquet table, got {chosen.out}; write --{kind} {chosen.out} for text, or give "
+            "a name that ends in .parquet"
+        )
     opening = Opening(chosen.run, image_size=chosen.image_size, trust=chosen.trust)
     write(chosen, opening, chosen.images, chosen.top, chosen.embeddings)
 
