@@ -5,5 +5,5 @@
 
 A split of clips is a `Split` whose reader is a `ClipReader`; training samples are [C, T, height, width],
 evaluation samples [V, C, T, height, width], V = temporal views x spatial crops.
-Read first: sampling.py (which frames), then reader.py (where they come from), samples.py (what a loader gets).
+Read first: sampling.py (which frames), reader.py (where they come from), samples.py (what a loader gets).
 """

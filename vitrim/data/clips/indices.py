@@ -3,8 +3,8 @@
 Two samplings, as DyT's video pipeline has them (arXiv 2403.11808, its release at commit d1744f0):
 
 stride > 0, dense:     start, start + stride, ..., start + (T - 1) stride.
-    train: start uniform in 0 .. n - (T - 1) stride - 1. test: V starts evenly spread, the first at 0, the last
-    so that the clip ends with the video; one view starts in the middle.
+    train: start uniform in 0 .. n - (T - 1) stride - 1. test: V starts evenly spread, the first at 0, the
+    last so that the clip ends with the video; one view starts in the middle.
 stride = 0, segments:  one frame of each of T equal parts, seg = (n - 1) / T frames long.
     train: uniform in round(seg i) .. round(seg (i + 1)), both included. test: the middle of these two.
 
@@ -12,6 +12,7 @@ A video too short for its clip repeats a frame at the end: in test its last one,
 stride reaches. `round` is Python's, halves to even.
 """
 
+from itertools import pairwise
 from typing import Protocol
 
 MODES = ("train", "test")
@@ -54,8 +55,8 @@ def _segments(frames: int, length: int, rng: Drawing | None) -> tuple[int, ...]:
     segment = (frames - 1) / length
     edges = [round(segment * part) for part in range(length + 1)]
     if rng is None:
-        return tuple((low + high) // 2 for low, high in zip(edges, edges[1:], strict=False))
-    return tuple(rng.randint(low, high) for low, high in zip(edges, edges[1:], strict=False))
+        return tuple((low + high) // 2 for low, high in pairwise(edges))
+    return tuple(rng.randint(low, high) for low, high in pairwise(edges))
 
 
 def _dense(frames: int, length: int, stride: int, view: int, views: int) -> tuple[int, ...]:
