@@ -1,5 +1,5 @@
-"""Clips drawn by formula, so small that a test makes them anew: every frame says its number, and a bright square
-moves over a dark ground in one of four directions at one of two speeds (8 classes that no single frame tells).
+"""Clips drawn by formula, so small that a test makes them anew: every frame says its number, or a bright
+square moves over a dark ground in one of four directions at one of two speeds (8 classes, none in one frame).
 """
 
 from collections.abc import Sequence
@@ -29,8 +29,8 @@ def number_of(frame: Image.Image) -> int:
 
 
 def moving_square(label: int, start: int, count: int = 8) -> np.ndarray:
-    """[count, SIDE, SIDE, 3]: a square of 8 pixels, direction label // 2, by 2 or 6 pixels a frame, that comes in
-    again at the other side.
+    """[count, SIDE, SIDE, 3]: a square of 8 pixels, direction label // 2, by 2 or 6 pixels a frame, that
+    comes in again at the other side.
     """
     rows, columns = DIRECTIONS[label // 2]
     speed = 2 + 4 * (label % 2)

@@ -36,7 +36,7 @@ def test_all_rows_of_the_official_samplers():
 @given(**SIZES, seed=st.integers(0, 9))
 def test_drawn_frames_are_there_in_order_and_repeatable(frames, length, stride, seed):
     found = frame_indices(frames, length, stride, "train", rng=random.Random(seed))
-    assert len(found) == length and 0 <= found[0] and found[-1] < frames
+    assert len(found) == length and found[0] >= 0 and found[-1] < frames
     assert list(found) == sorted(found)
     assert found == frame_indices(frames, length, stride, "train", rng=random.Random(seed))
 
@@ -45,7 +45,7 @@ def test_drawn_frames_are_there_in_order_and_repeatable(frames, length, stride, 
 def test_views_go_from_the_first_to_the_last_frame(frames, length, stride, views):
     found = [frame_indices(frames, length, stride, "test", view, views) for view in range(views)]
     for view in found:
-        assert len(view) == length and 0 <= view[0] and view[-1] < frames and list(view) == sorted(view)
+        assert len(view) == length and view[0] >= 0 and view[-1] < frames and list(view) == sorted(view)
     assert [view[0] for view in found] == sorted(view[0] for view in found)
     if stride and views > 1:
         assert found[0][0] == 0 and found[-1][-1] == frames - 1

@@ -11,7 +11,7 @@ from __future__ import annotations
 import struct
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from PIL import Image
 
@@ -168,7 +168,7 @@ class VideoFile:
         return image if turn is None else image.transpose(turn)
 
     def _turn(self, frame: VideoFrame) -> Image.Transpose | None:
-        for data in frame.side_data:
+        for data in cast(Any, frame).side_data:  # PyAV's types say its keys
             if data.type.name == "DISPLAYMATRIX":
                 a, b, _, c, d = struct.unpack("=5i", bytes(data)[:20])
                 turn = tuple(round(value / MATRIX) for value in (a, b, c, d))

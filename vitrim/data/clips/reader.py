@@ -38,7 +38,7 @@ class ClipReader:
 
     sampling: ClipSampling
 
-    def __call__(self, name: str, at_least: int | None = None, /) -> Image.Image:
+    def __call__(self, name: str, at_least: int | None = None, _channels: int = 3, /) -> Image.Image:
         """One picture that stands for the clip: the middle frame of its middle view."""
         return self.frames(name, lambda count: [self._middle(count)], at_least)[0]
 

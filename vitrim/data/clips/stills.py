@@ -8,7 +8,7 @@ import numpy
 from PIL import Image
 
 from vitrim.data.clips.containers import check_pixels
-from vitrim.data.finding import EXTENSIONS, is_picture
+from vitrim.data.finding import EXTENSIONS, ending, is_picture
 from vitrim.data.images import ImageError, read_image
 
 
@@ -17,7 +17,7 @@ class FrameFolder:
 
     def __init__(self, folder: Path, at_least: int | None) -> None:
         try:
-            names = [entry.name for entry in folder.iterdir() if is_picture(entry.name)]
+            names = [entry.name for entry in folder.iterdir() if is_frame(entry.name)]
         except OSError as error:
             raise ImageError(f"the folder {folder} cannot be read ({error.strerror})") from error
         if not names:
@@ -48,7 +48,7 @@ class FrameArray:
                 f"{file} is damaged, or no array that can be read without unpickling "
                 f"({' '.join(str(error).split())[:120]})"
             ) from error
-        shape = getattr(self.frames, "shape", ())
+        shape: tuple[int, ...] = getattr(self.frames, "shape", ())
         fits = len(shape) == 3 or (len(shape) == 4 and shape[3] in (1, 3))
         if not isinstance(self.frames, numpy.ndarray) or self.frames.dtype != numpy.uint8 or not fits:
             what = getattr(self.frames, "dtype", type(self.frames).__name__)
@@ -68,6 +68,11 @@ class FrameArray:
 
     def close(self) -> None:
         pass
+
+
+def is_frame(name: str) -> bool:
+    """Whether a file in a folder of frames is one of them: a picture, and no array of something else."""
+    return is_picture(name) and ending(name) != ".npy"
 
 
 def by_number(name: str) -> tuple[list[tuple[int, int, str]], str]:
