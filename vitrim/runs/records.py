@@ -87,6 +87,9 @@ class Results(Open):
     images: Annotated[int, Field(ge=1, le=MOST_IMAGES)] = 1
     loss: Loss = 0.0
     top1: Share = 0.0
+    top5: Share | None = None
+    views: list[Share] = []
+    unreadable: list[Text] = []
     mean_per_class: Share = 0.0
     map: Share | None = None
     f1: Share | None = None
