@@ -331,6 +331,10 @@ class StagedViT(nn.Module):
         rows, columns = grid_size(self.vit)
         return rows * columns
 
+    def input_shape(self, size: tuple[int, int] | None = None) -> tuple[int, ...]:
+        """The shape of what it classifies: an image [channels, height, width], here."""
+        return self.preprocess.channels, *(self.preprocess.image_size if size is None else size)
+
     def check_blocks(self, at: Sequence[int] | None, by: "Method") -> tuple[int, ...]:
         """The block indices, all for None; refused in a sentence when the backbone has no such block."""
         at = range(self.depth) if at is None else at

@@ -159,6 +159,16 @@ class VideoModel(StagedViT):
             self.times(int(images.shape[-3]))
         return images
 
+    def input_shape(self, size: tuple[int, int] | None = None) -> tuple[int, ...]:
+        """A clip [channels, T, height, width]."""
+        channels, *pixels = super().input_shape(size)
+        return channels, self.frames, *pixels
+
+    @property
+    def frames(self) -> int:
+        """T, of the clips it was made for."""
+        return self.video.frames or FRAMES
+
     def behind_blocks(self) -> tuple[nn.Module, ...]:
         """The classifiers, and what pools frames."""
         return (*super().behind_blocks(), *self.over_time())
