@@ -35,6 +35,7 @@ class ImageTransform:
 
     steps: transforms.Compose
     at_least: int | None = None  # how many pixels a side it needs: see read_image
+    preprocess: Preprocess | None = None  # what it was made for
 
     def __call__(self, image: Image.Image) -> Tensor:
         tensor: Tensor = self.steps(image if image.mode == "RGB" else image.convert("RGB"))
@@ -44,7 +45,9 @@ class ImageTransform:
 def eval_transform(preprocess: Preprocess) -> ImageTransform:
     """The same tensor for the same image, every time."""
     at_least = _longest(preprocess)
-    return ImageTransform(transforms.Compose([*_window(preprocess), *_to_tensor(preprocess)]), at_least)
+    return ImageTransform(
+        transforms.Compose([*_window(preprocess), *_to_tensor(preprocess)]), at_least, preprocess
+    )
 
 
 def train_transform(
@@ -66,7 +69,7 @@ def train_transform(
     """
     steps = choose("augmentation", augment, AUGMENTATIONS)(preprocess)
     if augment == "rand":
-        steps = [*steps, _rand_augment(preprocess, policy)]
+        steps = [*steps, rand_augment(preprocess, policy)]
     if colour_jitter:
         steps = [*steps, transforms.ColorJitter(colour_jitter, colour_jitter, colour_jitter)]
     steps = [*steps, *_to_tensor(preprocess)]
@@ -75,7 +78,7 @@ def train_transform(
     at_least = _longest(preprocess)
     if augment in ("crop", "rand"):  # the smallest crop shall still have as many pixels as the model sees
         at_least = math.ceil(at_least / SMALLEST_CROP / 2)  # read_image keeps twice what is asked for
-    return ImageTransform(transforms.Compose(steps), at_least)
+    return ImageTransform(transforms.Compose(steps), at_least, preprocess)
 
 
 def _window(preprocess: Preprocess) -> list[Step]:
@@ -106,7 +109,7 @@ def _shifted(preprocess: Preprocess) -> list[Step]:
     return [resize, window, transforms.RandomHorizontalFlip()]
 
 
-def _rand_augment(preprocess: Preprocess, policy: str) -> Step:
+def rand_augment(preprocess: Preprocess, policy: str) -> Step:
     """timm's RandAugment, which comes after its random crop and flip."""
     try:
         augment = create_transform(
