@@ -137,6 +137,8 @@ class Costs(Open):
     gmacs_paper: NotNegative = 0.0
     trained_parameters: Count = 0
     trained_head: Count | None = None
+    trained_pooling: Count = 0
+    frames: Count | None = None
     total_parameters: Count = 0
     tokens: PerBlock = []
     blocks: PerBlock = []
@@ -188,6 +190,7 @@ class Settings(Open):
     protocol: Name | None = None
     per_task: bool = False
     init: Text | None = None
+    video: Text | None = None
     training: Any = None
     """typed in `record_schema`"""
 

@@ -26,6 +26,7 @@ from vitrim.settings.epoch_choice import settled_select, tested_split
 from vitrim.settings.run_plan import RunPlan
 from vitrim.settings.training import Training
 from vitrim.settings.training_choices import Select
+from vitrim.training.clips import video_for
 from vitrim.training.mixup import Mixup, make_mixup, mixes
 from vitrim.training.objectives import balancing_weights
 from vitrim.training.optimising import parameter_groups
@@ -97,6 +98,7 @@ def fresh_model(plan: RunPlan, source: DataSource, backbone: str | nn.Module) ->
         image_size=plan.image_size,
         weights=plan.weights,
         in_chans=plan.in_chans,
+        video=video_for(plan.video, source),
     )
     model.classes, model.task = source.classes, source.task
     if source.task == "regress":

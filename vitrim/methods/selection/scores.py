@@ -20,7 +20,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vitrim.backbones.heads import features
 from vitrim.backbones.tuned_linear import TunedLinear
 from vitrim.methods.selection.candidates import Candidate, candidates
 from vitrim.methods.selection.contrastive import contrastive_loss
@@ -60,7 +59,7 @@ def measure_scores(
     Raises:
         ValueError: if there are no images, labels the classifier does not have, or nothing to rank by.
     """
-    plain = StagedViT(model.vit, model.preprocess, model.origin)  # no reducers, no branches
+    plain = model.plain()
     was_training = model.training
     plain.eval()
     anchor = torch.zeros((), requires_grad=True, device=next(model.vit.parameters()).device)
@@ -85,8 +84,7 @@ def _loss(plain: StagedViT, images: Any, labels: Tensor, loss: str, reduction: s
         if not isinstance(images, tuple | list) or len(images) != 2:
             raise ValueError(f"{by}: contrastive needs batches of ((view, other view), labels)")
         both = torch.cat([view.to(labels.device) for view in images])  # [2B, C, height, width]
-        _, state = plain.run(both)
-        return contrastive_loss(features(plain.vit, state), labels.repeat(2))
+        return contrastive_loss(plain.read_by_head(both), labels.repeat(2))
     if isinstance(images, tuple | list):
         images = images[0]
     if int(labels.max()) >= plain.num_classes:
