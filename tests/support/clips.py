@@ -35,10 +35,14 @@ def small_clips(video: Video, *methods: Method | str, woken: bool = True, depth:
     torch.manual_seed(0)
     model = compose(toy(depth=depth), *methods, video=video)
     assert isinstance(model, VideoModel)
-    if woken:
-        own = {name: model.get_parameter(name).clone() for name in model.base_names}
-        wake(model)
-        model.load_state_dict(own, strict=False)
+    return randomised(model) if woken else model.eval()
+
+
+def randomised(model: VideoModel) -> VideoModel:
+    """With random values in all that was added to the backbone, in evaluation mode."""
+    own = {name: value.clone() for name, value in model.state_dict().items() if name in model.base_names}
+    wake(model)
+    model.load_state_dict(own, strict=False)
     return model.eval()
 
 

@@ -20,7 +20,7 @@ GPU. One multiply-accumulate counts as one operation (papers print the same numb
 EXAMPLES = """
 vitrim costs --model vit_base_patch16_224 --recipe sparse-tuning
 vitrim costs --model vit_small_patch16_224 --method "LoRA(rank=4)" --method "EViT(keep=0.5, at=(4, 8))"
-vitrim costs --model vit_base_patch16_224 --recipe evit --video "Video(frames=8)" --classes 400 --views 3
+vitrim costs --model vit_base_patch16_224 --recipe fpet-lora --video Video --classes 400 --views 3
 """
 
 

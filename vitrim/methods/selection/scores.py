@@ -67,6 +67,8 @@ def measure_scores(
     with _observed(candidates(model, patch), anchor, measure, by) as tallies, torch.enable_grad():
         for images, labels in batches:
             labels = labels.to(anchor.device)
+            for tally in tallies.values():
+                tally.samples = len(labels) * (2 if loss == "contrastive" else 1)
             total = _loss(plain, images, labels, loss, "sum" if measure == "per_sample" else "mean", by)
             torch.autograd.grad(total, anchor, allow_unused=True)
             images_seen, batches_seen = images_seen + len(labels), batches_seen + 1
@@ -110,13 +112,17 @@ class Tally:
     def __init__(self, weight: Tensor, measure: str) -> None:
         self.total = torch.zeros_like(weight.detach().flatten(1))
         self.measure = measure
+        self.samples = 1  # images or clips of the batch at hand
 
     @torch.no_grad()
     def add(self, gradients: Tensor, inputs: Tensor, rows: slice) -> None:
-        """From output gradients [B, T, O] of the rows, and inputs [B, T, I]."""
+        """From output gradients [B, T, O] of the rows, and inputs [B, T, I]; of clips every frame is one of
+        the B."""
         total = self.total[rows]
         if self.measure == "per_sample":
-            add_squares(total, gradients, inputs)
+            add_squares(
+                total, *(each.reshape(self.samples, -1, each.shape[-1]) for each in (gradients, inputs))
+            )
             return
         product = gradients.flatten(0, 1).t() @ inputs.flatten(0, 1)
         total.add_(product if self.measure == "gradient" else product.square_())
