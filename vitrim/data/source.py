@@ -4,13 +4,17 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from vitrim.data.images import Picture
+
+if TYPE_CHECKING:
+    from vitrim.data.clips.samples import ClipSamples
+    from vitrim.data.clips.sampling import ClipSampling
 
 
 @dataclass(frozen=True)
@@ -94,8 +98,27 @@ class Split(Dataset[tuple[Picture, Any]]):
     def __getitem__(self, index: int) -> tuple[Picture, Any]:
         return self.read(self.names[index]), self.labels[index]
 
-    def with_transform(self, transform: Callable[[Any], Tensor]) -> "TransformedSplit":
+    def with_transform(self, transform: Callable[[Any], Tensor]) -> "TransformedSplit | ClipSamples":
+        """Samples for a loader. Of clips, an `ImageTransform` gives all views for evaluation, anything else
+        one clip for training: see clips/samples.py.
+        """
+        if self.clips is not None:
+            from vitrim.data.clips.samples import clip_samples
+
+            return clip_samples(self, transform)
         return TransformedSplit(self, transform)
+
+    @property
+    def clips(self) -> "ClipSampling | None":
+        """How frames are chosen, where these are clips of videos."""
+        from vitrim.data.clips.reader import ClipReader
+
+        return self.read.sampling if isinstance(self.read, ClipReader) else None
+
+    @property
+    def called(self) -> str:
+        """What the things in it are called in sentences."""
+        return "images" if self.clips is None else "clips"
 
 
 class TransformedSplit(Dataset[tuple[Tensor, Any]]):
@@ -133,6 +156,16 @@ class DataSource:
     published: Mapping[str, int] = field(default_factory=dict)  # images per split, as the publication says
     task: str = "classify"  # or multilabel, regress: then `classes` are the names of the labels or targets
 
+    @property
+    def clips(self) -> "ClipSampling | None":
+        """How frames are chosen, where these are clips of videos: frames, stride, views, crops."""
+        return next((split.clips for split in self.splits.values()), None)
+
+    @property
+    def called(self) -> str:
+        """What the things in it are called in sentences."""
+        return "images" if self.clips is None else "clips"
+
     def split(self, name: str) -> Split:
         """`splits[name]`, or a sentence that lists the splits there are."""
         if name not in self.splits:
@@ -152,7 +185,7 @@ def with_trainval(splits: Mapping[str, Split]) -> dict[str, Split]:
 def size_notes(splits: Mapping[str, Split], published: Mapping[str, int], of: str) -> list[str]:
     """What to know where splits have another size than the published ones."""
     return [
-        f"{name} has {len(splits[name]):,} images where {of} has {count:,}: "
+        f"{name} has {len(splits[name]):,} {splits[name].called} where {of} has {count:,}: "
         "results are not comparable with published ones"
         for name, count in published.items()
         if name in splits and len(splits[name]) != count
@@ -164,7 +197,7 @@ def describe(data: DataSource) -> str:
     shown = data.classes if len(data.classes) <= 12 else (*data.classes[:10], "...", data.classes[-1])
     lines = [f"{data.spec}: {len(data.classes)} {OUTPUTS[data.task]} ({', '.join(shown)})"]
     for name, split in data.splits.items():
-        lines.append(f"  {name:<8} {len(split):>7,} images, {_spread(data, split)}")
+        lines.append(f"  {name:<8} {len(split):>7,} {data.called}, {_spread(data, split)}")
     return "\n".join([*lines, *(f"  {note}" for note in data.notes)])
 
 

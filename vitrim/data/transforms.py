@@ -106,7 +106,7 @@ def train_transform(
     geometry = choose("augmentation", augment, AUGMENTATIONS)(preprocess)
     if (augment == "rand" or colour_jitter) and preprocess.channels not in AS_RGB:
         raise ValueError(f"the model takes {preprocess.channels} channels: {COLOURS_OF_PICTURES}")
-    colours: list[Step] = [_rand_augment(preprocess, policy)] if augment == "rand" else []
+    colours: list[Step] = [rand_augment(preprocess, policy)] if augment == "rand" else []
     if colour_jitter:
         colours.append(transforms.ColorJitter(colour_jitter, colour_jitter, colour_jitter))
     finish: list[Step] = [_normalise(preprocess)]
@@ -152,7 +152,7 @@ def _shifted(preprocess: Preprocess) -> list[Step]:
     return [resize, window, transforms.RandomHorizontalFlip()]
 
 
-def _rand_augment(preprocess: Preprocess, policy: str) -> Step:
+def rand_augment(preprocess: Preprocess, policy: str) -> Step:
     """timm's RandAugment, which comes after its random crop and flip."""
     try:
         augment = create_transform(

@@ -58,6 +58,7 @@ class About(Open):
     num_classes: Annotated[int, Field(ge=0, le=MOST_CLASSES)]
     classes: Names | None
     preprocess: Channels
+    video: Text | None = None
 
     @model_validator(mode="after")
     def fits_its_classes(self) -> About:

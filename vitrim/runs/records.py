@@ -87,6 +87,9 @@ class Results(Open):
     images: Annotated[int, Field(ge=1, le=MOST_IMAGES)] = 1
     loss: Loss = 0.0
     top1: Share = 0.0
+    top5: Share | None = None
+    views: list[Share] = []
+    unreadable: list[Text] = []
     mean_per_class: Share = 0.0
     map: Share | None = None
     f1: Share | None = None
@@ -134,6 +137,8 @@ class Costs(Open):
     gmacs_paper: NotNegative = 0.0
     trained_parameters: Count = 0
     trained_head: Count | None = None
+    trained_pooling: Count = 0
+    frames: Count | None = None
     total_parameters: Count = 0
     tokens: PerBlock = []
     blocks: PerBlock = []
@@ -190,6 +195,7 @@ class Settings(Open):
     protocol: Name | None = None
     per_task: bool = False
     init: Text | None = None
+    video: Text | None = None
     training: Any = None
     """typed in `record_schema`"""
 

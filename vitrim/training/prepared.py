@@ -28,6 +28,7 @@ from vitrim.settings.run_plan import RunPlan
 from vitrim.settings.training import Training
 from vitrim.settings.training_choices import Select
 from vitrim.training.channels import told
+from vitrim.training.clips import video_for
 from vitrim.training.mixup import Mixup, make_mixup, mixes
 from vitrim.training.objectives import balancing_weights
 from vitrim.training.optimising import parameter_groups
@@ -109,6 +110,7 @@ def fresh_model(
         image_size=plan.image_size,
         weights=plan.weights,
         in_chans=plan.in_chans,
+        video=video_for(plan.video, source),
     )
     model.classes, model.task = source.classes, source.task
     if source.task == "regress":

@@ -12,13 +12,16 @@ from vitrim.cli.verbs.shared import batch_options, size_option, trust_option
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser, Namespace
 
+    from vitrim.data.clips.sampling import ClipSampling
+    from vitrim.network.model import StagedViT
     from vitrim.runs.prediction_files import Pictures
 
 DESCRIPTION = """
 Name what is on pictures, with the probability the model gives, as fast as they are found. One line per
 picture and class, separated by tabs: path, class, probability; or a table with a header, or JSON. Of a folder
 all pictures are taken, those of the folders in it too; where folders are called like classes, the share of
-the pictures that carry their folder's name is told at the end. With --out, millions go into a Parquet table:
+the pictures that carry their folder's name is told at the end. Runs on clips take video files, folders of
+frames, and folders or lists of these. With --out, millions go into a Parquet table:
 read by several processes, and what was stopped, however it was, goes on with the same command.
 """
 
@@ -27,6 +30,7 @@ vitrim predict runs/flowers rose.jpg tulip.jpg
 vitrim predict runs/flowers holiday-pictures/ --top 3
 vitrim predict runs/flowers folder-of-class-folders/ --csv predictions.csv
 vitrim predict runs/flowers inbox/ --json - --skip_broken
+vitrim predict runs/actions clip.mp4 folder-of-clips/ --csv predictions.csv
 vitrim predict runs/flowers "archive/**/*.jpg" --out archive.parquet --top 5 --embeddings
 vitrim predict runs/flowers list.txt --out /shared/archive --on ray
 """
@@ -122,7 +126,7 @@ def _into_lines(chosen: Namespace) -> None:
     broken: list[str] | None = [] if chosen.skip_broken else None
     found = predictions(
         model, as_images(chosen.images, unread), top=chosen.top, batch_size=chosen.batch_size,
-        device=chosen.device, unread=unread, broken=broken,
+        device=chosen.device, unread=unread, broken=broken, clips=_sampling(model, chosen.run),
     )  # fmt: skip
     pictures = Pictures(found, chosen.images, model.classes or ())
     with output(file) as stream:
@@ -133,6 +137,14 @@ def _into_lines(chosen: Namespace) -> None:
                 _say(f"stopped; what was predicted before is in {stream.name}")
             raise
     _end(pictures, file, unread_note(unread), broken or [])
+
+
+def _sampling(model: StagedViT, run: str) -> ClipSampling | None:
+    """How a model of clips chooses frames, as its run did."""
+    from vitrim.runs.given_clips import stored_sampling
+    from vitrim.video.model import VideoModel
+
+    return stored_sampling(run) if isinstance(model, VideoModel) else None
 
 
 def _end(pictures: Pictures, file: str, notes: list[str], broken: list[str]) -> None:
