@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from vitrim.measuring.counting import MacCounter, counting, without_values
+from vitrim.network.bucketed import varies
 from vitrim.network.model import StagedViT
 from vitrim.network.stage import Reducer
 from vitrim.tokens.attended import Attended
@@ -39,6 +40,8 @@ class Costs:
         trained_head: of these, the classifier's, which papers leave out.
         total: all parameters.
         image_size: (height, width) this was counted for.
+        by_image: how many tokens an image keeps depends on it: the figures are at the mean counts that were
+            asked for, see `vitrim.costs_on_images` (of LTMP, as if nothing were removed).
     """
 
     macs: int
@@ -49,6 +52,7 @@ class Costs:
     trained_head: int
     total: int
     image_size: tuple[int, int]
+    by_image: bool = False
 
     @property
     def gmacs(self) -> float:
@@ -101,6 +105,7 @@ def costs(model: StagedViT, image_size: int | tuple[int, int] | None = None) -> 
         trained_head=sum(weight.numel() for weight in trained if id(weight) in classifier),
         total=sum(weight.numel() for weight in model.parameters()),
         image_size=size,
+        by_image=varies(model),
     )
 
 

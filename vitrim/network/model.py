@@ -21,6 +21,7 @@ from vitrim.backbones.sites import Site, sites
 from vitrim.backbones.support import TimmModule
 from vitrim.checks import check_one_of
 from vitrim.network.bucketed import EXECUTIONS, faster, may_split, pass_in_buckets
+from vitrim.network.budgeting import set_budget
 from vitrim.network.bypassed import refuse_unseen_hooks
 from vitrim.network.features import block_indices, check_form, intermediates
 from vitrim.network.notebook import summary_html
@@ -276,6 +277,11 @@ class StagedViT(nn.Module):
         for module in self.modules():
             if isinstance(module, Scheduled):
                 module.follow(epoch)
+
+    def set_budget(self, share: float) -> None:
+        """Keep another share of the tokens from now on; `vitrim.fit` follows where images keep their own
+        number of tokens."""
+        set_budget(self, share)
 
     def set_execution(self, execution: str) -> None:
         """How batches of images that keep different counts run; see `execution`."""

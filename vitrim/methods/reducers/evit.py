@@ -122,11 +122,9 @@ class EViT(Method):
         return self.keep if isinstance(self.keep, tuple) else (self.keep,) * self.count
 
     def first_blocks(self, count: int, depth: int) -> "Method | None":
-        left = super().first_blocks(count, depth) if isinstance(self.at, str) else self._first(count)
-        return left
-
-    def _first(self, count: int) -> "EViT | None":
-        kept = tuple(block for block in self.at if isinstance(block, int) and block < count)
+        if isinstance(self.at, str):
+            return self
+        kept = tuple(block for block in self.at if block < count)
         if not kept:
             return None
         keep = self.keep[: len(kept)] if isinstance(self.keep, tuple) else self.keep
@@ -214,7 +212,16 @@ class EViT(Method):
 
     def with_budget(self, share: float) -> "EViT":
         """The same for another share; levels have to be found anew."""
-        return replace(self, keep=share, levels=None)
+        least, most = min(self.least, share), max(self.most, share)
+        return replace(self, keep=share, levels=None, least=least, most=most)
+
+    def uncalibrated(self) -> "EViT":
+        """The same without levels."""
+        return replace(self, levels=None)
+
+    def with_fixed_counts(self) -> "EViT":
+        """The same with the number that images keep in the mean, for every image."""
+        return replace(self, budget="fixed", levels=None, least=0.0, most=1.0)
 
 
 def check_keep(method: EViT) -> None:

@@ -71,7 +71,8 @@ class KeepAttended(Reducer):
     def kept(self, entering: int) -> int:
         """K, at least one token; with a budget per image, the mean it is calibrated to."""
         if self.assumed is not None and not self.training:
-            return min(self.assumed, entering)
+            kept = max(1, self.assumed - (self.settings.fuse != "drop"))
+            return entering if self.assumed >= entering else kept
         return kept_of(entering, self.share if self.training else self.keep, self.settings.rounding)
 
     def leaving(self, entering: int) -> int:
@@ -86,7 +87,8 @@ class KeepAttended(Reducer):
         kept = self.kept(state.count)
         if kept >= state.count:
             return state
-        return regroup(state, keep_best(self.scores(state, attended), kept, self.settings.fuse))
+        scores = self.ranked(state, attended) if not self.static else self.scores(state, attended)
+        return regroup(state, keep_best(scores, kept, self.settings.fuse))
 
     def check_ready(self) -> None:
         """Refuse to count by an image where that cannot be."""

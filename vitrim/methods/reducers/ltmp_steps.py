@@ -51,7 +51,9 @@ def remove(state: TokenState, grouping: Grouping, keep: Tensor, most: int | None
     """Inference: take out the slots with `keep` 0; images of a batch are padded to the longest, behind a
     mask. Without values to count by, `most` are left, if given.
     """
-    counts = [keep.shape[1] if most is None else most] if keep.is_meta else keep.sum(1).long().tolist()
+    everything = keep.shape[1]
+    assumed = [everything if most is None else min(most, everything)]
+    counts = assumed if keep.is_meta else keep.sum(1).long().tolist()
     left = max(counts)
     chosen = (
         (keep == 0).to(torch.uint8).argsort(dim=1, stable=True)[:, :left]
