@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +22,7 @@ PERCENTILES = (5, 25, 50, 75, 95)
 SAMPLES = 9  # counts at which blocks are counted to learn their cost at all others
 CHECKS, AGREE = 1, 1e-4  # how well that has to foretell so many more, relatively
 
+CostsOfCounts = Callable[[np.ndarray], np.ndarray]
 Pair = tuple[int, int]  # patch tokens that enter a block, and that leave it
 
 
@@ -80,7 +81,8 @@ def costs_on_images(model: StagedViT, batches: Iterable[Any]) -> CostsOnImages:
     """
     tokens = tokens_of(model, batches)
     varying = tuple(index for index, part in placed(model) if not getattr(part, "static", True))
-    macs = _learned(model, varying, tokens) if varying else None
+    learned = learned_costs(model, varying) if varying else None
+    macs = None if learned is None else learned(tokens)
     if macs is None:
         every = [_count(model, {block: int(row[block]) for block in varying})[0] for row in tokens]
         macs = np.array(every, dtype=float)
@@ -124,9 +126,9 @@ def _count(model: StagedViT, left: dict[int, int]) -> tuple[int, list[int], list
     return counter.total, [counter.parts[f"block {index}"] for index in range(twin.depth)], pairs
 
 
-def _learned(model: StagedViT, varying: tuple[int, ...], tokens: np.ndarray) -> np.ndarray | None:
-    """Multiply-accumulates of images with these counts, from a few that are counted; None where one more,
-    counted as well, is not foretold."""
+def learned_costs(model: StagedViT, varying: tuple[int, ...]) -> CostsOfCounts | None:
+    """The multiply-accumulates of images [images] by the patch tokens that leave each block [images, blocks],
+    learned from a few that are counted; None where one more, counted as well, is not foretold."""
     luck, counts = random.Random(0), range(2, model.patch_count)
     if len(counts) < len(varying):
         return None
@@ -137,7 +139,6 @@ def _learned(model: StagedViT, varying: tuple[int, ...], tokens: np.ndarray) -> 
     found = [_count(model, left) for left in drawn]
     known = np.array([_terms(np.array(pairs), model) for _, _, pairs in found])  # [samples, blocks, terms]
     blocks = np.array([blocks for _, blocks, _ in found], dtype=float)
-    outside = found[0][0] - sum(found[0][1])
     factors = [
         np.linalg.lstsq(known[:SAMPLES, block], blocks[:SAMPLES, block], rcond=None)[0]
         for block in range(model.depth)
@@ -145,16 +146,17 @@ def _learned(model: StagedViT, varying: tuple[int, ...], tokens: np.ndarray) -> 
     foretold = np.array([(known[:, block] @ factors[block]) for block in range(model.depth)]).T
     if not np.allclose(foretold, blocks, rtol=AGREE, atol=0):
         return None
-    entering = np.concatenate([np.full((len(tokens), 1), model.patch_count), tokens[:, :-1]], axis=1)
-    pairs = np.stack([entering, tokens], axis=2)  # [images, blocks, 2]
-    pairs[:, -1, 1] = found[0][2][-1][1] if rows_matter(found) else pairs[:, -1, 1]
-    terms = _terms(pairs, model)
-    return outside + sum(terms[:, block] @ factors[block] for block in range(model.depth))
+    outside, headed = found[0][0] - sum(found[0][1]), all(pairs[-1][1] == 0 for _, _, pairs in found)
 
+    def macs(tokens: np.ndarray) -> np.ndarray:
+        entering = np.concatenate([np.full((len(tokens), 1), model.patch_count), tokens[:, :-1]], axis=1)
+        pairs = np.stack([entering, tokens], axis=2)  # [images, blocks, 2]
+        if headed:  # the last block computes only what the head reads, and leaves no patches
+            pairs[:, -1, 1] = 0
+        terms = _terms(pairs, model)
+        return outside + sum(terms[:, block] @ factors[block] for block in range(model.depth))
 
-def rows_matter(found: list[tuple[int, list[int], list[Pair]]]) -> bool:
-    """Whether the last block computes only what the head reads, and so leaves no patches."""
-    return all(pairs[-1][1] == 0 for _, _, pairs in found)
+    return macs
 
 
 def _terms(pairs: np.ndarray, model: StagedViT) -> np.ndarray:

@@ -73,15 +73,15 @@ def may_split(model: "StagedViT", state: TokenState) -> bool:
     """Whether a pass may run in sub-batches: in evaluation, with nothing that is kept for the whole batch."""
     return (
         not model.training
+        and varies(model)  # before the number of images is asked for, which may be a symbol
+        and not (torch.compiler.is_compiling() or torch.jit.is_tracing())
         and len(state.tokens) >= SMALLEST
         and not state.tokens.is_meta
         and state.history is None
         and state.attention is None
         and not state.side
         and state.padding is None
-        and varies(model)
         and all(stage.dispatch is None and not stage._forward_hooks for stage in model.stages)
-        and not (torch.compiler.is_compiling() or torch.jit.is_tracing())
     )
 
 
