@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from vitrim.checks import check_one_of
 from vitrim.compose import merge
+from vitrim.network.budgeting import Budgeted
 from vitrim.network.model import StagedViT
 from vitrim.network.placing import placed
 
@@ -66,11 +67,18 @@ def ready(
     return InferenceModel(whole, precision, raw).eval()
 
 
+def way_out(model: StagedViT) -> str:
+    """What to do with a model whose counts depend on the image."""
+    if any(isinstance(part.by, Budgeted) for _, part in placed(model) if not getattr(part, "static", True)):
+        return "vitrim.fixed(model), or vitrim export --fixed, gives the schedule of the same mean"
+    return "train with a reducer of fixed counts, such as EViT(keep=...), to export"
+
+
 def refuse_dynamic_counts(model: StagedViT) -> None:
     """How many tokens an image keeps must not depend on the image: exported shapes are fixed."""
     for index, part in placed(model):
         if not getattr(part, "static", True):
             raise ValueError(
                 f"{part.by!r}: how many tokens block {index} keeps depends on the image, and exported files "
-                "have fixed shapes; train with a reducer of fixed counts, such as EViT(keep=...), to export"
+                f"have fixed shapes; {way_out(model)}"
             )

@@ -142,6 +142,7 @@ class Costs(Open):
     total_parameters: Count = 0
     tokens: PerBlock = []
     blocks: PerBlock = []
+    by_image: bool = False
     folded: Folded | None = None
     plain: Plain = Plain()
 

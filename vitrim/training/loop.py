@@ -18,6 +18,7 @@ from torch import nn
 from vitrim.data import DataSource, open_data
 from vitrim.files.saving import needs_its_backbone, save
 from vitrim.measuring.devices import repeatable, start_accelerator
+from vitrim.network.budgeting import forget_levels
 from vitrim.network.method import Method
 from vitrim.network.model import StagedViT
 from vitrim.network.notebook import table_html
@@ -207,7 +208,7 @@ def train_epochs(
         WithLoss(seen, training, task.teacher, task.weights), make_optimizer(model, training), batches
     )
     mean = RunningMean(list(model.trained().values()), training.ema)
-    learning = Learning(learner, loader, optimizer, task.mixing, mean, training, accelerator)
+    learning = Learning(learner, loader, optimizer, task.mixing, mean, training, accelerator, model)
     trained = Trained(model, optimizer, mean, accelerator)
     watched = watched_batches(task, frozen, accelerator)
     picked = restore_checkpoint(folder, trained)
@@ -254,6 +255,14 @@ def choose_by_data(
     return record
 
 
+def settle_budgets(task: Task, record: Mapping[str, Any], accelerator: Accelerator) -> Mapping[str, Any]:
+    """Find the levels of a budget per image anew: attention has changed by training."""
+    if not forget_levels(task.model):
+        return record
+    fit_for_training(task.model, task.source, task.training, accelerator)
+    return {**record, "chosen_methods": [repr(method) for method in task.model.methods]}
+
+
 def finish(task: Task, folder: RunFolder, record: Mapping[str, Any], picked: Picked, trained: Trained) -> Run:
     """Measure the kept weights on the test images; write model.safetensors and the results."""
     model, accelerator, epoch = task.model, trained.accelerator, picked.last
@@ -263,6 +272,7 @@ def finish(task: Task, folder: RunFolder, record: Mapping[str, Any], picked: Pic
     else:
         epoch = picked.epoch
         fill_weights(model, folder.best(epoch)["weights"])
+    record = settle_budgets(task, record, accelerator)
     metrics, answers, losses = run_through(model, accelerator.prepare(task.test), accelerator)
     results = result_record(task.test_split, epoch, task.select, metrics)
     if accelerator.is_main_process:

@@ -77,6 +77,12 @@ def run(chosen: Namespace) -> None:
         table.add_row(f"  times {views} view{'s' * (views > 1)}", *all_views)
     table.add_row("  share of the plain one", f"{ours.gmacs_paper / plain.gmacs_paper:.3f}", "1")
     Console().print(table)
+    if ours.by_image:
+        words = (
+            "how many tokens an image keeps depends on it: figures are at the mean counts asked for; vitrim "
+        )
+        words += "evaluate RUN --budget gives their distribution"
+        Console(soft_wrap=True).print(words, highlight=False)
     for method in model.methods:
         if isinstance(method, Fitted) and not method.settled:
             words = "is not in these figures: what it does is chosen by the training images"

@@ -7,7 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vitrim.cli.verbs.bulk import IMAGES, bulk_options, write
-from vitrim.cli.verbs.shared import batch_options, size_option, trust_option
+from vitrim.cli.verbs.shared import (
+    at_budget,
+    batch_options,
+    budget_option,
+    budgets_of,
+    size_option,
+    trust_option,
+)
 
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser, Namespace
@@ -79,6 +86,7 @@ def options(parser: ArgumentParser) -> None:
     batch_options(parser)
     size_option(parser)
     trust_option(parser)
+    budget_option(parser)
     bulk_options(parser)
 
 
@@ -89,9 +97,18 @@ def run(chosen: Namespace) -> None:
         _into_lines(chosen)
 
 
+def _one_budget(chosen: Namespace) -> list[float]:
+    shares = budgets_of(chosen)
+    if len(shares) > 1:
+        raise ValueError(f"--budget {chosen.budget}: predictions are made at one budget; give one share")
+    return shares
+
+
 def _into_table(chosen: Namespace) -> None:
     from vitrim.deploy.bulk.opening import Opening
 
+    if chosen.budget is not None:
+        raise ValueError("--budget goes with lines, --csv and --json; a table has the run's own budget")
     if chosen.csv is not None or chosen.json is not None:
         raise ValueError("--out writes a Parquet table and --csv and --json write text; give one of them")
     if Path(chosen.out).suffix.lower() in (".csv", ".json"):
@@ -122,6 +139,8 @@ def _into_lines(chosen: Namespace) -> None:
         ((form, file) for form, file in (("csv", chosen.csv), ("json", chosen.json)) if file), ("text", "-")
     )
     model = open_answering(chosen.run, chosen.trust, chosen.image_size)
+    for share in _one_budget(chosen):
+        at_budget(model, share, chosen)
     unread: Counter[str] = Counter()
     broken: list[str] | None = [] if chosen.skip_broken else None
     found = predictions(
