@@ -41,7 +41,7 @@ def test_every_restore_equals_the_unreduced_logits_where_all_is_kept(family: str
 
 def test_every_restore_changes_logits_in_its_own_way() -> None:
     x, found = images(toy()), {}
-    model = dense(EViT(keep=0.7, at=(4, 7), fuse="drop"))
+    model = dense(EViT(keep=0.7, at=(4, 7)))
     for model.restore in RESTORE:
         found[model.restore] = model(x)
     del found["logits"]  # what copy gives: the next test
@@ -159,7 +159,7 @@ def test_what_cannot_be_is_refused_in_a_sentence(given: dict, words: str) -> Non
 
 
 def test_merged_tokens_cannot_be_put_back() -> None:
-    model = dense(ToMe(r=(4, 4)), restore="fuse_last")
+    model = dense(ToMe(r=4, at=(3, 6)), restore="fuse_last")
     with pytest.raises(ValueError, match="these were merged into others; use delta, copy or knn"):
         model(images(model.staged))
 

@@ -1,10 +1,10 @@
 """What makes class logits of the restored maps.
 
-    linear    batch norm and one 1 x 1 convolution on the last tap: what is known without any decoder
-    upernet   UPerNet (arXiv 1807.10221) on four taps: pooling to 1, 2, 3 and 6 cells of the coarsest map,
-              a feature pyramid over the others, all fused; while it trains, a small head on the third tap
-              learns the same with weight 0.4
-    smp:NAME  a decoder of segmentation-models-pytorch on the same four sizes (see `borrowed.py`)
+linear    batch norm and one 1 x 1 convolution on the last tap: what is known without any decoder
+upernet   UPerNet (arXiv 1807.10221) on four taps: pooling to 1, 2, 3 and 6 cells of the coarsest map,
+          a feature pyramid over the others, all fused; while it trains, a small head on the third tap
+          learns the same with weight 0.4
+smp:NAME  a decoder of segmentation-models-pytorch on the same four sizes (see `borrowed.py`)
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 """What dense heads read: the maps of several blocks on the whole grid, however few tokens were left there.
 
-    delta, copy, knn   as `vitrim.restore` has them, at every tap with the history up to that block
-    fuse_last          pruned tokens, as they were when they were pruned, join the others again before the
-                       last block, which runs on the whole grid: after Token Cropr's last-layer fusion
-    logits             the head reads the tokens that are left, and a patch gets the logits of the token it
-                       went to (or of itself as it was when it was dropped)
+delta, copy, knn   as `vitrim.restore` has them, at every tap with the history up to that block
+fuse_last          pruned tokens, as they were when they were pruned, join the others again before the
+                   last block, which runs on the whole grid: after Token Cropr's last-layer fusion
+logits             the head reads the tokens that are left, and a patch gets the logits of the token it
+                   went to (or of itself as it was when it was dropped)
 """
 
 from __future__ import annotations
