@@ -1,5 +1,5 @@
-"""Maps come back on the whole grid: equal to the unreduced ones where nothing is reduced, near them otherwise,
-whatever shares the batch."""
+"""Maps come back on the whole grid: equal to the unreduced ones where nothing is reduced, near them
+otherwise, whatever shares the batch."""
 
 from itertools import combinations
 

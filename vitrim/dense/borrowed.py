@@ -65,7 +65,8 @@ def _decoders(name: str) -> Any:
         return import_module(f"segmentation_models_pytorch.decoders.{name}.decoder")
     except ImportError as error:
         raise ImportError(
-            f"decoders of segmentation-models-pytorch are not installed ({error}); pip install 'vitrim[dense]'"
+            f"decoders of segmentation-models-pytorch are not installed ({error}); "
+            "pip install 'vitrim[dense]'"
         ) from None
 
 

@@ -33,7 +33,8 @@ class DenseModel(nn.Module):
     """Segmentation by a plain ViT with any methods of vitrim on it: everything is frozen but what the methods
     add and the head.
 
-    >>> model = DenseModel("vit_small_patch14_dinov2", LoRA(rank=8), EViT(keep=0.7, at=(4, 7, 10)), classes=21)
+    >>> reducer = EViT(keep=0.7, at=(4, 7, 10))
+    >>> model = DenseModel("vit_small_patch14_dinov2", LoRA(rank=8), reducer, classes=21)
     >>> logits = model(images)  # [B, 21, height, width]
 
     Args:
