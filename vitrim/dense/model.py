@@ -152,14 +152,19 @@ def settled_taps(taps: Sequence[int] | None, depth: int) -> tuple[int, ...]:
     return found
 
 
-def check_staged(model: StagedViT) -> None:
-    """Refuse what reads whole pictures only."""
+def check_no_side(model: StagedViT) -> None:
+    """Refuse what gives its result to a classifier of whole pictures alone."""
     if model.side is not None:
         standing = next(name for name, part in model.shared.items() if part is model.side)
         raise ValueError(
             f"{standing} gives its result to a classifier of whole pictures and changes no map of patches; "
             "use another method for dense outputs"
         )
+
+
+def check_staged(model: StagedViT) -> None:
+    """Refuse what reads whole pictures only."""
+    check_no_side(model)
     if model.num_classes:
         raise ValueError(
             f"the backbone still has a classifier of {model.num_classes} outputs; compose it with "
