@@ -112,7 +112,7 @@ class Scores:
         """The figures of all images so far."""
         right, labelled = self.confusion.diagonal(), self.confusion.sum(1)
         union = labelled + self.confusion.sum(0) - right
-        parts = tuple(
+        parts: tuple[dict[str, Any], ...] = tuple(
             {
                 "name": name,
                 "iou": _share(right[c], union[c]),

@@ -53,6 +53,8 @@ class DenseModel(nn.Module):
         staged: the composed backbone.
         head: what makes logits of its maps.
         table: names and colours of the classes.
+        inference: how pictures of another size are looked at, "slide" or "whole"; see
+            `vitrim.dense.evaluating`.
     """
 
     def __init__(
@@ -86,6 +88,7 @@ class DenseModel(nn.Module):
             )  # fmt: skip
         check_staged(self.staged)
         self.restore, self.norm, self.head_name = restore, norm, head
+        self.inference = "slide"
         self.taps = settled_taps(taps, self.staged.depth)
         self.head = make_head(head, self.staged.width, len(self.table), len(self.taps))
         like = next(self.staged.parameters())
@@ -142,8 +145,9 @@ class DenseModel(nn.Module):
 
 def settled_taps(taps: Sequence[int] | None, depth: int) -> tuple[int, ...]:
     """The blocks that are read, in ascending order; refused where there is no such block."""
-    if taps is None:
-        return tuple(max((tap + 1) * depth // 12 - 1, 0) for tap in TAPS)
+    usual = tuple(max((tap + 1) * depth // 12 - 1, 0) for tap in TAPS)  # a shallow one is read twice
+    if taps is None or tuple(taps) == usual:
+        return usual
     found = block_indices("DenseModel", taps)
     if found[-1] >= depth:
         raise ValueError(

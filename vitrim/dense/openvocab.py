@@ -216,8 +216,8 @@ def check_reads_patches(clip: StagedViT) -> None:
     if not clip.num_classes or has_attention_pool(clip.vit):
         why = "pools by attention" if has_attention_pool(clip.vit) else "has no classifier or projection"
         raise ValueError(
-            f"the backbone {why}, so its patches have no place among words; take one with a linear projection "
-            "of its class token or of the mean of its patches, such as CLIP's"
+            f"the backbone {why}, so its patches have no place among words; take one with a linear "
+            "projection of its class token or of the mean of its patches, such as CLIP's"
         )
 
 

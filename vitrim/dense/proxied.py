@@ -71,6 +71,6 @@ def check_can_be_proxied(block: TimmModule) -> None:
     """Refuse a last block whose heads are normed, gated, mixed or several."""
     if heads_of(block) is None:
         raise ValueError(
-            "the last block's attention norms, gates or mixes its heads, so another attention cannot take its "
-            "place; use proxied=False"
+            "the last block's attention norms, gates or mixes its heads, so another attention cannot take "
+            "its place; use proxied=False"
         )
