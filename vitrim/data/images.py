@@ -100,6 +100,23 @@ def decode_image(stream: BinaryIO, name: str, at_least: int | None = None, chann
         raise ImageError(_what_is_wrong(stream, name, error)) from error
 
 
+def read_stored(path: str | Path) -> Image.Image:
+    """The pixels of a file as they are stored, neither turned nor converted: of masks, whose values are
+    numbers of classes."""
+    path = Path(path)
+    try:
+        stream = open_regular(path)
+    except (OSError, ValueError) as error:
+        raise _cannot_open(path, error) from error
+    with stream:
+        try:
+            with _opened(stream) as (image, _):
+                image.load()
+                return image
+        except Exception as error:
+            raise ImageError(_what_is_wrong(stream, str(path), error)) from error
+
+
 def stored_size(stream: BinaryIO, name: str) -> tuple[int, int]:
     """Width and height as the header of an image file says them; nothing is decoded."""
     from vitrim.data.band_files import is_array, stored_pixels
