@@ -114,8 +114,8 @@ def test_outputs_and_gradients_are_those_of_the_official_code(case: tuple) -> No
             assert_close(tensor, golden[name], 1e-12)
         else:
             assert_close(tensor @ u, golden[f"{name}_proj"], 1e-12)
-            assert_close(tensor.flatten(1)[:, :8], golden[f"{name}_first8"], 1e-12)
-            assert_close(tensor.flatten(1)[:, -8:], golden[f"{name}_last8"], 1e-12)
+            assert_close(tensor[:, 0, :8], golden[f"{name}_first8"], 1e-12)
+            assert_close(tensor[:, -1, :8], golden[f"{name}_last8"], 1e-12)
     loss = sum(
         found[name].square().mean() for name in ("vit_block", "text_layer_text", "text_layer_multimodal")
     )

@@ -218,9 +218,8 @@ class RetrievalModel(nn.Module):
 
     def state(self) -> dict[str, Tensor]:
         """What trains, what follows it, the queue and the other buffers: the checkpoint."""
-        following = (
-            set() if self.follower is None else {id(own) for _, own, _ in self.follower.pairs(self.towers)}
-        )
+        pairs = [] if self.follower is None else self.follower.pairs(self.towers)
+        following = {id(own) for _, own, _ in pairs}
         frozen = {id(each) for each in self.parameters() if not each.requires_grad} - following
         kept = self.state_dict(keep_vars=True)
         return {name: value.detach() for name, value in kept.items() if id(value) not in frozen}
@@ -229,9 +228,7 @@ class RetrievalModel(nn.Module):
         """How many parameters train, by part."""
         parts = {"vision": self.vision, "text": self.text}
         found = {name: _count(part) for name, part in parts.items()}
-        return found | {
-            "projections and heads": sum(p.numel() for p in self.trained().values()) - sum(found.values())
-        }
+        return found | {"projections and heads": _count(self) - sum(found.values())}
 
 
 def _count(part: nn.Module) -> int:

@@ -71,7 +71,7 @@ def _put(tower: nn.Module, method: Method, table: dict, roles: tuple[str, ...]) 
     if not found:
         raise ValueError(
             f"{method}: none of the layers of this {type(tower).__name__} are known; known are the encoders "
-            "of BERT, RoBERTa, DistilBERT, CLIP, SigLIP and BLIP in transformers; use Full() or leave it frozen"
+            "of BERT, RoBERTa, DistilBERT, CLIP, SigLIP and BLIP in transformers; use Full()"
         )
     for owner, name, role in found:
         base = getattr(owner, name)

@@ -94,8 +94,6 @@ class MomentumTowers(nn.Module):
         self.decay = decay
         fixed = {id(each): each for each in towers.parameters() if not each.requires_grad}
         self.towers = copy.deepcopy(towers, fixed).requires_grad_(False).eval()
-        for parameter in fixed.values():
-            parameter.requires_grad_(False)
 
     def train(self, mode: bool = True) -> "MomentumTowers":
         return super().train(False)

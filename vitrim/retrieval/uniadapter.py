@@ -28,7 +28,7 @@ from vitrim.tokens.state import TokenState
 
 @dataclass(frozen=True)
 class UniAdapter:
-    """Settings of UniAdapter. BLIP-base: 12 x 1,578,752 + 198,274 = 19,143,298 parameters.
+    """Settings of UniAdapter. BLIP-base: 12 x 1,578,752 (18.95 M) + 198,274 parameters.
 
     Attributes:
         width: of each layer's bottleneck.
