@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from vitrim.compose import compose
 from vitrim.network.method import Method
+from vitrim.network.model import StagedViT
 from vitrim.retrieval.crossing import BLIP_ENC, CrossModalText
 from vitrim.retrieval.extras import need_transformers
 from vitrim.retrieval.model import RetrievalModel
@@ -52,6 +53,7 @@ def from_blip(
     *methods: Method | str,
     uniadapter: UniAdapter | None = None,
     text_methods: tuple[Method | str, ...] = (),
+    vision: StagedViT | None = None,
     loss: str = "moco",
     enc_token: int | None = BLIP_ENC,
     length: int = 35,
@@ -68,10 +70,12 @@ def from_blip(
         methods: for the vision tower, such as Bipartite(at=(6,)), which FPET puts there.
         uniadapter: shared bottlenecks of both towers.
         text_methods: LoRA, adapters or Full() on the text tower.
+        vision: a tower made of this BLIP before, with its methods, instead of a fresh one.
         options: further arguments of `RetrievalModel`.
     """
     parts: Any = blip
-    vision = compose(vision_of(parts.vision_model), *methods, num_classes=0)
+    if vision is None:
+        vision = compose(vision_of(parts.vision_model), *methods, num_classes=0)
     text = CrossModalText(parts.text_encoder, enc_token, length)
     tune_text(text, *text_methods)
     if uniadapter is not None:
@@ -80,7 +84,7 @@ def from_blip(
         vision, text, "itc+itm", loss, parts.vision_proj.out_features,
         **{"learn_temperature": False, **options},
     )  # fmt: skip
-    copied = [
+    copied: list[tuple[Any, Any]] = [
         (parts.vision_proj, model.towers.image_projection),
         (parts.text_proj, model.towers.text_projection),
         (parts.itm_head, model.itm_head),
@@ -108,7 +112,11 @@ def vision_of(blip_vision: nn.Module) -> VisionTransformer:
         num_classes=0,
         norm_layer=partial(nn.LayerNorm, eps=config.layer_norm_eps),
     )
-    vit.pretrained_cfg = {"mean": BLIP_MEAN, "std": BLIP_STD, "interpolation": "bicubic"}
+    vit.pretrained_cfg = {  # type: ignore[assignment]  # timm types it as a tensor
+        "mean": BLIP_MEAN,
+        "std": BLIP_STD,
+        "interpolation": "bicubic",
+    }
     vit.load_state_dict(_renamed(blip_vision.state_dict()))
     like = next(blip_vision.parameters())
     return vit.to(like.device, like.dtype).eval()

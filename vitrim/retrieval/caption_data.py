@@ -147,7 +147,9 @@ def _gathered(entries: list[Entry], file: Path, root: Path | None) -> Captioned:
                 f"{entry.where}: nothing is left of the caption {entry.caption!r} without its marks"
             )
     folder = _folder(entries[0], file, root)
-    check_files(folder, [Row(entry.image, 0, Path(entry.where), n, "caption") for n, entry in enumerate(entries, 1)])
+    check_files(
+        folder, [Row(entry.image, 0, Path(entry.where), n, "caption") for n, entry in enumerate(entries, 1)]
+    )
     return Captioned(
         tuple(str(folder / image) for image in number),
         tuple(entry.caption for entry in entries),
