@@ -1,4 +1,4 @@
-"""Pictures of a coloured shape in a place, with captions that say so: retrieval's toy, written to a folder."""
+"""Pictures of a coloured shape in a place, with captions that say so: the toy of retrieval."""
 
 import itertools
 import json
