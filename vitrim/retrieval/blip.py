@@ -17,7 +17,7 @@ from vitrim.compose import compose
 from vitrim.network.method import Method
 from vitrim.network.model import StagedViT
 from vitrim.retrieval.crossing import BLIP_ENC, CrossModalText
-from vitrim.retrieval.extras import need_transformers
+from vitrim.retrieval.extras import opened
 from vitrim.retrieval.model import RetrievalModel
 from vitrim.retrieval.text_tuning import tune_text
 from vitrim.retrieval.uniadapter import UniAdapter, put_on_vision
@@ -37,15 +37,7 @@ NAMES = {  # of a block in transformers -> in timm
 def open_blip(folder: str | Path) -> nn.Module:
     """A BLIP retrieval model from a local folder with config.json and safetensors weights, or one of
     the Hub's names; nothing is unpickled."""
-    transformers = need_transformers("BLIP")
-    try:
-        return transformers.BlipForImageTextRetrieval.from_pretrained(str(folder), use_safetensors=True)
-    except (OSError, ValueError) as error:
-        said = " ".join(str(error).split())[:200]
-        raise ValueError(
-            f"{str(folder)!r} cannot be opened as a BLIP retrieval model ({said}); give a folder with "
-            "config.json and model.safetensors of BlipForImageTextRetrieval"
-        ) from None
+    return opened("BlipForImageTextRetrieval", str(folder), "BLIP retrieval model", use_safetensors=True)
 
 
 def from_blip(

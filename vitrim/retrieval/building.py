@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from torch import nn
@@ -12,9 +13,9 @@ from vitrim.backbones.preprocess import as_asked
 from vitrim.compose import compose
 from vitrim.network.model import StagedViT
 from vitrim.retrieval.captions import Tokenizer, TransformersTokenizer, WordTokenizer
-from vitrim.retrieval.extras import need_transformers
+from vitrim.retrieval.extras import opened
 from vitrim.retrieval.model import RetrievalModel
-from vitrim.retrieval.plan import BLIP, WORDS, RetrievalPlan
+from vitrim.retrieval.plan import BLIP, CLIP, WORDS, RetrievalPlan
 from vitrim.retrieval.text import TextTower, TransformersText, WordTower
 from vitrim.retrieval.text_tuning import tune_text
 
@@ -32,6 +33,8 @@ def build(
     set_seed(plan.training.seed)
     if plan.is_blip:
         model, tokenizer = _blip(plan, vision)
+    elif plan.text.startswith(CLIP):
+        model, tokenizer = _clip(plan, vision)
     else:
         tower = vision or compose(
             plan.model or BUNDLED,
@@ -65,26 +68,12 @@ def open_text(plan: RetrievalPlan, captions: Sequence[str]) -> tuple[TextTower, 
 
 def open_tokenizer(source: str, length: int) -> TransformersTokenizer:
     """The tokenizer of a folder or a name of the Hub."""
-    transformers = need_transformers(f"the tokenizer of {source!r}")
-    return TransformersTokenizer(_opened(transformers.AutoTokenizer, source, "tokenizer"), source, length)
+    return TransformersTokenizer(opened("AutoTokenizer", source, "tokenizer"), source, length)
 
 
 def _text_model(source: str) -> nn.Module:
-    transformers = need_transformers(f"the text tower {source!r}")
-    config = _opened(transformers.AutoConfig, source, "config.json")
-    kind = getattr(transformers, OWN_TEXT_CLASS.get(config.model_type, "AutoModel"))
-    return _opened(kind, source, "text encoder", use_safetensors=True)
-
-
-def _opened(kind: Any, source: str, what: str, **options: Any) -> Any:
-    try:
-        return kind.from_pretrained(source, **options)
-    except (OSError, ValueError, ImportError) as error:
-        said = " ".join(str(error).split())[:160]
-        raise ValueError(
-            f"{source!r} gives no {what} ({said}); give a folder that transformers saved, with safetensors "
-            f"weights and tokenizer files, or {WORDS}"
-        ) from None
+    kind = OWN_TEXT_CLASS.get(opened("AutoConfig", source, "config.json").model_type, "AutoModel")
+    return opened(kind, source, "text encoder", use_safetensors=True)
 
 
 def _blip(plan: RetrievalPlan, vision: StagedViT | None) -> tuple[RetrievalModel, Tokenizer]:
@@ -100,5 +89,18 @@ def _blip(plan: RetrievalPlan, vision: StagedViT | None) -> tuple[RetrievalModel
         blip, *plan.methods, vision=vision, text_methods=plan.text_methods, loss=plan.loss or "moco",
         uniadapter=None if plan.uniadapter is None else UniAdapter(plan.uniadapter),
         enc_token=last if added is None else added, length=plan.length, queue=plan.queue,
+    )  # fmt: skip
+    return model, tokenizer
+
+
+def _clip(plan: RetrievalPlan, vision: StagedViT | None) -> tuple[RetrievalModel, Tokenizer]:
+    from vitrim.retrieval.clip import from_clip
+
+    source = plan.text.removeprefix(CLIP)
+    folder = source if Path(source).expanduser().is_dir() else f"hf-hub:{source}"
+    tokenizer = open_tokenizer(source, plan.length)
+    model = from_clip(
+        folder, *plan.methods, vision=vision, text_methods=plan.text_methods, length=plan.length,
+        loss=plan.loss or "infonce", queue=plan.queue,
     )  # fmt: skip
     return model, tokenizer

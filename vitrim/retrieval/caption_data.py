@@ -17,10 +17,10 @@ from vitrim.data.lists import Row, check_files
 from vitrim.data.source import Spec
 from vitrim.data.spec import parse_spec
 from vitrim.data.splitting import split_70_10_20
+from vitrim.retrieval.asked import KIND, is_caption_spec
 from vitrim.retrieval.caption_files import Entry, read_entries
 from vitrim.retrieval.captions import normalised
 
-KIND = "retrieval"
 FOLDERS = (
     ".", "images", "Images", "flickr30k-images", "flickr30k_images", "flickr30k-images/flickr30k-images",
     "train2014", "val2014", "train2017", "val2017", "coco",
@@ -55,11 +55,6 @@ class CaptionSource:
         if name not in self.splits:
             raise ValueError(f"{self.spec} has no {name!r} split; it has: {', '.join(self.splits)}")
         return self.splits[name]
-
-
-def is_caption_spec(data: object) -> bool:
-    """Whether this names pictures with captions."""
-    return isinstance(data, str) and data.startswith(f"{KIND}:")
 
 
 def open_captions(text: str, root: str | Path | None = None, seed: int = 0) -> CaptionSource:

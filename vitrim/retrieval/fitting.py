@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from vitrim.measuring.devices import repeatable, start_accelerator
+from vitrim.retrieval.asked import KIND as TASK
 from vitrim.retrieval.building import build
 from vitrim.retrieval.caption_data import CaptionSource, open_captions
 from vitrim.retrieval.captions import Tokenizer
@@ -29,7 +30,6 @@ from vitrim.retrieval.keeping import MODEL_FILE, load_retrieval, save_retrieval
 from vitrim.retrieval.model import Pairs, RetrievalModel
 from vitrim.retrieval.plan import RetrievalPlan
 from vitrim.retrieval.state import (
-    TASK,
     check_same,
     make_optimizer,
     restore,

@@ -8,10 +8,12 @@ from typing import Any
 
 from vitrim.checks import check_one_of
 from vitrim.methods.notation import parse_method
+from vitrim.retrieval.asked import CARRIERS
 from vitrim.retrieval.model import HEADS, LOSSES
 from vitrim.settings.training import Training
 
-WORDS, BLIP = "words", "blip:"
+WORDS = "words"
+CLIP, BLIP = CARRIERS
 DEFAULTS = Training(epochs=30, batch_size=32, lr=5e-4, weight_decay=0.05, decayed="matrices")
 UNUSED = (
     "cooldown_epochs", "patience", "accumulate", "rates", "frozen_epochs", "layer_decay", "label_smoothing",
@@ -29,7 +31,8 @@ class RetrievalPlan:
         model, pretrained, weights, image_size: the vision tower, as for `vitrim.compose`; BLIP brings
         its own. methods: on the vision tower, as text.
         text: "words" (a small tower over the training captions' words, trained from nothing), a folder or
-            Hub name of a text encoder of transformers with its tokenizer, or "blip:FOLDER".
+            Hub name of a text encoder of transformers with its tokenizer, or "clip:FOLDER" or
+            "blip:FOLDER", which bring both towers and their projections.
         text_methods: on a text tower of transformers: LoRA(...), Adapter(form='sequential'), Full(); none
             leaves it frozen.
         uniadapter: width of UniAdapter's bottlenecks on both towers of BLIP; None for none.
@@ -61,15 +64,16 @@ class RetrievalPlan:
             check_one_of("retrieval", "head", self.head, HEADS)
         if self.loss is not None:
             check_one_of("retrieval", "loss", self.loss, LOSSES)
-        if self.is_blip:
+        if self.text.startswith(CARRIERS):
             brought = [name for name in ("model", "pretrained", "weights") if getattr(self, name)]
             if brought:
                 raise ValueError(
                     f"{self.text} brings its own vision tower; leave out {' and '.join(brought)}"
                 )
-            if self.head == "itc":
-                raise ValueError("BLIP is trained with head='itc+itm'; leave head out")
-        elif self.uniadapter is not None:
+            own = "itc+itm" if self.is_blip else "itc"
+            if self.head not in (None, own):
+                raise ValueError(f"{self.text} has the head {own!r}; leave head out")
+        if self.uniadapter is not None and not self.is_blip:
             raise ValueError("uniadapter needs both towers of BLIP: text='blip:FOLDER'; use other methods")
         if self.text == WORDS and self.text_methods:
             raise ValueError("the tower of words is trained whole; text_methods go with text=FOLDER")

@@ -13,6 +13,7 @@ from torch import nn
 
 from vitrim.measuring.costs import costs
 from vitrim.measuring.machine import machine, versions
+from vitrim.retrieval.asked import KIND as TASK
 from vitrim.retrieval.caption_data import CaptionSource
 from vitrim.retrieval.model import RetrievalModel
 from vitrim.retrieval.plan import RetrievalPlan
@@ -20,8 +21,6 @@ from vitrim.runs.folder import RunFolder
 from vitrim.settings.epoch_choice import Picked
 from vitrim.settings.training import Training
 from vitrim.training.record import now
-
-TASK = "retrieval"
 
 
 def start_record(plan: RetrievalPlan, source: CaptionSource, model: RetrievalModel) -> dict[str, Any]:
