@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from vitrim.measuring.devices import repeatable, start_accelerator
+from vitrim.measuring.devices import pick_device, repeatable, start_accelerator
 from vitrim.retrieval.asked import KIND as TASK
 from vitrim.retrieval.building import build
 from vitrim.retrieval.caption_data import CaptionSource, open_captions
@@ -202,12 +202,13 @@ def finish(fitting: Fitting, folder: RunFolder, record: Mapping[str, Any]) -> Re
 def evaluate_run(
     run: str | Path, data: str | None = None, root: str | Path | None = None, split: str | None = None,
     k_test: int = 128, beta: float = 0.0, batch_size: int | None = None, workers: int | None = None,
+    cpu: bool = False,
 ) -> tuple[str, Found]:  # fmt: skip
     """The split that was measured, and what a trained model finds there."""
     model, tokenizer, plan = load_retrieval(run)
     source = open_captions(data or plan.data, plan.root if root is None else root, plan.training.seed)
     part = split or ("test" if "test" in source.splits else "val")
-    changes = {
-        name: value for name, value in (("batch_size", batch_size), ("workers", workers)) if value is not None
-    }
-    return part, measure(model, tokenizer, source.split(part), plan.training.changed(changes), k_test, beta)
+    asked = {"batch_size": batch_size, "workers": workers}
+    training = plan.training.changed({name: value for name, value in asked.items() if value is not None})
+    model.to(pick_device("cpu" if cpu else None))
+    return part, measure(model, tokenizer, source.split(part), training, k_test, beta)

@@ -153,6 +153,12 @@ class Searcher:
             for row in zip(numbers.tolist(), scores.tolist(), strict=True)
         ]
 
+    def fitting(self, gallery: Gallery, captions: Sequence[str], top: int = 5) -> tuple[Tensor, Tensor]:
+        """For each picture the captions that fit best: cosines and numbers [I, top]"""
+        scores = gallery.features @ self.texts(captions).to(gallery.features).T
+        numbers = ranked(scores, top)
+        return scores.gather(1, numbers), numbers
+
 
 def open_searcher(name: str | Path, device: str | torch.device = "cpu") -> Searcher:
     """A retrieval run, or "clip:FOLDER" or "blip:FOLDER" as it came, without training."""
@@ -161,7 +167,14 @@ def open_searcher(name: str | Path, device: str | torch.device = "cpu") -> Searc
         model, tokenizer = build(plan, [])
     else:
         model, tokenizer, _ = load_retrieval(name)
-    return Searcher(model.to(device).eval(), tokenizer, str(name))
+    return Searcher(model.to(device).eval(), tokenizer, _lasting(str(name)))
+
+
+def _lasting(name: str) -> str:
+    """A name that means the same from another folder."""
+    carrier = next((each for each in CARRIERS if name.startswith(each)), "")
+    place = Path(name.removeprefix(carrier)).expanduser()
+    return f"{carrier}{place.resolve()}" if place.is_dir() else name
 
 
 def tower_digest(model: RetrievalModel) -> str:

@@ -67,9 +67,7 @@ class RetrievalPlan:
         if self.text.startswith(CARRIERS):
             brought = [name for name in ("model", "pretrained", "weights") if getattr(self, name)]
             if brought:
-                raise ValueError(
-                    f"{self.text} brings its own vision tower; leave out {' and '.join(brought)}"
-                )
+                raise ValueError(f"{self.text} brings its own vision tower; leave out {brought[0]}")
             own = "itc+itm" if self.is_blip else "itc"
             if self.head not in (None, own):
                 raise ValueError(f"{self.text} has the head {own!r}; leave head out")
