@@ -4,7 +4,7 @@ by."""
 import pytest
 import torch
 
-from vitrim import Bipartite
+from vitrim import Bipartite, costs
 from vitrim.retrieval.evaluating import Texts, evaluate_retrieval
 from vitrim.retrieval.model import Pairs, RetrievalModel
 from vitrim.retrieval.uniadapter import UniAdapter
@@ -66,7 +66,8 @@ def test_uniadapter_starts_without_effect_and_counts_as_published() -> None:
     maps = 2 * (WIDTH * 4 + 4 + 4 * WIDTH + WIDTH + 1)
     assert tuned.trained_by_tower() == {
         "vision": 0,
-        "text": DEPTH * per_layer + maps,
+        "text": maps,
+        "both": DEPTH * per_layer,
         "projections and heads": 2 * (WIDTH * 10 + 10) + 2 * WIDTH + 2,
     }
     from vitrim.retrieval.uniadapter import UniAdapters
@@ -116,6 +117,8 @@ def test_frozen_weights_are_shared_with_the_follower_and_not_saved(merged: Retri
     assert follower is not None
     assert follower.towers.vision.vit.blocks[0].attn.qkv.weight is merged.vision.vit.blocks[0].attn.qkv.weight
     kept = merged.state()
+    assert not merged.load_state_dict(merged.state_dict()).missing_keys
+    assert costs(merged.vision).trained > 0  # counted with the shared bottlenecks
     assert "queue.ids" in kept and not [name for name in kept if name.endswith("attn.qkv.weight")]
     adapter = "text.uniadapter.layers.0.down.weight"
     assert f"towers.{adapter}" in kept and f"follower.towers.{adapter}" in kept

@@ -225,14 +225,20 @@ class RetrievalModel(nn.Module):
         return {name: value.detach() for name, value in kept.items() if id(value) not in frozen}
 
     def trained_by_tower(self) -> dict[str, int]:
-        """How many parameters train, by part."""
-        parts = {"vision": self.vision, "text": self.text}
-        found = {name: _count(part) for name, part in parts.items()}
-        return found | {"projections and heads": _count(self) - sum(found.values())}
+        """How many parameters train, by part; UniAdapter's bottlenecks are of both towers."""
+        vision, text = _trained(self.vision), _trained(self.text)
+        both = vision.keys() & text.keys()
+        found = {
+            "vision": sum(vision[key] for key in vision.keys() - both),
+            "text": sum(text[key] for key in text.keys() - both),
+            "both": sum(vision[key] for key in both),
+        }
+        return found | {"projections and heads": sum(_trained(self).values()) - sum(found.values())}
 
 
-def _count(part: nn.Module) -> int:
-    return sum(each.numel() for each in part.parameters() if each.requires_grad)
+def _trained(part: nn.Module) -> dict[int, int]:
+    """Numbers in each parameter that trains, by its identity."""
+    return {id(each): each.numel() for each in part.parameters() if each.requires_grad}
 
 
 __all__ = ["HEADS", "LOSSES", "NOBODY", "Losses", "Pairs", "RetrievalModel"]

@@ -121,15 +121,27 @@ class UniAdapters(nn.Module):
 
 
 class BesideMlp(Branch):
-    """The visual branch of a bottleneck that the text tower owns: a plain reference, so that no
-    parameter has two names."""
+    """The visual branch of a bottleneck that the text tower owns and saves: here it is a part as any
+    other (it is counted, moved and trained), but a state dict has it once, under the text tower's name."""
 
     def __init__(self, adapter: SharedAdapter) -> None:
         super().__init__()
-        self.owned_by_text = (adapter,)
+        self.adapter = adapter
+        self.register_load_state_dict_post_hook(_not_looked_for)
 
     def forward(self, state: TokenState, normed: Tensor) -> tuple[Tensor, TokenState]:
-        return self.owned_by_text[0].visual(state.tokens), state
+        return self.adapter.visual(state.tokens), state
+
+    def state_dict(self, *args: Any, destination: Any = None, **settings: Any) -> Any:
+        """Nothing: see above."""
+        return {} if destination is None else destination
+
+
+def _not_looked_for(branch: nn.Module, incompatible: Any) -> None:
+    """Loading does not miss what is under another name; the hook runs for this branch alone."""
+    own = tuple(f".adapter.{name}" for name, _ in branch.adapter.named_parameters())  # type: ignore[union-attr]
+    missing = incompatible.missing_keys
+    missing[:] = [name for name in missing if not (".beside_mlp." in name and name.endswith(own))]
 
 
 def put_on_vision(vision: StagedViT, adapters: UniAdapters) -> None:
