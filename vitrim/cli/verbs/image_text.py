@@ -14,7 +14,17 @@ if TYPE_CHECKING:
     from jsonargparse import ArgumentParser, Namespace
 
 TRAINED = ("text", "text_method", "loss", "queue", "uniadapter")
-REFUSED = ("recipe", "protocol", "per_task", "init", "with_baseline", "track", "in_chans", "download")
+REFUSED = (
+    "recipe",
+    "protocol",
+    "per_task",
+    "init",
+    "with_baseline",
+    "track",
+    "in_chans",
+    "video",
+    "download",
+)
 
 
 def train_options(parser: ArgumentParser) -> None:
