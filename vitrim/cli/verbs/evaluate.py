@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vitrim.cli.verbs.image_text import evaluate_captions
 from vitrim.cli.verbs.shared import (
     at_budget,
     budget_option,
@@ -17,6 +18,7 @@ from vitrim.cli.verbs.shared import (
     size_option,
     trust_option,
 )
+from vitrim.retrieval.asked import is_retrieval_run
 
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser, Namespace
@@ -27,7 +29,8 @@ if TYPE_CHECKING:
 DESCRIPTION = """
 Measure a trained model on a split of a data set: the share of images classified correctly, the same averaged
 over classes, and the loss; then every class by itself, and the images it is most wrong about. Of several
-labels a picture: mean average precision and F1; of numbers: mean absolute error and R2.
+labels a picture: mean average precision and F1; of numbers: mean absolute error and R2; of pictures with
+captions: recall both ways.
 """
 
 EXAMPLES = """
@@ -86,10 +89,28 @@ def _output_options(parser: ArgumentParser) -> None:
         metavar="N",
         help="how many of the most wrong images to show (usually 5)",
     )
+    found = parser.add_argument_group("of image-text retrieval")
+    found.add_argument(
+        "--k_test",
+        type=int,
+        default=128,
+        metavar="N",
+        help="how many of the most similar are matched again, where the model can (usually 128)",
+    )
+    found.add_argument(
+        "--beta",
+        type=float,
+        default=0.0,
+        metavar="WEIGHT",
+        help="weight of the similarity beside the match (usually 0, as UniAdapter; BLIP has 1)",
+    )
     group.add_argument("--json", action="store_true", help="print all figures as JSON instead")
 
 
 def run(chosen: Namespace) -> None:
+    if is_retrieval_run(chosen.run):
+        evaluate_captions(chosen)
+        return
     refuse_mistyped(chosen.data)
     from accelerate import PartialState
 

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from vitrim.cli.verbs.bulk import IMAGES, bulk_options, write
+from vitrim.cli.verbs.image_text import predict_captions
 from vitrim.cli.verbs.shared import (
     at_budget,
     batch_options,
     budget_option,
     budgets_of,
+    one_text,
     size_option,
     trust_option,
 )
+from vitrim.retrieval.asked import is_retrieval_run
 
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser, Namespace
@@ -37,6 +40,7 @@ vitrim predict runs/flowers rose.jpg tulip.jpg
 vitrim predict runs/flowers holiday-pictures/ --top 3
 vitrim predict runs/flowers folder-of-class-folders/ --csv predictions.csv
 vitrim predict runs/flowers inbox/ --json - --skip_broken
+vitrim predict runs/words photos/ --text "a red boat" --text "a dog" --by text --top 3
 vitrim predict runs/actions clip.mp4 folder-of-clips/ --csv predictions.csv
 vitrim predict runs/flowers "archive/**/*.jpg" --out archive.parquet --top 5 --embeddings
 vitrim predict runs/flowers list.txt --out /shared/archive --on ray
@@ -83,6 +87,21 @@ def options(parser: ArgumentParser) -> None:
         help="go on past pictures that cannot be read, and list them at the end with exit code 2; with "
         "--out, where they are always listed in a file beside it, go on even past whole parts of them",
     )
+    parser.add_argument(
+        "--text",
+        action="append",
+        type=one_text,
+        metavar="WORDS",
+        help="of a retrieval run: a caption to compare pictures with, or a .txt file of them; may be "
+        "repeated",
+    )
+    parser.add_argument(
+        "--by",
+        type=Literal["image", "text"],
+        default="image",
+        help="of a retrieval run: image (the captions that fit each picture best) or text (the pictures that "
+        "fit each caption best); usually image",
+    )
     batch_options(parser)
     size_option(parser)
     trust_option(parser)
@@ -91,6 +110,11 @@ def options(parser: ArgumentParser) -> None:
 
 
 def run(chosen: Namespace) -> None:
+    if is_retrieval_run(chosen.run):
+        predict_captions(chosen)
+        return
+    if chosen.text is not None or chosen.by != "image":
+        raise ValueError("--text and --by go with a run that was trained on pictures with captions")
     if chosen.out is not None:
         _into_table(chosen)
     else:
