@@ -78,6 +78,12 @@ def read_image(path: str | Path, at_least: int | None = None, channels: int = 3)
         return decode_image(stream, str(path), at_least, channels)
 
 
+def read_rgb(path: str | Path, at_least: int | None = None) -> Image.Image:
+    """The image in a file as upright RGB, and no other: a `.npy` array must hold such a picture."""
+    image = read_image(path, at_least)
+    return image if isinstance(image, Image.Image) else image.picture().convert("RGB")
+
+
 def decode_image(stream: BinaryIO, name: str, at_least: int | None = None, channels: int = 3) -> Picture:
     """The image in a stream of a file's bytes; `name` is what messages call it."""
     from vitrim.data.band_files import is_array, is_tiff, read_bands, read_tiff
