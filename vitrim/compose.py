@@ -8,6 +8,7 @@ from torch import nn
 
 from vitrim.backbones.bridge import call_biased_qkv
 from vitrim.backbones.opening import Origin, adapted, open_backbone
+from vitrim.backbones.patches import pair_of
 from vitrim.backbones.preprocess import Preprocess
 from vitrim.backbones.rollback import as_before_if_refused
 from vitrim.backbones.support import TimmModule
@@ -26,6 +27,7 @@ def compose(
     image_size: int | tuple[int, int] | None = None,
     weights: str | Path | None = None,
     in_chans: int | None = None,
+    patch_size: int | tuple[int, int] | None = None,
 ) -> StagedViT:
     """A backbone with tuners and reducers on it: everything is frozen but what the methods add and the
     classifier.
@@ -46,6 +48,8 @@ def compose(
         in_chans: channels of the images, if not the backbone's own: 1 for grey ones, 4 or 12 for
             multispectral ones. The projection of patches is adapted as timm does, and stays frozen unless a
             method trains it.
+        patch_size: pixels or (height, width) of a patch, if not the backbone's own: smaller ones are more
+            tokens. The projection and the position embeddings are resized by timm, as FlexiViT's.
 
     Raises:
         ValueError: for unknown names, backbones or combinations that are not supported; the message names the
@@ -61,7 +65,10 @@ def compose(
         if not isinstance(method, Method):
             raise ValueError(f"{method!r} is no method; pass instances such as LoRA(rank=8) or their text")
     with as_before_if_refused(backbone):
-        vit, origin = adapted(*open_backbone(backbone, pretrained, weights, image_size), in_chans)
+        patch = None if patch_size is None else pair_of("patch_size", patch_size)
+        size = None if image_size is None else pair_of("image_size", image_size)
+        opened = open_backbone(backbone, pretrained, weights, size if patch is None else None)
+        vit, origin = adapted(*opened, in_chans, patch, size)
         return assemble(vit, origin, parsed, num_classes)
 
 

@@ -32,6 +32,7 @@ DEFAULTS: dict[str, Any] = {
     "weights": None,
     "image_size": None,
     "in_chans": None,
+    "patch_size": None,
     "data": DEFAULT_DATA,
     "root": None,
     "recipe": None,
@@ -62,6 +63,8 @@ class RunPlan:
     """the finished run whose weights are the first ones"""
     in_chans: int | None = None
     """channels of the images, if not what the backbone takes"""
+    patch_size: tuple[int, int] | None = None
+    """pixels of a patch, if not the backbone's own"""
     left_open: tuple[str, ...] = ()
     """settings of `training` that the number of images has yet to decide; see `left_open.py`"""
     given: frozenset[str] = frozenset()
@@ -81,12 +84,13 @@ class RunPlan:
             "per_task": self.per_task,
             "init": self.init,
             **({} if self.in_chans is None else {"in_chans": self.in_chans}),
+            **({} if self.patch_size is None else {"patch_size": list(self.patch_size)}),
             "training": self.training.to_json(),
         }
 
     @classmethod
     def from_json(cls, stored: Mapping[str, Any]) -> RunPlan:
-        size = stored["image_size"]
+        size, patch = stored["image_size"], stored.get("patch_size")
         return cls(
             model=stored["model"],
             pretrained=stored["pretrained"],
@@ -100,6 +104,7 @@ class RunPlan:
             per_task=stored["per_task"],
             init=stored.get("init"),
             in_chans=stored.get("in_chans"),
+            patch_size=(patch[0], patch[1]) if patch else None,
             training=Training().changed(stored["training"]),
         )
 
@@ -121,10 +126,11 @@ class Asked:
     training: Training | Mapping[str, object] | None = None
     init: str | Path | None = None
     in_chans: int | None = None
+    patch_size: int | tuple[int, int] | None = None
 
     def settings(self) -> dict[str, Any]:
         """The settings asked for outside training, in the form a plan stores."""
-        size = self.image_size
+        size, patch = self.image_size, self.patch_size
         values = {
             "model": self.model,
             "pretrained": self.pretrained,
@@ -138,6 +144,7 @@ class Asked:
             "per_task": self.per_task,
             "init": None if self.init is None else str(Path(self.init).resolve()),
             "in_chans": self.in_chans,
+            "patch_size": (patch, patch) if isinstance(patch, int) else patch,
         }
         return {name: value for name, value in values.items() if value is not None}
 
@@ -209,6 +216,7 @@ def compose_asked(asked: Asked, num_classes: int | None = None) -> StagedViT:
         image_size=plan.image_size,
         weights=plan.weights,
         in_chans=plan.in_chans,
+        patch_size=plan.patch_size,
     )
 
 

@@ -88,6 +88,7 @@ def train(
     weights: str | Path | None = None,
     image_size: int | tuple[int, int] | None = None,
     in_chans: int | None = None,
+    patch_size: int | tuple[int, int] | None = None,
     root: str | Path | None = None,
     download: bool = False,
     protocol: str | None = None,
@@ -110,7 +111,7 @@ def train(
         training: a `Training`, or only the settings that differ from the recipe, such as {"epochs": 10}.
             Where neither they nor a protocol say so, the number of images decides `epochs`, and the number
             of steps `lr`; "auto" asks for that beside a protocol too.
-        pretrained, weights, image_size, in_chans: as for `compose`.
+        pretrained, weights, image_size, in_chans, patch_size: as for `compose`.
         root: folder of the files of data kinds such as vtab.
         download: whether data that is not there may be fetched, by kinds that can.
         protocol: a name in `PROTOCOLS`, a published way to train in place of the recipe's; what `training`
@@ -138,7 +139,7 @@ def train(
         model=model if isinstance(model, str | None) else f"{type(model).__name__} given as a module",
         data=data.spec if isinstance(data, DataSource) else data,
         recipe=recipe, methods=methods, training=training, pretrained=pretrained,
-        weights=weights, image_size=image_size, in_chans=in_chans, root=root,
+        weights=weights, image_size=image_size, in_chans=in_chans, patch_size=patch_size, root=root,
         protocol=protocol, per_task=per_task, init=init,
     )  # fmt: skip
     check_trackers(trackers)

@@ -109,6 +109,7 @@ def fresh_model(
         image_size=plan.image_size,
         weights=plan.weights,
         in_chans=plan.in_chans,
+        patch_size=plan.patch_size,
     )
     model.classes, model.task = source.classes, source.task
     if source.task == "regress":

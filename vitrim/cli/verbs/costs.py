@@ -46,7 +46,14 @@ def run(chosen: Namespace) -> None:
     name = None if chosen.model is None else name_without_weights(chosen.model)
 
     def composed(methods: list[str] | None, recipe: str | None) -> StagedViT:
-        asked = Asked(model=name, methods=methods, recipe=recipe, image_size=chosen.image_size)
+        asked = Asked(
+            model=name,
+            methods=methods,
+            recipe=recipe,
+            image_size=chosen.image_size,
+            in_chans=chosen.in_chans,
+            patch_size=chosen.patch_size,
+        )
         with torch.device("meta") if chosen.weights is None else contextlib.nullcontext():
             return compose_asked(asked, chosen.classes)
 

@@ -39,6 +39,13 @@ def composition_options(parser: ArgumentParser) -> None:
         help='side of the images, or "[height, width]"; not given: what the backbone was made for',
     )
     group.add_argument(
+        "--patch_size",
+        type=int | tuple[int, int] | None,
+        metavar="PIXELS",
+        help='side of a patch, or "[height, width]": smaller patches are more tokens; not given: the '
+        "backbone's own",
+    )
+    group.add_argument(
         "--in_chans",
         type=int | None,
         metavar="N",

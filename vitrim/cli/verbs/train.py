@@ -103,6 +103,7 @@ def run(chosen: Namespace) -> None:
         weights=chosen.weights,
         image_size=chosen.image_size,
         in_chans=chosen.in_chans,
+        patch_size=chosen.patch_size,
         root=chosen.root,
         download=chosen.download,
         protocol=chosen.protocol,
