@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import islice
@@ -13,6 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from vitrim.backbones.packed import Images
 from vitrim.checks import check_positive
 from vitrim.data.images import ImageError
 from vitrim.data.transforms import ImageTransform, eval_transform
@@ -22,6 +23,7 @@ from vitrim.network.model import StagedViT
 from vitrim.runs.given_images import Found, GivenImages, each_image, read_found
 from vitrim.runs.kinds import KINDS
 from vitrim.runs.kinds.kind import Answering, output_names
+from vitrim.runs.native import Packing, native_transform, to_device
 from vitrim.runs.opening import open_model
 
 FIRST_BATCH = 4  # small, so that the first results are there at once; then doubled up to batch_size
@@ -43,15 +45,17 @@ def predict(
     top: int = 1,
     batch_size: int = 64,
     device: str | None = None,
+    native: int | None = None,
 ) -> list[Prediction]:
     """The `top` most probable classes of every image, best first. Of several labels, all that are at least
     half probable, and no fewer than `top`; of numbers, every target.
 
     Images are paths, folders (for all pictures below them), bytes of image files, PIL images, arrays
     [height, width, 3] or [height, width] and tensors [3, height, width] of uint8, or a list or generator of
-    these. `predictions` takes the same and gives each result as soon as it is there.
+    these. With `native`, each at its own aspect ratio, resized to at most so many patches (NaFlexViT).
+    `predictions` takes the same and gives each result as soon as it is there.
     """
-    found = predictions(model, images, top=top, batch_size=batch_size, device=device)
+    found = predictions(model, images, top=top, batch_size=batch_size, device=device, native=native)
     return [guess for best in found for guess in best]
 
 
@@ -64,6 +68,7 @@ def predictions(
     device: str | None = None,
     unread: Counter[str] | None = None,
     broken: list[str] | None = None,
+    native: int | None = None,
 ) -> Iterator[list[Prediction]]:
     """`predict`, one picture after the other, the guesses of each as a list, best first: a folder of a
     million pictures begins at once and is never held in memory.
@@ -77,19 +82,29 @@ def predictions(
         raise ValueError(f"top must be between 1 and the number of classes ({staged.num_classes}), got {top}")
     check_positive("predict", "batch_size", batch_size)
     place = pick_device(device)
-    return _in_batches(staged, each_image(images, unread), top, batch_size, place, broken)
+    if native is None:
+        how = _How(eval_transform(staged.preprocess), torch.stack, top, batch_size, place)
+    else:
+        how = _How(native_transform(staged, native), Packing(staged).images, top, batch_size, place)
+    return _in_batches(staged, each_image(images, unread), how, broken)
+
+
+class _How(NamedTuple):
+    transform: ImageTransform
+    together: Callable[[list[Tensor]], Images]
+    top: int
+    batch_size: int
+    device: torch.device
 
 
 def _in_batches(
     model: StagedViT,
     images: Iterator[Found],
-    top: int,
-    batch_size: int,
-    device: torch.device,
+    how: _How,
     broken: list[str] | None,
 ) -> Iterator[list[Prediction]]:
-    size = min(FIRST_BATCH, batch_size)
-    ready = partial(_ready, eval_transform(model.preprocess))
+    size = min(FIRST_BATCH, how.batch_size)
+    ready = partial(_ready, how.transform)
     with ThreadPoolExecutor(min(8, cpu_count())) as threads:
         while chunk := list(islice(images, size)):
             good: list[tuple[str, Tensor]] = []
@@ -103,11 +118,11 @@ def _in_batches(
                     failed = outcome
                     break
             if good:
-                batch = torch.stack([pixels for _, pixels in good])  # [B, channels, height, width]
-                yield from _best(model, batch, [called for called, _ in good], top, device)
+                batch = how.together([pixels for _, pixels in good])  # [B, C, height, width], or packed
+                yield from _best(model, batch, [called for called, _ in good], how.top, how.device)
             if failed is not None:
                 raise failed
-            size = min(2 * size, batch_size)
+            size = min(2 * size, how.batch_size)
 
 
 def _ready(transform: ImageTransform, found: Found) -> Tensor | ImageError:
@@ -119,11 +134,11 @@ def _ready(transform: ImageTransform, found: Found) -> Tensor | ImageError:
 
 @torch.inference_mode()
 def _best(
-    model: StagedViT, batch: Tensor, called: Sequence[str], top: int, device: torch.device
+    model: StagedViT, batch: Images, called: Sequence[str], top: int, device: torch.device
 ) -> list[list[Prediction]]:
     training = model.training
     try:
-        outputs = model.to(device).eval()(batch.to(device))
+        outputs = model.to(device).eval()(to_device(batch, device))
     finally:
         model.train(training)
     return guesses(model, outputs, called, top)

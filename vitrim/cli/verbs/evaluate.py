@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vitrim.cli.verbs.shared import data_options, refuse_mistyped, size_option, trust_option
+from vitrim.cli.verbs.shared import data_options, native_option, refuse_mistyped, size_option, trust_option
 
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser, Namespace
@@ -48,6 +48,7 @@ def options(parser: ArgumentParser) -> None:
     parser.add_argument("--precision", type=str, default="no", metavar="{no,bf16,fp16}", help="number format")
     parser.add_argument("--cpu", action="store_true", help="stay on the CPU where there is a GPU")
     size_option(parser)
+    native_option(parser)
     trust_option(parser)
     data_options(parser)
     _output_options(parser)
@@ -104,6 +105,7 @@ def run(chosen: Namespace) -> None:
         workers=chosen.workers,
         precision=chosen.precision,
         cpu=chosen.cpu,
+        native=chosen.native,
     )
     if not PartialState().is_main_process:
         return

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vitrim.cli.verbs.bulk import IMAGES, bulk_options, write
-from vitrim.cli.verbs.shared import batch_options, size_option, trust_option
+from vitrim.cli.verbs.shared import batch_options, native_option, size_option, trust_option
 
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser, Namespace
@@ -74,6 +74,7 @@ def options(parser: ArgumentParser) -> None:
     )
     batch_options(parser)
     size_option(parser)
+    native_option(parser)
     trust_option(parser)
     bulk_options(parser)
 
@@ -90,6 +91,8 @@ def _into_table(chosen: Namespace) -> None:
 
     if chosen.csv is not None or chosen.json is not None:
         raise ValueError("--out writes a Parquet table and --csv and --json write text; give one of them")
+    if chosen.native is not None:
+        raise ValueError("--native goes with lines, --csv and --json; --out reads images of one size")
     if Path(chosen.out).suffix.lower() in (".csv", ".json"):
         kind = Path(chosen.out).suffix.lower().removeprefix(".")
         raise ValueError(
@@ -122,7 +125,7 @@ def _into_lines(chosen: Namespace) -> None:
     broken: list[str] | None = [] if chosen.skip_broken else None
     found = predictions(
         model, as_images(chosen.images, unread), top=chosen.top, batch_size=chosen.batch_size,
-        device=chosen.device, unread=unread, broken=broken,
+        device=chosen.device, unread=unread, broken=broken, native=chosen.native,
     )  # fmt: skip
     pictures = Pictures(found, chosen.images, model.classes or ())
     with output(file) as stream:

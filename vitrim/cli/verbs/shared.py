@@ -88,6 +88,16 @@ def size_option(parser: ArgumentParser) -> None:
     )
 
 
+def native_option(parser: Any) -> None:
+    parser.add_argument(
+        "--native",
+        type=int | None,
+        metavar="PATCHES",
+        help="images at their own aspect ratio, each resized to at most so many patches, in packed batches; "
+        "for NaFlexViT",
+    )
+
+
 def batch_options(parser: ArgumentParser) -> None:
     """How many images are computed at a time, and where."""
     parser.add_argument(
