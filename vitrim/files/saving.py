@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from vitrim.backbones.bridge import call_biased_qkv
 from vitrim.backbones.opening import Digests, Origin, adapted, digest, open_backbone
+from vitrim.backbones.patches import PROJECTION
 from vitrim.backbones.preprocess import Preprocess
 from vitrim.backbones.rollback import as_before_if_refused
 from vitrim.backbones.tuned_linear import frozen
@@ -275,7 +276,10 @@ def _cannot_be_found_again(model: StagedViT) -> bool:
         return model.origin.kind in ("merged", "described")
     origin = model.origin
     fresh, _ = adapted(
-        *open_backbone(origin.name, image_size=origin.image_size, seed=origin.seed), origin.in_chans
+        *open_backbone(origin.name, image_size=origin.opened_at, seed=origin.seed),
+        origin.in_chans,
+        origin.patch_size,
+        origin.image_size,
     )
     cut_as_said(fresh, model.methods)
     changed = changed_names(model)
@@ -300,6 +304,8 @@ def changed_names(model: StagedViT) -> set[str]:
     method."""
     own = {name.removeprefix("vit.") for name in model.base_names}
     trained = {name.removeprefix("vit.") for name in model.trained()}
+    if model.origin.patch_size is not None:
+        trained.add(PROJECTION)  # see check_digest
     return trained | {name for name in model.vit.state_dict() if name not in own}
 
 

@@ -189,6 +189,8 @@ class Settings(Open):
     pretrained: bool = False
     weights: Text | None = None
     image_size: Size | None = None
+    in_chans: Annotated[int, Field(ge=1, le=1024)] | None = None
+    patch_size: Size | None = None
     data: Text = ""
     root: Text | None = None
     recipe: Text | None = None

@@ -229,5 +229,6 @@ def _model(chosen: Namespace) -> StagedViT:
         weights=chosen.weights,
         image_size=chosen.image_size,
         in_chans=chosen.in_chans,
+        patch_size=chosen.patch_size,
     )
     return compose_asked(asked)

@@ -56,7 +56,13 @@ def run(chosen: Namespace) -> None:
 
     def composed(methods: list[str] | None, recipe: str | None) -> StagedViT:
         asked = Asked(
-            model=name, methods=methods, recipe=recipe, image_size=chosen.image_size, video=chosen.video
+            model=name,
+            methods=methods,
+            recipe=recipe,
+            image_size=chosen.image_size,
+            in_chans=chosen.in_chans,
+            patch_size=chosen.patch_size,
+            video=chosen.video,
         )
         with torch.device("meta") if chosen.weights is None else contextlib.nullcontext():
             return compose_asked(asked, chosen.classes)

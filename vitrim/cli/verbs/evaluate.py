@@ -14,6 +14,7 @@ from vitrim.cli.verbs.shared import (
     budget_option,
     budgets_of,
     data_options,
+    native_option,
     refuse_mistyped,
     size_option,
     trust_option,
@@ -62,6 +63,7 @@ def options(parser: ArgumentParser) -> None:
     parser.add_argument("--precision", type=str, default="no", metavar="{no,bf16,fp16}", help="number format")
     parser.add_argument("--cpu", action="store_true", help="stay on the CPU where there is a GPU")
     size_option(parser)
+    native_option(parser)
     trust_option(parser)
     budget_option(parser, several=True)
     data_options(parser)
@@ -130,7 +132,7 @@ def run(chosen: Namespace) -> None:
         chosen.run, chosen.data, chosen.split, chosen.root, chosen.download, model.task
     )
     shares = budgets_of(chosen)
-    how = {name: chosen[name] for name in ("batch_size", "workers", "precision", "cpu")}
+    how = {name: chosen[name] for name in ("batch_size", "workers", "precision", "cpu", "native")}
     if len(shares) > 1:
         if predictions or per_class or confusion:
             raise ValueError("files are written of one budget; give --budget one share, or leave them out")

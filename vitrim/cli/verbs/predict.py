@@ -13,6 +13,7 @@ from vitrim.cli.verbs.shared import (
     batch_options,
     budget_option,
     budgets_of,
+    native_option,
     one_text,
     size_option,
     trust_option,
@@ -104,6 +105,7 @@ def options(parser: ArgumentParser) -> None:
     )
     batch_options(parser)
     size_option(parser)
+    native_option(parser)
     trust_option(parser)
     budget_option(parser)
     bulk_options(parser)
@@ -135,6 +137,8 @@ def _into_table(chosen: Namespace) -> None:
         raise ValueError("--budget goes with lines, --csv and --json; a table has the run's own budget")
     if chosen.csv is not None or chosen.json is not None:
         raise ValueError("--out writes a Parquet table and --csv and --json write text; give one of them")
+    if chosen.native is not None:
+        raise ValueError("--native goes with lines, --csv and --json; --out reads images of one size")
     if Path(chosen.out).suffix.lower() in (".csv", ".json"):
         kind = Path(chosen.out).suffix.lower().removeprefix(".")
         raise ValueError(
@@ -170,6 +174,7 @@ def _into_lines(chosen: Namespace) -> None:
     found = predictions(
         model, as_images(chosen.images, unread), top=chosen.top, batch_size=chosen.batch_size,
         device=chosen.device, unread=unread, broken=broken, clips=_sampling(model, chosen.run),
+        native=chosen.native,
     )  # fmt: skip
     pictures = Pictures(found, chosen.images, model.classes or ())
     with output(file) as stream:

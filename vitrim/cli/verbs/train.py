@@ -111,6 +111,7 @@ def run(chosen: Namespace) -> None:
         image_size=chosen.image_size,
         in_chans=chosen.in_chans,
         video=chosen.video,
+        patch_size=chosen.patch_size,
         root=chosen.root,
         download=chosen.download,
         protocol=chosen.protocol,
