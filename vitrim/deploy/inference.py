@@ -9,6 +9,7 @@ from vitrim.checks import check_one_of
 from vitrim.compose import merge
 from vitrim.network.model import StagedViT
 from vitrim.network.placing import placed
+from vitrim.video.refusing import refuse_clips
 
 PRECISIONS = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
@@ -53,6 +54,7 @@ def ready(
 ) -> InferenceModel:
     """A copy of the model, on the CPU, in evaluation mode, with all folded that folds."""
     check_one_of("export", "precision", precision, tuple(PRECISIONS))
+    refuse_clips(model, "export")
     refuse_dynamic_counts(model)
     whole = merge(model).cpu().float().eval().requires_grad_(False)
     whole.by_products = portable

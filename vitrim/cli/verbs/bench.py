@@ -209,5 +209,6 @@ def _model(chosen: Namespace) -> StagedViT:
         weights=chosen.weights,
         image_size=chosen.image_size,
         in_chans=chosen.in_chans,
+        video=chosen.video,
     )
     return compose_asked(asked)
