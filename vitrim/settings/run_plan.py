@@ -202,6 +202,8 @@ def settle_plan(asked: Asked) -> RunPlan:
         recipe = recipe_named(settings["recipe"] or DEFAULT_RECIPE, own)
         settings["recipe"] = settings["recipe"] or DEFAULT_RECIPE
         settings["methods"] = method_texts(recipe.methods)
+        if settings["video"] is None and recipe.video is not None:
+            settings["video"] = repr(recipe.video)
         if asked.protocol is None:
             settings["protocol"], training = recipe.protocol, recipe.training
     changes, left_open = asked.training_changes(), asked.left_open()

@@ -230,5 +230,6 @@ def _model(chosen: Namespace) -> StagedViT:
         image_size=chosen.image_size,
         in_chans=chosen.in_chans,
         patch_size=chosen.patch_size,
+        video=chosen.video,
     )
     return compose_asked(asked)
