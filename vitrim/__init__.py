@@ -76,6 +76,8 @@ if TYPE_CHECKING:  # imported when first used: see vitrim/lazy.py
     from vitrim.tokens.state import TokenState as TokenState
     from vitrim.training.fitting import fit as fit
     from vitrim.training.loop import train as train
+    from vitrim.video.model import VideoModel as VideoModel
+    from vitrim.video.settings import Video as Video
 
 __version__ = "0.1.0"
 

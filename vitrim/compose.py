@@ -16,6 +16,8 @@ from vitrim.methods.notation import parse_method
 from vitrim.network.combinations import check_composition
 from vitrim.network.method import Method
 from vitrim.network.model import StagedViT
+from vitrim.video.model import VideoModel
+from vitrim.video.settings import Video, as_video
 
 
 def compose(
@@ -26,6 +28,7 @@ def compose(
     image_size: int | tuple[int, int] | None = None,
     weights: str | Path | None = None,
     in_chans: int | None = None,
+    video: Video | str | None = None,
 ) -> StagedViT:
     """A backbone with tuners and reducers on it: everything is frozen but what the methods add and the
     classifier.
@@ -46,6 +49,8 @@ def compose(
         in_chans: channels of the images, if not the backbone's own: 1 for grey ones, 4 or 12 for
             multispectral ones. The projection of patches is adapted as timm does, and stays frozen unless a
             method trains it.
+        video: for clips instead of images, how their frames become one answer: `Video(pool="attentive")` or
+            its text. The model is then a `VideoModel`.
 
     Raises:
         ValueError: for unknown names, backbones or combinations that are not supported; the message names the
@@ -62,11 +67,15 @@ def compose(
             raise ValueError(f"{method!r} is no method; pass instances such as LoRA(rank=8) or their text")
     with as_before_if_refused(backbone):
         vit, origin = adapted(*open_backbone(backbone, pretrained, weights, image_size), in_chans)
-        return assemble(vit, origin, parsed, num_classes)
+        return assemble(vit, origin, parsed, num_classes, as_video(video))
 
 
 def assemble(
-    vit: TimmModule, origin: Origin, methods: tuple[Method, ...], num_classes: int | None
+    vit: TimmModule,
+    origin: Origin,
+    methods: tuple[Method, ...],
+    num_classes: int | None,
+    video: Video | None = None,
 ) -> StagedViT:
     """Put methods on an opened backbone; `compose` and `load` meet here."""
     if any(isinstance(module, Tuned) for module in vit.modules()):
@@ -82,6 +91,8 @@ def assemble(
     model.requires_grad_(False)
     for head in _classifiers(vit):
         head.requires_grad_(True)
+    if video is not None:
+        model = VideoModel.of(model, video)
     for method in methods:
         method.attach(model)
     check_composition(model, methods)

@@ -55,6 +55,13 @@ def ready(
     """A copy of the model, on the CPU, in evaluation mode, with all folded that folds."""
     check_one_of("export", "precision", precision, tuple(PRECISIONS))
     refuse_dynamic_counts(model)
+    if raw and (model.preprocess.channels not in (1, 3) or model.preprocess.scale is not None):
+        raise ValueError(
+            f"raw takes 8-bit pixels of 1 or 3 channels, and this model's images have "
+            f"{model.preprocess.channels} channels"
+            + ("" if model.preprocess.scale is None else f", {model.preprocess.scale:g} counting as 1")
+            + "; leave raw out and give normalised images"
+        )
     whole = merge(model).cpu().float().eval().requires_grad_(False)
     whole.by_products = portable
     return InferenceModel(whole, precision, raw).eval()

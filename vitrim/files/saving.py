@@ -30,6 +30,8 @@ from vitrim.network.model import StagedViT
 from vitrim.network.resizing import resize_images
 from vitrim.network.target_scale import TASKS, TargetScale
 from vitrim.reading import parse_json
+from vitrim.video.model import VideoModel
+from vitrim.video.settings import as_video
 from vitrim.writing import write_whole
 
 FORMAT = About.FORMAT
@@ -82,6 +84,7 @@ def save(
         "classes": names,
         "preprocess": model.preprocess.to_json(),
         **({} if model.task == "classify" else {"task": task_record(model)}),
+        **({"video": repr(model.video)} if isinstance(model, VideoModel) else {}),
         "extra": extra or {},
     }
     tensors = pack_tensors(model, model.state_dict() if whole else saved_tensors(model))
@@ -126,7 +129,7 @@ def load(
         if not included:
             check_digest(vit, about, tensors, Path(path), digests)
         with budget(fitting_stored(stored + values_in(vit.parameters())), path):
-            model = assemble(vit, found, methods, about["num_classes"])
+            model = assemble(vit, found, methods, about["num_classes"], as_video(about.get("video")))
         model.digests = digests
         fill_from_file(model, tensors, Path(path), whole=included)
         if included:

@@ -305,6 +305,15 @@ class StagedViT(nn.Module):
         """What trains, by name. This set is the checkpoint."""
         return {name: parameter for name, parameter in self.named_parameters() if parameter.requires_grad}
 
+    def behind_blocks(self) -> tuple[nn.Module, ...]:
+        """What trains behind the blocks and reads what they give: the classifiers."""
+        head = self.vit.get_classifier()
+        return tuple(head) if isinstance(head, tuple) else (head,)
+
+    def plain(self) -> "StagedViT":
+        """The backbone alone, on the same weights: no reducers, no branches."""
+        return StagedViT(self.vit, self.preprocess, self.origin)
+
     def keep_stages(self, count: int) -> None:
         """Forget the blocks behind the first `count`, which were taken out of the backbone."""
         self.stages = cast("Sequence[Stage]", nn.ModuleList(list(self.stages)[:count]))
@@ -354,6 +363,10 @@ class StagedViT(nn.Module):
         """N0, the patches of an image of the size the backbone was built for."""
         rows, columns = grid_size(self.vit)
         return rows * columns
+
+    def input_shape(self, size: tuple[int, int] | None = None) -> tuple[int, ...]:
+        """The shape of what it classifies: an image [channels, height, width], here."""
+        return self.preprocess.channels, *(self.preprocess.image_size if size is None else size)
 
     def check_blocks(self, at: Sequence[int] | None, by: "Method") -> tuple[int, ...]:
         """The block indices, all for None; refused in a sentence when the backbone has no such block."""

@@ -51,6 +51,8 @@ def command(record: Mapping[str, Any]) -> str:
         words.append("--pretrained")
     if settings.get("image_size"):
         words += ["--image_size", json.dumps(list(settings["image_size"]))]
+    if settings.get("in_chans"):
+        words += ["--in_chans", str(settings["in_chans"])]
     words += _methods(settings)
     usual = Training().to_json()
     always = {name: settings["training"].get(name, usual[name]) for name in CAN_BE_OPEN}  # else chosen anew

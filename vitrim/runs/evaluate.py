@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from vitrim.data import DataSource
 from vitrim.data.transforms import eval_transform
 from vitrim.measuring.devices import start_accelerator
 from vitrim.network.model import StagedViT
+from vitrim.runs import clip_figures
 from vitrim.runs.batches import Batches, ordered_batches
 from vitrim.runs.kinds import KINDS, AnyMetrics
 from vitrim.runs.kinds import Metrics as Metrics
@@ -119,18 +121,32 @@ def run_through(
     """The figures, the answer to every image [N, columns] and its loss [N], in the order of the images."""
     if not len(batches):
         raise ValueError("there are no images to measure on")
-    kind = KINDS[model.task]
-    found: list[tuple[Tensor, Tensor, Tensor]] = []
+    kind, clips, began = KINDS[model.task], clip_figures.clips_in(batches), time.perf_counter()
+    found: list[tuple[Tensor, ...]] = []
     training = model.training
     model.eval()
-    with torch.inference_mode():
+    with torch.inference_mode(), clip_figures.counting(clips):
         for images, targets in batches:
             with accelerator.autocast():
-                outputs = model(images)
-            batch = kind.answers(model, outputs), targets, kind.losses(model, outputs, targets)
+                outputs, single = (
+                    (model(images), None) if clips is None else clip_figures.over_views(model, images)
+                )
+            batch: tuple[Tensor, ...] = (
+                kind.answers(model, outputs),
+                targets,
+                kind.losses(model, outputs, targets),
+            )
+            if single is not None:
+                batch = (*batch, clip_figures.beside(outputs, single, targets))
             found.append(accelerator.gather_for_metrics(batch))
-        answers, targets, losses = (torch.cat(columns) for columns in zip(*found, strict=True))
+        answers, targets, losses, *more = (torch.cat(columns) for columns in zip(*found, strict=True))
+        if clips is not None:
+            unread = clip_figures.gather_unread(clips, accelerator)
+            clip_figures.mark_unread(answers, losses, more[0], unread, model.num_classes)
         metrics: AnyMetrics = kind.figures(model, answers, targets, losses)
+        if clips is not None and isinstance(metrics, Metrics):
+            seconds = time.perf_counter() - began
+            metrics = clip_figures.with_clip_figures(metrics, more[0].cpu(), clips, unread, seconds)
     model.train(training)
     return metrics, answers.cpu(), losses.cpu()
 

@@ -16,6 +16,7 @@ from vitrim.settings.left_open import AUTO, CAN_BE_OPEN, asked_open, for_epochs
 from vitrim.settings.protocols import find_protocol, values_for
 from vitrim.settings.protocols.task_values import training_part
 from vitrim.settings.training import Training
+from vitrim.video.settings import Video, as_video
 
 if TYPE_CHECKING:
     from vitrim.network.method import Method
@@ -32,6 +33,7 @@ DEFAULTS: dict[str, Any] = {
     "weights": None,
     "image_size": None,
     "in_chans": None,
+    "video": None,
     "data": DEFAULT_DATA,
     "root": None,
     "recipe": None,
@@ -62,6 +64,8 @@ class RunPlan:
     """the finished run whose weights are the first ones"""
     in_chans: int | None = None
     """channels of the images, if not what the backbone takes"""
+    video: str | None = None
+    """of clips, how their frames become one answer; None of images"""
     left_open: tuple[str, ...] = ()
     """settings of `training` that the number of images has yet to decide; see `left_open.py`"""
     given: frozenset[str] = frozenset()
@@ -81,6 +85,7 @@ class RunPlan:
             "per_task": self.per_task,
             "init": self.init,
             **({} if self.in_chans is None else {"in_chans": self.in_chans}),
+            **({} if self.video is None else {"video": self.video}),
             "training": self.training.to_json(),
         }
 
@@ -100,6 +105,7 @@ class RunPlan:
             per_task=stored["per_task"],
             init=stored.get("init"),
             in_chans=stored.get("in_chans"),
+            video=stored.get("video"),
             training=Training().changed(stored["training"]),
         )
 
@@ -121,6 +127,7 @@ class Asked:
     training: Training | Mapping[str, object] | None = None
     init: str | Path | None = None
     in_chans: int | None = None
+    video: Video | str | None = None
 
     def settings(self) -> dict[str, Any]:
         """The settings asked for outside training, in the form a plan stores."""
@@ -138,6 +145,7 @@ class Asked:
             "per_task": self.per_task,
             "init": None if self.init is None else str(Path(self.init).resolve()),
             "in_chans": self.in_chans,
+            "video": None if self.video is None else repr(as_video(self.video)),
         }
         return {name: value for name, value in values.items() if value is not None}
 
@@ -209,6 +217,7 @@ def compose_asked(asked: Asked, num_classes: int | None = None) -> StagedViT:
         image_size=plan.image_size,
         weights=plan.weights,
         in_chans=plan.in_chans,
+        video=plan.video,
     )
 
 

@@ -79,7 +79,8 @@ def result_words(results: Mapping[str, Any]) -> str:
         return f"{main_figure(results)} averaged over labels, F1 {share(results['f1'])}"
     if kind is not None and kind.name == "regress":
         return f"{main_figure(results)}, mean absolute error {results['mae']:.4g}"
-    return f"{share(results['top1'])} right, {share(results['mean_per_class'])} averaged over classes"
+    five = f"{share(results['top5'])} among the first five, " if results.get("top5") is not None else ""
+    return f"{share(results['top1'])} right, {five}{share(results['mean_per_class'])} averaged over classes"
 
 
 def share(value: float | None) -> str:

@@ -29,6 +29,14 @@ class Padding(NamedTuple):
     counts: tuple[int, ...]
 
 
+class Clips(NamedTuple):
+    """Of clips: how many views of each the rows of a batch are, one after the other, and how many frames of
+    each view."""
+
+    views: int
+    frames: int
+
+
 @dataclass(frozen=True)
 class SideState:
     """What a side stream carries from block to block.
@@ -74,6 +82,7 @@ class TokenState:
         history: what every reduction did, in order, for `vitrim.restore`; None unless `run(images,
             history=True)`.
         side: what each side stream carries; see `vitrim.network.side`.
+        clips: of which views and frames the B rows are; None of images.
     """
 
     tokens: Tensor
@@ -94,6 +103,7 @@ class TokenState:
     by_products: bool = False
     moved: bool = False
     side: tuple[SideState, ...] = ()
+    clips: Clips | None = None
 
     @staticmethod
     def start(tokens: Tensor, prefix: int, grid: tuple[int, ...]) -> "TokenState":

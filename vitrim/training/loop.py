@@ -35,6 +35,7 @@ from vitrim.settings.task_kinds import result_words
 from vitrim.settings.training import Training
 from vitrim.training.averaging import RunningMean
 from vitrim.training.checkpoint import Trained, fill_weights, keep_epoch, restore_checkpoint
+from vitrim.training.clips import with_video
 from vitrim.training.dead_workers import refuse_unguarded, workers_in_words
 from vitrim.training.epoch import Learning, train_epoch
 from vitrim.training.fitting import adopt, fit_for_training, needs_fit
@@ -49,6 +50,7 @@ from vitrim.training.task_asked import asked_task
 from vitrim.training.tracking import check_trackers, start_tracking, track
 from vitrim.training.warm_start import asked_from, warm_start
 from vitrim.training.watching import measured, watched_batches
+from vitrim.video.settings import Video
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -89,6 +91,7 @@ def train(
     weights: str | Path | None = None,
     image_size: int | tuple[int, int] | None = None,
     in_chans: int | None = None,
+    video: Video | str | None = None,
     root: str | Path | None = None,
     download: bool = False,
     protocol: str | None = None,
@@ -112,6 +115,8 @@ def train(
             Where neither they nor a protocol say so, the number of images decides `epochs`, and the number
             of steps `lr`; "auto" asks for that beside a protocol too.
         pretrained, weights, image_size, in_chans: as for `compose`.
+        video: of clips, how their frames become one answer; `Video()` if not given. Frames and their stride
+            belong to `data`.
         root: folder of the files of data kinds such as vtab.
         download: whether data that is not there may be fetched, by kinds that can.
         protocol: a name in `PROTOCOLS`, a published way to train in place of the recipe's; what `training`
@@ -139,7 +144,7 @@ def train(
         model=model if isinstance(model, str | None) else f"{type(model).__name__} given as a module",
         data=data.spec if isinstance(data, DataSource) else data,
         recipe=recipe, methods=methods, training=training, pretrained=pretrained,
-        weights=weights, image_size=image_size, in_chans=in_chans, root=root,
+        weights=weights, image_size=image_size, in_chans=in_chans, video=video, root=root,
         protocol=protocol, per_task=per_task, init=init,
     )  # fmt: skip
     check_trackers(trackers)
@@ -150,13 +155,16 @@ def train(
             data if isinstance(data, DataSource) else open_data(plan.data, root=plan.root, download=download)
         )
     chosen: dict[str, str] = {}
+    known: Mapping[str, Any] | None = None
     if resume:
         begun = RunFolder(str(out))
-        check_same_data(begun.record_to_resume(), source, len(begun.history()))
+        known = begun.record_to_resume()
+        check_same_data(known, source, len(begun.history()))
     else:
         plan, chosen = choose_left_open(plan, len(source.split(plan.training.train_split)))
+        plan = with_video(plan, source)
     backbone = model if isinstance(model, nn.Module) else plan.model
-    prepared = prepare_task(plan, source, backbone, accelerator.num_processes)
+    prepared = prepare_task(plan, source, backbone, accelerator.num_processes, known)
     start = warm_start(plan, prepared.model, Path(str(out)) if resume else None)
     with ExitStack() as held:
         folder = claim_folder(out, plan, resume, accelerator, held)

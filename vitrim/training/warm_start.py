@@ -17,7 +17,7 @@ from vitrim.settings.run_plan import Asked, RunPlan, method_texts, recipe_named
 from vitrim.training.checkpoint import fill_weights
 from vitrim.training.fitting import adopt
 
-TAKEN = ("model", "pretrained", "weights", "image_size", "in_chans", "recipe", "methods")
+TAKEN = ("model", "pretrained", "weights", "image_size", "in_chans", "video", "recipe", "methods")
 SEEN_ALIKE = ("normalise", "interpolation", "test_crop", "head")  # what the weights were trained to see
 
 
@@ -42,6 +42,7 @@ def asked_from(asked: Asked) -> Asked:
         weights=stored.weights,
         image_size=stored.image_size,
         in_chans=stored.in_chans,
+        video=stored.video,
         recipe=stored.recipe if named else None,
         methods=None if named else stored.methods,
         data=asked.data or stored.data,

@@ -192,17 +192,31 @@ def show(found: Answers, split: str, worst: int) -> None:
     from vitrim.settings.task_kinds import result_words
 
     metrics = found.metrics
+    called, speed = clip_words(metrics)
     sys.stdout.write(
-        f"{split}: {result_words(metrics.to_json())}, loss {metrics.loss:.4f} ({metrics.images:,} images)\n"
+        f"{split}: {result_words(metrics.to_json())}, loss {metrics.loss:.4f} "
+        f"({metrics.images:,} {called}{speed})\n"
     )
+    for name in getattr(metrics, "unreadable", ()):
+        sys.stderr.write(f"vitrim: cannot be read and counts as wrong: {name}\n")
     out = Console(soft_wrap=True, highlight=False, markup=False)
     out.print()
     out.print(_part_table(found))
     rows = found.most_wrong(worst)
     if rows:
-        out.print(f"\nmost wrong (of {metrics.images:,} images, by loss):")
+        out.print(f"\nmost wrong (of {metrics.images:,} {called}, by loss):")
     for row in rows:
         out.print(f"  {row['path']}  {_wrong_words(row)}")
+
+
+def clip_words(metrics: Any) -> tuple[str, str]:
+    """What was measured on, and of clips how fast and how good every view is alone."""
+    if getattr(metrics, "top5", None) is None:
+        return "images", ""
+    views = ""
+    if len(metrics.views) > 1:
+        views = ", views alone " + " ".join(f"{100 * share:.2f}" for share in metrics.views) + " %"
+    return "clips", f", {metrics.per_second:.2f} clips/s{views}" if metrics.per_second else views
 
 
 def _part_table(found: Answers) -> Any:

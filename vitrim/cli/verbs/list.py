@@ -96,8 +96,9 @@ def models() -> Iterator[str]:
 def data() -> Iterator[str]:
     from vitrim.data import KINDS
 
-    for opener in KINDS.values():  # each module's first line explains its spec
-        yield (sys.modules[opener.__module__].__doc__ or "").strip().splitlines()[0]
+    modules = dict.fromkeys(getattr(opener, "func", opener).__module__ for opener in KINDS.values())
+    for module in modules:  # each module's first line explains its specs
+        yield (sys.modules[module].__doc__ or "").strip().splitlines()[0]
 
 
 def settings() -> Iterator[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vitrim.cli.verbs.bulk import IMAGES, bulk_options, write
@@ -18,13 +19,16 @@ from vitrim.cli.verbs.shared import (
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser, Namespace
 
+    from vitrim.data.clips.sampling import ClipSampling
+    from vitrim.network.model import StagedViT
     from vitrim.runs.prediction_files import Pictures
 
 DESCRIPTION = """
 Name what is on pictures, with the probability the model gives, as fast as they are found. One line per
 picture and class, separated by tabs: path, class, probability; or a table with a header, or JSON. Of a folder
 all pictures are taken, those of the folders in it too; where folders are called like classes, the share of
-the pictures that carry their folder's name is told at the end. With --out, millions go into a Parquet table:
+the pictures that carry their folder's name is told at the end. Runs on clips take video files, folders of
+frames, and folders or lists of these. With --out, millions go into a Parquet table:
 read by several processes, and what was stopped, however it was, goes on with the same command.
 """
 
@@ -33,6 +37,7 @@ vitrim predict runs/flowers rose.jpg tulip.jpg
 vitrim predict runs/flowers holiday-pictures/ --top 3
 vitrim predict runs/flowers folder-of-class-folders/ --csv predictions.csv
 vitrim predict runs/flowers inbox/ --json - --skip_broken
+vitrim predict runs/actions clip.mp4 folder-of-clips/ --csv predictions.csv
 vitrim predict runs/flowers "archive/**/*.jpg" --out archive.parquet --top 5 --embeddings
 vitrim predict runs/flowers list.txt --out /shared/archive --on ray
 """
@@ -106,6 +111,12 @@ def _into_table(chosen: Namespace) -> None:
         raise ValueError("--budget goes with lines, --csv and --json; a table has the run's own budget")
     if chosen.csv is not None or chosen.json is not None:
         raise ValueError("--out writes a Parquet table and --csv and --json write text; give one of them")
+    if Path(chosen.out).suffix.lower() in (".csv", ".json"):
+        kind = Path(chosen.out).suffix.lower().removeprefix(".")
+        raise ValueError(
+            f"--out writes a Parquet table, got {chosen.out}; write --{kind} {chosen.out} for text, or give "
+            "a name that ends in .parquet"
+        )
     opening = Opening(chosen.run, image_size=chosen.image_size, trust=chosen.trust)
     write(chosen, opening, chosen.images, chosen.top, chosen.embeddings)
 
@@ -134,7 +145,7 @@ def _into_lines(chosen: Namespace) -> None:
     broken: list[str] | None = [] if chosen.skip_broken else None
     found = predictions(
         model, as_images(chosen.images, unread), top=chosen.top, batch_size=chosen.batch_size,
-        device=chosen.device, unread=unread, broken=broken,
+        device=chosen.device, unread=unread, broken=broken, clips=_sampling(model, chosen.run),
     )  # fmt: skip
     pictures = Pictures(found, chosen.images, model.classes or ())
     with output(file) as stream:
@@ -145,6 +156,14 @@ def _into_lines(chosen: Namespace) -> None:
                 _say(f"stopped; what was predicted before is in {stream.name}")
             raise
     _end(pictures, file, unread_note(unread), broken or [])
+
+
+def _sampling(model: StagedViT, run: str) -> ClipSampling | None:
+    """How a model of clips chooses frames, as its run did."""
+    from vitrim.runs.given_clips import stored_sampling
+    from vitrim.video.model import VideoModel
+
+    return stored_sampling(run) if isinstance(model, VideoModel) else None
 
 
 def _end(pictures: Pictures, file: str, notes: list[str], broken: list[str]) -> None:

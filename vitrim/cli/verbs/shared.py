@@ -45,6 +45,13 @@ def composition_options(parser: ArgumentParser) -> None:
         help="channels of the images, such as 1 for grey ones; not given: what the backbone was made for",
     )
     group.add_argument(
+        "--video",
+        type=str | None,
+        metavar="TEXT",
+        help="of clips, how their frames become one answer, such as \"Video(pool='attentive', "
+        "temporal_embed='learned')\"; the data says how many frames",
+    )
+    group.add_argument(
         "--recipe",
         type=str | None,
         metavar="NAME",

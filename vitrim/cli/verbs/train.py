@@ -103,6 +103,7 @@ def run(chosen: Namespace) -> None:
         weights=chosen.weights,
         image_size=chosen.image_size,
         in_chans=chosen.in_chans,
+        video=chosen.video,
         root=chosen.root,
         download=chosen.download,
         protocol=chosen.protocol,
