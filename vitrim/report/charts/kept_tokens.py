@@ -58,9 +58,14 @@ def look(model: StagedViT, source: DataSource) -> KeptTokens | None:
     split = source.split("test" if "test" in source.splits else "val")
     chosen = by_class_in_turn(split.labels)[:IMAGES]
     few = Split(split.read, [split.names[i] for i in chosen], [split.labels[i] for i in chosen])
-    batches = [images for images, _ in ordered_batches(few.with_transform(eval_transform(model.preprocess)), BATCH, 0)]
+    tensors = few.with_transform(eval_transform(model.preprocess))
+    batches = [images for images, _ in ordered_batches(tensors, BATCH, 0)]
     costs = costs_on_images(model, batches)
-    pictures = [picture for images in batches for picture in as_pictures(model, images)]
+    pictures = [
+        (255 * picture).round().astype(np.uint8)
+        for images in batches
+        for picture in as_pictures(model, images)
+    ]
     counts = costs.tokens[:, costs.blocks[-1]]
     order = np.argsort(counts, kind="stable").tolist()
     ends = dict.fromkeys([*order[:EXTREMES], *order[-EXTREMES:]])
