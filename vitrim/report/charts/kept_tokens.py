@@ -61,11 +61,8 @@ def look(model: StagedViT, source: DataSource) -> KeptTokens | None:
     tensors = few.with_transform(eval_transform(model.preprocess))
     batches = [images for images, _ in ordered_batches(tensors, BATCH, 0)]
     costs = costs_on_images(model, batches)
-    pictures = [
-        (255 * picture).round().astype(np.uint8)
-        for images in batches
-        for picture in as_pictures(model, images)
-    ]
+    shown = [picture for images in batches for picture in as_pictures(model, images)]
+    pictures = [(255 * picture).round().astype(np.uint8) for picture in shown]
     counts = costs.tokens[:, costs.blocks[-1]]
     order = np.argsort(counts, kind="stable").tolist()
     ends = dict.fromkeys([*order[:EXTREMES], *order[-EXTREMES:]])
