@@ -102,7 +102,8 @@ def run(chosen: Namespace) -> None:
     if len(shares) > 1 and "picture" in places:
         raise ValueError("--picture draws one budget; give --budget one share, or leave it out")
     console, found = Console(soft_wrap=True, highlight=False, markup=False), []
-    for share in shares or [None]:
+    each: list[float | None] = [*shares] or [None]
+    for share in each:
         if share is not None:
             at_budget(model, share, chosen)
             console.print(f"budget {share:g}: {', '.join(map(repr, model.methods))}")
