@@ -8,8 +8,9 @@ coco-few/images.
 
 Speed: batches of 32 in turns on one thread. ViT-Tiny has trained weights, and counts of its own. For ViT-S
 there are none here, and random weights attend evenly: its queries are scaled until counts spread about as
-ViT-Tiny's for the same images. Accuracy: ViT-Tiny with LoRA on EuroSAT at 112 pixels; one checkpoint trained with a fixed share of
-0.7 is measured under every rule and share; another is trained for shares from 0.5 to 1, others for one each.
+ViT-Tiny's for the same images. Accuracy: ViT-Tiny with LoRA on EuroSAT at 112 pixels; one checkpoint trained
+with a fixed share of 0.7 is measured under every rule and share; another is trained for shares from 0.5 to 1,
+others for one each.
 """
 
 import json

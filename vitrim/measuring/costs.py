@@ -44,17 +44,10 @@ class Costs:
         trained_head: of these, the classifier's, which papers leave out.
         total: all parameters.
         image_size: (height, width) this was counted for.
-<<<<<<< HEAD
-        by_image: how many tokens an image keeps depends on it: the figures are at the mean counts that were
-            asked for, see `vitrim.costs_on_images` (of LTMP, as if nothing were removed).
-        trained_pooling: of those that train, what pools the frames of clips; papers leave it out too.
-        frames: of a clip; None for images.
-=======
         trained_pooling: of those that train, what pools the frames of clips; papers leave it out too.
         frames: of a clip; None for images.
         by_image: how many tokens an image keeps depends on it: the figures are at the mean counts that were
             asked for, see `vitrim.costs_on_images` (of LTMP, as if nothing were removed).
->>>>>>> main
     """
 
     macs: int
@@ -65,15 +58,9 @@ class Costs:
     trained_head: int
     total: int
     image_size: tuple[int, int]
-<<<<<<< HEAD
-    by_image: bool = False
-    trained_pooling: int = 0
-    frames: int | None = None
-=======
     trained_pooling: int = 0
     frames: int | None = None
     by_image: bool = False
->>>>>>> main
 
     @property
     def gmacs(self) -> float:
@@ -127,15 +114,9 @@ def costs(model: StagedViT, image_size: int | tuple[int, int] | None = None) -> 
         trained_head=sum(weight.numel() for weight in trained if id(weight) in classifier),
         total=sum(weight.numel() for weight in model.parameters()),
         image_size=size,
-<<<<<<< HEAD
-        by_image=varies(model),
-        trained_pooling=sum(w.numel() for part in pools for w in part.parameters() if w.requires_grad),
-        frames=model.frames if isinstance(model, VideoModel) else None,
-=======
         trained_pooling=sum(w.numel() for part in pools for w in part.parameters() if w.requires_grad),
         frames=model.frames if isinstance(model, VideoModel) else None,
         by_image=varies(model),
->>>>>>> main
     )
 
 
