@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
+from vitrim.cli.segmenting import inference_option, predict_masks, refuse_given, takes_masks
 from vitrim.cli.verbs.bulk import IMAGES, bulk_options, write
 from vitrim.cli.verbs.shared import batch_options, size_option, trust_option
 
@@ -18,7 +19,8 @@ Name what is on pictures, with the probability the model gives, as fast as they 
 picture and class, separated by tabs: path, class, probability; or a table with a header, or JSON. Of a folder
 all pictures are taken, those of the folders in it too; where folders are called like classes, the share of
 the pictures that carry their folder's name is told at the end. With --out, millions go into a Parquet table:
-read by several processes, and what was stopped, however it was, goes on with the same command.
+read by several processes, and what was stopped, however it was, goes on with the same command. A run of
+segmentation writes a mask for each picture into the folder of --out.
 """
 
 EXAMPLES = """
@@ -27,6 +29,7 @@ vitrim predict runs/flowers holiday-pictures/ --top 3
 vitrim predict runs/flowers folder-of-class-folders/ --csv predictions.csv
 vitrim predict runs/flowers inbox/ --json - --skip_broken
 vitrim predict runs/flowers "archive/**/*.jpg" --out archive.parquet --top 5 --embeddings
+vitrim predict runs/road street.jpg --out masks --overlay --polygons
 vitrim predict runs/flowers list.txt --out /shared/archive --on ray
 """
 
@@ -71,6 +74,13 @@ def options(parser: ArgumentParser) -> None:
         help="go on past pictures that cannot be read, and list them at the end with exit code 2; with "
         "--out, where they are always listed in a file beside it, go on even past whole parts of them",
     )
+    parser.add_argument(
+        "--overlay", action="store_true", help="of segmentation: also write the picture under its classes"
+    )
+    parser.add_argument(
+        "--polygons", action="store_true", help="of segmentation: also write the outlines of regions as JSON"
+    )
+    inference_option(parser)
     batch_options(parser)
     size_option(parser)
     trust_option(parser)
@@ -78,6 +88,10 @@ def options(parser: ArgumentParser) -> None:
 
 
 def run(chosen: Namespace) -> None:
+    if takes_masks(chosen.run):
+        predict_masks(chosen)
+        return
+    refuse_given(chosen, "overlay", "polygons", "inference")
     if chosen.out is not None:
         _into_table(chosen)
     else:

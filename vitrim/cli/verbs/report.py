@@ -44,10 +44,11 @@ def options(parser: ArgumentParser) -> None:
 
 def run(chosen: Namespace) -> None:
     from vitrim.report import write_report
+    from vitrim.report.segmentation import is_of_masks, write_mask_report
 
-    page = write_report(
-        runs_in(chosen.runs), chosen.out, data=chosen.data, root=chosen.root, charts_folder=chosen.charts
-    )
+    runs = runs_in(chosen.runs)
+    write = write_mask_report if is_of_masks(runs) else write_report
+    page = write(runs, chosen.out, data=chosen.data, root=chosen.root, charts_folder=chosen.charts)
     sys.stdout.write(f"{page}\n")
 
 
