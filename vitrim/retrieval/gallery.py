@@ -120,7 +120,7 @@ class Searcher:
         def readable() -> Iterator[tuple[str, Tensor]]:
             for path in paths:
                 try:
-                    yield path, transform(read_image(path, transform.at_least))
+                    yield path, transform(read_image(path, *transform.wants))
                 except ImageError as error:
                     if broken is None:
                         raise
