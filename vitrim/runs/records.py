@@ -115,6 +115,7 @@ class Data(Open):
     task: Name = "classify"
     classes: Names = []
     images: dict[Name, Images] = {}
+    called: Name = "images"
     notes: list[Text] = []
 
 

@@ -227,6 +227,8 @@ def train_epochs(
             rate = max(group["lr"] for group in optimizer.param_groups)
             row = {"epoch": epoch + 1, "train_loss": loss, "lr": rate}
             row["seconds"] = round(time.perf_counter() - started, 3)
+            if task.source.clips is not None:
+                row["clips_per_second"] = round(len(task.batches.images) / max(row["seconds"], 1e-3), 2)
             if bad := task.batches.replaced(accelerator):
                 row["bad_images"] = bad
             row |= measured(seen, trained, watched)

@@ -162,7 +162,7 @@ def show(found: Answers, split: str, worst: int) -> None:
 
 def clip_words(metrics: Any) -> tuple[str, str]:
     """What was measured on, and of clips how fast and how good every view is alone."""
-    if getattr(metrics, "top5", None) is None:
+    if not getattr(metrics, "views", ()):
         return "images", ""
     views = ""
     if len(metrics.views) > 1:

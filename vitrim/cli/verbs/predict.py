@@ -117,9 +117,11 @@ def _into_lines(chosen: Namespace) -> None:
     model = open_answering(chosen.run, chosen.trust, chosen.image_size)
     unread: Counter[str] = Counter()
     broken: list[str] | None = [] if chosen.skip_broken else None
+    sampling = _sampling(model, chosen.run)
+    wanted = chosen.images if sampling is not None else as_images(chosen.images, unread)
     found = predictions(
-        model, as_images(chosen.images, unread), top=chosen.top, batch_size=chosen.batch_size,
-        device=chosen.device, unread=unread, broken=broken, clips=_sampling(model, chosen.run),
+        model, wanted, top=chosen.top, batch_size=chosen.batch_size,
+        device=chosen.device, unread=unread, broken=broken, clips=sampling,
     )  # fmt: skip
     pictures = Pictures(found, chosen.images, model.classes or ())
     with output(file) as stream:
