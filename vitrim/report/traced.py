@@ -122,6 +122,8 @@ def _fused(fused: Tensor, before: TokenState, after: TokenState) -> Tensor:
         place = torch.where(place < 0, -1, step.slots.gather(1, place.clamp(min=0)))
         if step.fused:
             fused = fused | (place == step.after.shape[1] - 1)
+        if step.fused_at is not None:
+            fused = fused | ((place >= 0) & (place == step.fused_at[:, None]))
     return fused
 
 

@@ -56,7 +56,15 @@ def run(chosen: Namespace) -> None:
     name = None if chosen.model is None else name_without_weights(chosen.model)
 
     def composed(methods: list[str] | None, recipe: str | None, video: Video | str | None) -> StagedViT:
-        asked = Asked(model=name, methods=methods, recipe=recipe, image_size=chosen.image_size, video=video)
+        asked = Asked(
+            model=name,
+            methods=methods,
+            recipe=recipe,
+            image_size=chosen.image_size,
+            in_chans=chosen.in_chans,
+            patch_size=chosen.patch_size,
+            video=video,
+        )
         with torch.device("meta") if chosen.weights is None else contextlib.nullcontext():
             return compose_asked(asked, chosen.classes)
 
@@ -78,6 +86,12 @@ def run(chosen: Namespace) -> None:
         table.add_row(f"  times {views} view{'s' * (views > 1)}", *all_views)
     table.add_row("  share of the plain one", f"{ours.gmacs_paper / plain.gmacs_paper:.3f}", "1")
     Console().print(table)
+    if ours.by_image:
+        words = (
+            "how many tokens an image keeps depends on it: figures are at the mean counts asked for; vitrim "
+        )
+        words += "evaluate RUN --budget gives their distribution"
+        Console(soft_wrap=True).print(words, highlight=False)
     for method in model.methods:
         if isinstance(method, Fitted) and not method.settled:
             words = "is not in these figures: what it does is chosen by the training images"
