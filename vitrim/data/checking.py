@@ -9,6 +9,7 @@ from itertools import islice
 
 from PIL import Image
 
+from vitrim.data.bands import Bands
 from vitrim.data.clips.reader import ClipReader
 from vitrim.data.images import ImageError, read_image, undeclared_brightest
 from vitrim.data.source import DataSource, Split
@@ -137,10 +138,11 @@ def _look(split: Split, name: str, every: bool = True) -> Look:
         if every and isinstance(split.read, ClipReader):
             return _look_through(split.read, name)
         image = split.read(name)
+        picture = image.shown() if isinstance(image, Bands) else image
     except ImageError as error:
         return error
     pixels = blake2b(image.tobytes(), digest_size=16, salt=repr(image.size).encode()[:16]).digest()
-    return image.size, pixels, name, tuple(map(_ends, image.split()))
+    return image.size, pixels, name, tuple(map(_ends, picture.split()))
 
 
 def _look_through(reader: ClipReader, name: str) -> Look:

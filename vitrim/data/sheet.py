@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from PIL import Image
 
+from vitrim.data.bands import Bands
 from vitrim.data.clips.reader import ClipReader
 from vitrim.data.images import ImageError
 from vitrim.data.source import DataSource, Split
@@ -72,7 +73,8 @@ def _draw(cell: object, split: Split, place: int) -> None:
 def _picture(split: Split, name: str) -> Image.Image:
     """The image; of a clip four frames from its first to its last, row by row."""
     if not isinstance(split.read, ClipReader):
-        return split.read(name, SIDE)
+        image = split.read(name, SIDE)
+        return image.shown() if isinstance(image, Bands) else image
     frames = split.read.frames(name, lambda count: [round(part * (count - 1) / 3) for part in range(4)], SIDE)
     width, height = frames[0].size
     sheet = Image.new("RGB", (2 * width, 2 * height))

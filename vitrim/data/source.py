@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
-from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
+
+from vitrim.data.images import Picture
 
 if TYPE_CHECKING:
     from vitrim.data.clips.samples import ClipSamples
@@ -73,12 +74,13 @@ class Spec:
 class Reader(Protocol):
     """Opens the image of one name. Must be picklable: loader processes get a copy."""
 
-    def __call__(self, name: str, at_least: int | None = None, /) -> Image.Image: ...
+    def __call__(self, name: str, at_least: int | None = None, channels: int = 3, /) -> Picture: ...
 
 
-class Split(Dataset[tuple[Image.Image, Any]]):
-    """`split[i]` is (PIL RGB image, label). `names` says where each image came from: a path, or an index. A
-    label is a class number, or a tuple of numbers where the task is another one than to tell classes apart.
+class Split(Dataset[tuple[Picture, Any]]):
+    """`split[i]` is (PIL RGB image or Bands, label). `names` says where each image came from: a path, or an
+    index. A label is a class number, or a tuple of numbers where the task is another one than to tell classes
+    apart.
     """
 
     def __init__(self, read: Reader, names: Sequence[str], labels: Sequence[Any]) -> None:
@@ -93,10 +95,10 @@ class Split(Dataset[tuple[Image.Image, Any]]):
     def __len__(self) -> int:
         return len(self.names)
 
-    def __getitem__(self, index: int) -> tuple[Image.Image, Any]:
+    def __getitem__(self, index: int) -> tuple[Picture, Any]:
         return self.read(self.names[index]), self.labels[index]
 
-    def with_transform(self, transform: Callable[[Image.Image], Tensor]) -> "TransformedSplit | ClipSamples":
+    def with_transform(self, transform: Callable[[Any], Tensor]) -> "TransformedSplit | ClipSamples":
         """Samples for a loader. Of clips, an `ImageTransform` gives all views for evaluation, anything else
         one clip for training: see clips/samples.py.
         """
@@ -124,20 +126,20 @@ class TransformedSplit(Dataset[tuple[Tensor, Any]]):
     of several numbers is a float32 tensor.
     """
 
-    def __init__(self, split: Split, transform: Callable[[Image.Image], Tensor]) -> None:
+    def __init__(self, split: Split, transform: Callable[[Any], Tensor]) -> None:
         from vitrim.data.transforms import (
             ImageTransform,  # imports timm, which reading lists must not wait for
         )
 
         self.split = split
         self.transform = transform
-        self.at_least = transform.at_least if isinstance(transform, ImageTransform) else None
+        self.wants = transform.wants if isinstance(transform, ImageTransform) else ()
 
     def __len__(self) -> int:
         return len(self.split)
 
     def __getitem__(self, index: int) -> tuple[Tensor, Any]:
-        image, label = self.split.read(self.split.names[index], self.at_least), self.split.labels[index]
+        image, label = self.split.read(self.split.names[index], *self.wants), self.split.labels[index]
         if isinstance(label, tuple):
             label = torch.tensor(label, dtype=torch.float32)
         return self.transform(image), label

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from vitrim.measuring.counting import MacCounter, counting, without_values
+from vitrim.network.bucketed import varies
 from vitrim.network.model import StagedViT
 from vitrim.network.stage import Reducer
 from vitrim.tokens.attended import Attended
@@ -45,6 +46,8 @@ class Costs:
         image_size: (height, width) this was counted for.
         trained_pooling: of those that train, what pools the frames of clips; papers leave it out too.
         frames: of a clip; None for images.
+        by_image: how many tokens an image keeps depends on it: the figures are at the mean counts that were
+            asked for, see `vitrim.costs_on_images` (of LTMP, as if nothing were removed).
     """
 
     macs: int
@@ -57,6 +60,7 @@ class Costs:
     image_size: tuple[int, int]
     trained_pooling: int = 0
     frames: int | None = None
+    by_image: bool = False
 
     @property
     def gmacs(self) -> float:
@@ -112,6 +116,7 @@ def costs(model: StagedViT, image_size: int | tuple[int, int] | None = None) -> 
         image_size=size,
         trained_pooling=sum(w.numel() for part in pools for w in part.parameters() if w.requires_grad),
         frames=model.frames if isinstance(model, VideoModel) else None,
+        by_image=varies(model),
     )
 
 

@@ -143,12 +143,18 @@ class Costs(Open):
     total_parameters: Count = 0
     tokens: PerBlock = []
     blocks: PerBlock = []
+    by_image: bool = False
     folded: Folded | None = None
     plain: Plain = Plain()
 
 
+Numbers = Annotated[list[FiniteFloat], Field(min_length=1, max_length=1024)]
+
+
 class Preprocess(Open):
     image_size: Size | None = None
+    mean: Numbers | None = None
+    std: Numbers | None = None
 
 
 class Deviation(Open):
@@ -184,6 +190,8 @@ class Settings(Open):
     pretrained: bool = False
     weights: Text | None = None
     image_size: Size | None = None
+    in_chans: Annotated[int, Field(ge=1, le=1024)] | None = None
+    patch_size: Size | None = None
     data: Text = ""
     root: Text | None = None
     recipe: Text | None = None
@@ -225,6 +233,7 @@ BOUNDED: dict[str, Any] = {
     "epochs": Epoch, "cooldown_epochs": Epoch, "frozen_epochs": Epoch, "patience": Epoch | None,
     "batch_size": Images, "accumulate": Images, "workers": Annotated[int, Field(ge=0, le=1024)] | None,
     "bad_images": Images, "lr_batch": Images | None, "policy": Annotated[str, Field(max_length=200)],
+    "mean": Numbers | None, "std": Numbers | None,
 }  # fmt: skip
 
 

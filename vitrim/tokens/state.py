@@ -25,7 +25,7 @@ class Padding(NamedTuple):
     """Of a batch of images of many sizes: the grid of each, and how many of its patch tokens are its own, the
     first ones."""
 
-    grids: tuple[tuple[int, int], ...]
+    grids: tuple[tuple[int, ...], ...]
     counts: tuple[int, ...]
 
 
@@ -172,6 +172,7 @@ class Reduction:
     slots: Tensor
     keep: Tensor | None
     fused: bool = False
+    fused_at: Tensor | None = None  # [B], where it is in each image, -1 for nowhere, if not the last in all
 
 
 def regroup(state: TokenState, grouping: Grouping) -> TokenState:
@@ -204,12 +205,14 @@ def regroup(state: TokenState, grouping: Grouping) -> TokenState:
     return remember(state, reduced, grouping.slots, grouping.fuse is not None)
 
 
-def remember(before: TokenState, after: TokenState, slots: Tensor, fused: bool = False) -> TokenState:
+def remember(
+    before: TokenState, after: TokenState, slots: Tensor, fused: bool = False, fused_at: Tensor | None = None
+) -> TokenState:
     """Add the step from `before` to `after` to the history, where one is kept."""
     if before.history is None:
         return after
     patches = before.tokens[:, before.prefix :], after.tokens[:, after.prefix :]
-    return replace(after, history=(*before.history, Reduction(*patches, slots, after.keep, fused)))
+    return replace(after, history=(*before.history, Reduction(*patches, slots, after.keep, fused, fused_at)))
 
 
 def at_least_float32(dtype: torch.dtype) -> torch.dtype:

@@ -30,6 +30,8 @@ ORIGINS = {
 
 ENOUGH = 3  # batches after the first one, which is slower, that tell how long the others take
 
+BY_IMAGE = ", at the mean number of tokens: how many are kept depends on the image"
+
 
 class Progress:
     """Shows the steps of a training run. Use as a context, so that a stop leaves the terminal in order.
@@ -135,7 +137,7 @@ def opening_lines(record: Mapping[str, Any], folder: Path, done: int) -> str:
         f"methods   {', '.join(settings['methods']) or 'none: only the classifier trains'}",
         f"trains    {found['trained_parameters']:,} of {found['total_parameters']:,} parameters; "
         f"{found['gmacs']:.3f} GMACs per image of {' x '.join(map(str, record['preprocess']['image_size']))} "
-        "pixels",
+        f"pixels{BY_IMAGE if found.get('by_image') else ''}",
         *length_lines(settings["training"], record.get("chosen", {})),
         *protocol_lines(record.get("protocol"), settings["per_task"]),
         *teacher_line(record.get("teacher")),

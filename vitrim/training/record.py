@@ -106,6 +106,7 @@ def cost_record(model: StagedViT) -> dict[str, Any]:
         "total_parameters": found.total,
         "tokens": list(found.tokens),
         "blocks": list(found.blocks),
+        **({"by_image": True} if found.by_image else {}),
         "folded": {"gmacs": folded.gmacs, "total_parameters": folded.total, "blocks": list(folded.blocks)},
         "plain": {
             "gmacs": plain.gmacs,

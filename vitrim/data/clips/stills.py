@@ -9,7 +9,7 @@ from PIL import Image
 
 from vitrim.data.clips.containers import check_pixels
 from vitrim.data.finding import EXTENSIONS, ending, is_picture
-from vitrim.data.images import ImageError, read_image
+from vitrim.data.images import ImageError, read_rgb
 
 
 class FrameFolder:
@@ -28,7 +28,7 @@ class FrameFolder:
 
     def read(self, wanted: Sequence[int]) -> Iterator[tuple[int, Image.Image]]:
         for number in wanted:
-            yield number, read_image(self.files[number], self.at_least)
+            yield number, read_rgb(self.files[number], self.at_least)
 
     def close(self) -> None:
         pass

@@ -143,8 +143,6 @@ class ClipViews:
     def of(transform: ImageTransform) -> ClipViews:
         """With the window, size and statistics of an image's evaluation."""
         preprocess = transform.preprocess
-        if preprocess is None:
-            raise TypeError("this transform was not made for a model")
         factor = 1 / preprocess.crop
         at_least = math.ceil(max(preprocess.image_size) * factor)
         cover = _covering(preprocess, factor)
