@@ -96,7 +96,7 @@ def check_pairs(plan: DensePlan, images: int) -> None:
     )
     if smallest == 1:
         raise ValueError(
-            f"decoder={plan.decoder} needs at least two pictures at a time, but {images:,} pictures in "
-            f"batches of {training.batch_size} leave a batch of one; choose another batch_size, or "
-            "drop_last=true"
+            f"decoder={plan.decoder} needs at least two pictures at a time, but {images:,} of them in "
+            f"batches of {training.batch_size} leave a batch of one; choose another "
+            "batch_size, or drop_last=true"
         )

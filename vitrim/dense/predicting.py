@@ -49,8 +49,15 @@ def segment(
     model.eval()
     for path in map(Path, images):
         image = read_rgb(path)
-        labels = picture_logits(model, image, inference, batch_size).argmax(0)
-        yield Segmented(path, image, labels.numpy().astype(numpy.uint8), model.table)
+        yield Segmented(path, image, labels_of(model, image, inference, batch_size), model.table)
+
+
+def labels_of(
+    model: DenseModel, image: Image.Image, inference: str | None = None, batch_size: int = 16
+) -> Labels:
+    """The likeliest class of every pixel of a picture, at its own size."""
+    logits = picture_logits(model, image, inference, batch_size)
+    return logits.argmax(0).numpy().astype(numpy.uint8)
 
 
 def write_segmented(found: Segmented, out: Path, name: str, forms: Sequence[str] = ("mask",)) -> list[Path]:

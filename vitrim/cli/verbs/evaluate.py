@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vitrim.cli.segmenting import evaluate_masks, inference_option, refuse_given, takes_masks
 from vitrim.cli.verbs.image_text import evaluate_captions
 from vitrim.cli.verbs.shared import (
     at_budget,
@@ -30,8 +31,9 @@ if TYPE_CHECKING:
 DESCRIPTION = """
 Measure a trained model on a split of a data set: the share of images classified correctly, the same averaged
 over classes, and the loss; then every class by itself, and the images it is most wrong about. Of several
-labels a picture: mean average precision and F1; of numbers: mean absolute error and R2; of pictures with
-captions: recall both ways.
+labels a picture: mean average precision and F1; of numbers: mean absolute error and R2; of
+segmentation: mIoU, mean accuracy and boundary IoU over all pixels, and every class; of pictures
+with captions: recall both ways.
 """
 
 EXAMPLES = """
@@ -107,12 +109,22 @@ def _output_options(parser: ArgumentParser) -> None:
         help="weight of the similarity beside the match (usually 0, as UniAdapter; BLIP has 1)",
     )
     group.add_argument("--json", action="store_true", help="print all figures as JSON instead")
+    group.add_argument(
+        "--unreduced",
+        action="store_true",
+        help="of segmentation: also measure the same weights without reduction, and how far both agree",
+    )
+    inference_option(group)
 
 
 def run(chosen: Namespace) -> None:
     if is_retrieval_run(chosen.run):
         evaluate_captions(chosen)
         return
+    if takes_masks(chosen.run, chosen.data):
+        evaluate_masks(chosen)
+        return
+    refuse_given(chosen, "unreduced", "inference")
     refuse_mistyped(chosen.data)
     from accelerate import PartialState
 

@@ -53,8 +53,8 @@ def attention_maps(traced: Mapping[str, Traced], image: int) -> list[AttentionMa
     for name, each in traced.items():
         rows, columns = each.grid[-2:]
         count = each.frames or 1  # of a clip, all its frames beside each other
-        values = each.blocks[-1].attention_of_patches(spread=True)[image * count : (image + 1) * count]
-        values = values.double().numpy().reshape(count, rows, columns).swapaxes(0, 1).reshape(rows, -1)
+        spread = each.blocks[-1].attention_of_patches(spread=True)[image * count : (image + 1) * count]
+        values = spread.double().numpy().reshape(count, rows, columns).swapaxes(0, 1).reshape(rows, -1)
         if not found:
             found.append(AttentionMap(name, values))
             continue
