@@ -3,12 +3,12 @@
     VITRIM_DATA=DATA python benchmarks/video.py --out runs/video             # encode, train, kill one, table
     VITRIM_DATA=DATA python benchmarks/video.py --out runs/video --table     # the table of what has finished
 
-DATA holds davis/frames/SEQUENCE/NNNNN.jpg (DAVIS 2016) and weights/ (an ImageNet ViT-Tiny/16). Every clip is 25
-frames of a sequence, 64 pixels high, played forward or backward and encoded to mp4 (H.264), webm (VP9) or avi
-(MPEG-4) by turns. A run sees 4 frames of it, 8 apart. Split by time within each sequence, in blocks: clips that
-begin at frames 0 to 2 of every 8 are for training, those at 4 to 6 for the test, so no frame seen in training is
-seen in the test. Both directions of a test clip have the same frames: what is blind to order gets exactly half
-of them. speed: the same at x 1, x 2 and x 4, the last 40 % of each sequence for the test.
+DATA holds davis/frames/SEQUENCE/NNNNN.jpg (DAVIS 2016) and weights/ (an ImageNet ViT-Tiny/16). Every clip is
+25 frames of a sequence, 64 pixels high, played forward or backward and encoded to mp4 (H.264), webm (VP9) or
+avi (MPEG-4) by turns. A run sees 4 frames of it, 8 apart. Split by time within each sequence, in blocks:
+clips that begin at frames 0 to 2 of every 8 are for training, those at 4 and 6 for the test, so no frame
+seen in training is seen in the test. Both directions of a test clip have the same frames: what is blind to
+order gets exactly half of them. speed: 4 frames at x 1, x 2 or x 4; the last 40 % of each sequence are the test.
 
 Everything is resumed where it stopped: run it again.
 """
@@ -39,14 +39,15 @@ CODECS = (
     (".avi", "mpeg4", {}),
 )
 LORA = "LoRA(rank=8, at=(10, 11))"
-REDUCERS = {"": (), "evit": ("EViT(keep=0.7, at=(3, 6, 9))",), "bipartite": ("Bipartite(at=(6,))",)}
-RUNS = {
-    f"{task}-{embed}{'-' * bool(name)}{name}": (task, embed, (LORA, *reducers))
-    for task, names in (("direction", tuple(REDUCERS)), ("speed", ("",)))
-    for name, reducers in REDUCERS.items()
-    if name in names
-    for embed in ("none", "learned")
+RUNS = {  # task, temporal embedding, methods
+    "direction-none": ("direction", "none", (LORA,)),
+    "direction-learned": ("direction", "learned", (LORA,)),
+    "direction-learned-evit": ("direction", "learned", (LORA, "EViT(keep=0.7, at=(3, 6, 9))")),
+    "direction-learned-bipartite": ("direction", "learned", (LORA, "Bipartite(at=(6,))")),
+    "speed-none": ("speed", "none", (LORA,)),
+    "speed-learned": ("speed", "learned", (LORA,)),
 }
+FEW = 80  # training clips of the run that is killed
 
 
 def frames_of(sequence: Path) -> numpy.ndarray:
@@ -108,10 +109,13 @@ def make(davis: Path, out: Path) -> None:
                 encode(folder / name, clip, codec, options)
                 lines[split].append(f"{name},{label}")
         for split in ("test", "train"):
+            (folder / f"few-{split}.csv").write_text("\n".join(lines[split][:FEW]) + "\n")
             (folder / f"{split}.csv").write_text("\n".join(lines[split]) + "\n")
 
 
-def command(out: Path, run: str, weights: Path, epochs: int, folder: Path) -> list[str]:
+def command(
+    out: Path, run: str, weights: Path, epochs: int, folder: Path, lists: str = "train.csv"
+) -> list[str]:
     task, embed, methods = RUNS[run]
     if (folder / "run.json").is_file():
         return [sys.executable, "-m", "vitrim", "train", "--resume", "--out", str(folder), "--cpu"]
@@ -120,10 +124,10 @@ def command(out: Path, run: str, weights: Path, epochs: int, folder: Path) -> li
     return [
         sys.executable, "-m", "vitrim", "train", "--cpu", "--out", str(folder),
         "--model", "vit_tiny_patch16_224", "--weights", str(weights), "--image_size", "64",
-        "--data", f"video:{out}/clips/{task}/train.csv?frames={FRAMES}&stride={stride}",
+        "--data", f"video:{out}/clips/{task}/{lists}?frames={FRAMES}&stride={stride}",
         *[word for method in methods for word in ("--method", method)],
         "--video", f"Video(temporal_embed='{embed}')", *rates,
-        "--epochs", str(epochs), "--batch_size", "8", "--lr", "3e-4", "--weight_decay", "0", "--workers", "0",
+        "--epochs", str(epochs), "--batch_size", "4", "--lr", "3e-4", "--weight_decay", "0", "--workers", "0",
         "--select", "last",
     ]  # fmt: skip
 
@@ -148,10 +152,10 @@ def killed_and_resumed(out: Path, weights: Path) -> bool:
     """Whether a run that kill -9 ended in its second epoch comes to the very weights of one left alone."""
     whole, cut = out / "kill-whole", out / "kill-cut"
     if finished(whole) is None:
-        train(command(out, "direction-learned", weights, 2, whole), out / "kill-whole.log")
+        train(command(out, "direction-learned", weights, 3, whole, "few-train.csv"), out / "kill-whole.log")
     if finished(cut) is None and not (cut / "history.jsonl").is_file():
         with (out / "kill-cut.log").open("a") as stream:
-            words = command(out, "direction-learned", weights, 2, cut)
+            words = command(out, "direction-learned", weights, 3, cut, "few-train.csv")
             process = subprocess.Popen(words, stdout=stream, stderr=stream)
         while not (cut / "history.jsonl").is_file() and process.poll() is None:
             time.sleep(0.05)
@@ -159,7 +163,7 @@ def killed_and_resumed(out: Path, weights: Path) -> bool:
         process.send_signal(signal.SIGKILL)
         process.wait()
     if finished(cut) is None:
-        train(command(out, "direction-learned", weights, 2, cut), out / "kill-cut.log")
+        train(command(out, "direction-learned", weights, 3, cut, "few-train.csv"), out / "kill-cut.log")
     files = [(folder / "model.safetensors").read_bytes() for folder in (whole, cut)]
     results = [json.loads((folder / "run.json").read_text())["results"] for folder in (whole, cut)]
     return files[0] == files[1] and results[0] == results[1]
@@ -191,9 +195,10 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--epochs", type=int, default=8)
+    parser.add_argument("--epochs", type=int, default=6)
     parser.add_argument("--jobs", type=int, default=2, help="runs side by side, of one thread each")
     parser.add_argument("--only", nargs="+", choices=list(RUNS), default=list(RUNS))
+    parser.add_argument("--kill", action="store_true", help="only the run that is killed and resumed")
     parser.add_argument("--table", action="store_true", help="print the table of what has finished")
     chosen = parser.parse_args()
     if chosen.table:
@@ -210,8 +215,9 @@ def main() -> None:
             seconds = train(words, chosen.out / f"{run}.log")
             print(f"{run}: {seconds:.0f} CPU seconds", flush=True)
 
-    with ThreadPoolExecutor(chosen.jobs) as threads:
-        list(threads.map(one, chosen.only))
+    if not chosen.kill:
+        with ThreadPoolExecutor(chosen.jobs) as threads:
+            list(threads.map(one, chosen.only))
     print(f"killed and resumed to the same weights and results: {killed_and_resumed(chosen.out, weights)}")
     print(table(chosen.out))
 
