@@ -80,6 +80,12 @@ def train_retrieval(
     if accelerator.num_processes > 1:
         raise ValueError("retrieval trains in one process: contrast over several is not there; start one")
     model, tokenizer = build(plan, source.split("train").captions)
+    if model.queue is not None and model.queue.length < plan.training.batch_size:
+        raise ValueError(
+            f"the queue of {model.queue.length} pairs is shorter than a batch of {plan.training.batch_size}; "
+            "make it longer"
+        )
+    batches = caption_batches(model, source.split("train"), plan.training, source.spec)
     with ExitStack() as held:
         folder = RunFolder.open(str(out)) if resume else RunFolder.create(out or _fresh(plan))
         held.enter_context(alone_in(folder.path))
@@ -88,8 +94,12 @@ def train_retrieval(
         if not resume:
             folder.write_record(record)
         held.enter_context(repeatable(plan.training.deterministic))
-        fitting = Fitting(plan, source, model.to(accelerator.device), tokenizer, accelerator, quiet)
-        fitting.run(folder, record)
+        model.to(accelerator.device)
+        fitting = Fitting(plan, source, model, tokenizer, batches, accelerator, quiet)
+        try:
+            fitting.run(folder, record)
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(f"stopped; vitrim train --resume --out {folder.path} goes on") from None
         return finish(fitting, folder, record)
 
 
@@ -119,6 +129,7 @@ class Fitting:
     source: CaptionSource
     model: RetrievalModel
     tokenizer: Tokenizer
+    batches: TrainingBatches
     accelerator: Accelerator
     quiet: bool
 
@@ -128,17 +139,18 @@ class Fitting:
 
         training, train = self.plan.training, self.source.split("train")
         check_same(record, self.source)
-        batches = caption_batches(self.model, train, training)
         texts, owners = Texts(*self.tokenizer(train.captions)), torch.tensor(train.owners)
         optimizer = self.accelerator.prepare(make_optimizer(self.model, training))
         picked = restore(folder, self.model, optimizer)
         for epoch in range(picked.last, training.epochs):
-            batches.start(epoch)
+            self.batches.start(epoch)
             set_seed(mixed_seed(training.seed, epoch))
             started = time.perf_counter()
-            row = {"epoch": epoch + 1, **self._epoch(epoch, batches, texts, owners, optimizer)}
+            row = {"epoch": epoch + 1, **self._epoch(epoch, texts, owners, optimizer)}
             row["lr"] = max(group["lr"] for group in optimizer.param_groups)
             row["seconds"] = round(time.perf_counter() - started, 3)
+            if bad := self.batches.replaced(self.accelerator):
+                row["bad_images"] = bad
             if "val" in self.source.splits:
                 found = measure(self.model, self.tokenizer, self.source.split("val"), training)
                 row["val_mean_recall"] = found.best.mean
@@ -148,12 +160,10 @@ class Fitting:
             if not self.quiet:
                 sys.stdout.write(in_words(row, training.epochs) + "\n")
 
-    def _epoch(
-        self, epoch: int, batches: TrainingBatches, texts: Texts, owners: Tensor, optimizer: Any
-    ) -> dict[str, Any]:
+    def _epoch(self, epoch: int, texts: Texts, owners: Tensor, optimizer: Any) -> dict[str, Any]:
         model, training, device = self.model.train(), self.plan.training, self.accelerator.device
-        steps, total = len(batches.loader), torch.zeros(3, device=device)
-        for step, (images, numbers) in enumerate(batches.loader):
+        steps, total = len(self.batches.loader), torch.zeros(3, device=device)
+        for step, (images, numbers) in enumerate(self.batches.loader):
             progress = epoch + step / steps
             set_rates(optimizer, training, progress)
             model.set_progress(progress)

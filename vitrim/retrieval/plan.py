@@ -15,10 +15,11 @@ from vitrim.settings.training import Training
 WORDS = "words"
 CLIP, BLIP = CARRIERS
 DEFAULTS = Training(epochs=30, batch_size=32, lr=5e-4, weight_decay=0.05, decayed="matrices")
-UNUSED = (
-    "cooldown_epochs", "patience", "accumulate", "rates", "frozen_epochs", "layer_decay", "label_smoothing",
-    "class_weights", "sampler", "regression_loss", "drop_path", "teacher", "distil", "mixup", "cutmix",
-    "head", "ema", "train_split", "test_split", "select",
+USED = (
+    "epochs", "batch_size", "drop_last", "optimizer", "momentum", "lr", "lr_batch", "min_lr", "warmup_epochs",
+    "warmup_lr", "schedule", "lr_updates", "weight_decay", "decayed", "clip_grad", "augment", "policy",
+    "colour_jitter", "erasing", "normalise", "interpolation", "test_crop", "precision",
+    "gradient_checkpointing", "deterministic", "seed", "workers", "bad_images",
 )  # fmt: skip
 
 
@@ -107,6 +108,7 @@ def with_training(changes: Mapping[str, object] | Training | None) -> Training:
 
 def _check_unused(training: Training) -> None:
     plain = Training()
-    changed = [name for name in UNUSED if getattr(training, name) != getattr(plain, name)]
+    names = [field.name for field in fields(Training) if field.name not in USED]
+    changed = [name for name in names if getattr(training, name) != getattr(plain, name)]
     if changed:
         raise ValueError(f"retrieval has no use for the setting {changed[0]}; leave it out")

@@ -50,7 +50,7 @@ class Towers(nn.Module):
             pooled, penalty = self.vision.forward_with_penalty(images)
             return Seen(self._unit(self.image_projection(pooled)), penalty=penalty)
         pooled, state = self.vision.run(images)
-        after, _ = last_tokens(self.vision.vit, state)
+        after, state = last_tokens(self.vision.vit, state)
         features = self._unit(self.image_projection(pooled))
         return Seen(features, after, image_bias(state, self.cross_proportional), state.penalty)
 
