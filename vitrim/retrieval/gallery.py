@@ -25,7 +25,7 @@ from vitrim.retrieval.captions import Tokenizer
 from vitrim.retrieval.evaluating import Texts, image_features, text_features
 from vitrim.retrieval.keeping import load_retrieval, text_digest
 from vitrim.retrieval.model import RetrievalModel
-from vitrim.retrieval.plan import RetrievalPlan
+from vitrim.retrieval.plan import BLIP, RetrievalPlan
 from vitrim.retrieval.ranking import check_scores, ranked
 from vitrim.writing import write_whole
 
@@ -163,7 +163,8 @@ class Searcher:
 def open_searcher(name: str | Path, device: str | torch.device = "cpu") -> Searcher:
     """A retrieval run, or "clip:FOLDER" or "blip:FOLDER" as it came, without training."""
     if str(name).startswith(CARRIERS):
-        plan = RetrievalPlan(data="", text=str(name), loss="infonce")
+        own = "infonce" if str(name).startswith(BLIP) else None  # no queue to search with
+        plan = RetrievalPlan(data="", text=str(name), loss=own)
         model, tokenizer = build(plan, [])
     else:
         model, tokenizer, _ = load_retrieval(name)

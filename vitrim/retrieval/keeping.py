@@ -84,9 +84,9 @@ def load_retrieval(folder: str | Path) -> tuple[RetrievalModel, Tokenizer, Retri
     return model.eval(), tokenizer, plan
 
 
-def _without_momentum(plan: RetrievalPlan) -> str:
-    loss = plan.loss or ("moco" if plan.is_blip else "infonce")
-    return "infonce" if loss == "moco" else loss
+def _without_momentum(plan: RetrievalPlan) -> str | None:
+    """Momentum towers and queue are of no use after training; the other losses differ in what they save."""
+    return "infonce" if plan.loss == "moco" or (plan.is_blip and plan.loss is None) else plan.loss
 
 
 def is_retrieval_model(path: str | Path) -> bool:

@@ -4,7 +4,6 @@ by."""
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import torch
@@ -15,46 +14,14 @@ from vitrim.network.model import StagedViT
 from vitrim.retrieval.crossing import CrossModalText, KeysValues
 from vitrim.retrieval.losses import infonce, matching, momentum_contrast, ramped, siglip
 from vitrim.retrieval.negatives import hard_negatives
-from vitrim.retrieval.queue import NOBODY, FeatureQueue
+from vitrim.retrieval.pairs import Losses as Losses
+from vitrim.retrieval.pairs import Pairs as Pairs
+from vitrim.retrieval.queue import FeatureQueue
 from vitrim.retrieval.text import TextTower
 from vitrim.retrieval.towers import MomentumTowers, Seen, Towers
 
 HEADS, LOSSES = ("itc", "itc+itm"), ("infonce", "siglip", "moco")
 LOWEST_TEMPERATURE, HIGHEST_TEMPERATURE = 0.001, 0.5
-
-
-@dataclass(frozen=True)
-class Pairs:
-    """A batch of images with a caption each.
-
-    Attributes:
-        images: [B, 3, height, width]
-        ids, mask: token ids and mask of the captions [B, L]
-        image_ids: [B], the same number for captions of the same image, 0 or more.
-    """
-
-    images: Tensor
-    ids: Tensor
-    mask: Tensor
-    image_ids: Tensor
-
-    def to(self, device: torch.device | str) -> Pairs:
-        moved = {name: value.to(device) for name, value in vars(self).items()}
-        return replace(self, **moved)
-
-
-@dataclass(frozen=True)
-class Losses:
-    """What a batch is trained by; `itm` and `penalty` are None where there is none."""
-
-    itc: Tensor
-    itm: Tensor | None = None
-    penalty: Tensor | None = None
-
-    @property
-    def total(self) -> Tensor:
-        parts = [part for part in (self.itm, self.penalty) if part is not None]
-        return sum(parts, self.itc)
 
 
 class RetrievalModel(nn.Module):
@@ -239,6 +206,3 @@ class RetrievalModel(nn.Module):
 def _trained(part: nn.Module) -> dict[int, int]:
     """Numbers in each parameter that trains, by its identity."""
     return {id(each): each.numel() for each in part.parameters() if each.requires_grad}
-
-
-__all__ = ["HEADS", "LOSSES", "NOBODY", "Losses", "Pairs", "RetrievalModel"]
