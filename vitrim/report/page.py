@@ -15,6 +15,7 @@ from vitrim.data import open_data
 from vitrim.methods.notation import parse_method
 from vitrim.methods.tuners import FisherDelta
 from vitrim.report.by_class import by_class
+from vitrim.report.charts.kept_tokens import kept_tokens
 from vitrim.report.charts.selection import selection
 from vitrim.report.drawn import Drawn, draw
 from vitrim.report.first_screen import first_screen
@@ -68,7 +69,9 @@ def write_report(
     source = open_data(data or settings["data"], root=root or settings["root"])
     samples = take_samples(shown[0], source)
     chose = {run.name: open_model(run.folder) for run in shown if _chose_weights(run.record)}
-    drawn = draw(shown, selection(chose, source))
+    by_image = bool(shown[0].record["costs"].get("by_image"))
+    kept = kept_tokens(open_model(shown[0].folder), source) if by_image else []
+    drawn = draw(shown, selection(chose, source), kept)
     write_whole(file, page(shown, samples, drawn).encode())
     if charts_folder is not None:
         for chart in drawn.all():
@@ -97,13 +100,15 @@ def page(runs: Sequence[ShownRun], samples: Samples | None = None, drawn: Drawn 
     for words, found in (
         ("Whether it knows when it is right", drawn.calibration),
         ("Which weights were chosen to train", drawn.selection),
+        ("How many tokens pictures keep", drawn.kept),
     ):
         parts += [heading(words), charts(found)] if found else []
     parts += [heading("What was run"), *(part for run in runs for part in what_was_run(run))]
-    return _document(title, "\n".join(parts))
+    return document(title, "\n".join(parts))
 
 
-def _document(title: str, body: str) -> str:
+def document(title: str, body: str) -> str:
+    """A page that is complete in itself."""
     style, script = ((files("vitrim.report") / name).read_text("utf-8") for name in ("page.css", "page.js"))
     head = (
         f'<meta charset="utf-8"><meta http-equiv="Content-Security-Policy" content="{POLICY}">'
