@@ -110,10 +110,7 @@ def stored_plan(out: str | Path | None) -> RetrievalPlan:
     record = RunFolder.open(out).record()
     if record.get("data", {}).get("task") != TASK or not isinstance(record.get(TASK), dict):
         raise ValueError(f"{out} is no retrieval run; resume it without task=retrieval")
-    try:
-        return RetrievalPlan.from_json(record[TASK])
-    except (TypeError, KeyError) as error:
-        raise ValueError(f"{out}/run.json is damaged: its plan of retrieval lacks {error}") from None
+    return RetrievalPlan.from_json(record[TASK], f"the run in {out}")
 
 
 def _fresh(plan: RetrievalPlan) -> Path:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -66,13 +67,10 @@ def load_retrieval(folder: str | Path) -> tuple[RetrievalModel, Tokenizer, Retri
     """The model that `save_retrieval` wrote, in evaluation mode, without momentum towers."""
     place = Path(folder)
     about, tensors = _read(place / MODEL_FILE)
-    try:
-        plan = RetrievalPlan.from_json(about["plan"])
-    except (TypeError, KeyError) as error:
-        raise ValueError(f"{place / MODEL_FILE} is damaged: its plan lacks {error}") from None
+    plan = RetrievalPlan.from_json(about["plan"], str(place / MODEL_FILE))
     vision = load(place / VISION_FILE)
     words = about["tokenizer"].get("words", [])
-    inferred = RetrievalPlan.from_json({**plan.to_json(), "loss": _without_momentum(plan)})
+    inferred = replace(plan, loss=_without_momentum(plan))
     model, tokenizer = build(inferred, [" ".join(words)] if plan.text == WORDS else [], vision)
     if plan.text == WORDS:
         tokenizer = WordTokenizer(words, about["tokenizer"]["length"])
