@@ -119,6 +119,18 @@ def test_words_find_pictures_in_the_order_of_their_cosines(searcher: Searcher, p
     assert [name for name, _ in found] == [gallery.names[number] for number in best]
     assert found[0][1] == pytest.approx(cosines.max().item())
     assert len(searcher.find(gallery, ["a dog"], top=50)[0]) == 5
+    scores, numbers = searcher.fitting(gallery, ["a red boat", "a dog"], top=1)
+    both = gallery.features @ searcher.texts(["a red boat", "a dog"]).T
+    assert (
+        torch.allclose(scores[:, 0], both.max(1).values) and numbers[:, 0].tolist() == both.argmax(1).tolist()
+    )
+    for refused in (
+        lambda: searcher.find(gallery, ["a dog"], top=0),
+        lambda: searcher.fitting(gallery, ["a dog"], top=0),
+        lambda: searcher.index(pictures, batch_size=0),
+    ):
+        with pytest.raises(ValueError, match="must be a whole number of at least 1, got 0"):
+            refused()
 
 
 def test_a_gallery_is_one_file_and_belongs_to_its_model(

@@ -139,6 +139,8 @@ class Fitting:
         texts, owners = Texts(*self.tokenizer(train.captions)), torch.tensor(train.owners)
         optimizer = self.accelerator.prepare(make_optimizer(self.model, training))
         picked = restore(folder, self.model, optimizer)
+        if not self.quiet:
+            sys.stdout.write(opening_words(record, len(train.captions)))
         for epoch in range(picked.last, training.epochs):
             self.batches.start(epoch)
             set_seed(mixed_seed(training.seed, epoch))
@@ -179,6 +181,19 @@ class Fitting:
         check_finite(mean[0], epoch, steps - 1)
         found = {"train_loss": mean[0], "itc": mean[1]}
         return found | ({"itm": mean[2]} if model.itm_head is not None else {})
+
+
+def opening_words(record: Mapping[str, Any], captions: int) -> str:
+    """What trains, by tower, and on what."""
+    found = record["costs"]
+    trained = ", ".join(f"{name} {count:,}" for name, count in found["trained_by_tower"].items() if count)
+    lines = [
+        f"trains: {trained} of {found['total_parameters']:,} parameters in the towers",
+        f"data: {captions:,} captions of {record['data']['images']['train']:,} pictures",
+        f"vision tower: {found['gmacs']:.3f} GMACs a picture, {found['tokens'][-1]} tokens at its end",
+        *record["data"].get("notes", ()),
+    ]
+    return "\n".join(lines) + "\n"
 
 
 def in_words(row: Mapping[str, Any], epochs: int) -> str:
