@@ -8,9 +8,10 @@ from timm.models.vision_transformer import VisionTransformer
 import vitrim
 from vitrim import Bipartite, DynamicViT, EViT, LoRA, Pool, ToMe
 from vitrim.network.method import Method
-from vitrim.retrieval.losses import infonce
+from vitrim.retrieval.losses import infonce, matching
 from vitrim.retrieval.model import Pairs, RetrievalModel
 from vitrim.retrieval.text import WordTower
+from vitrim.retrieval.text_tuning import tune_text
 from vitrim.retrieval.towers import image_bias
 from vitrim.tokens.state import TokenState
 
@@ -53,7 +54,8 @@ REDUCERS = (
 
 @pytest.mark.parametrize("reducer", REDUCERS, ids=lambda each: type(each).__name__)
 def test_everything_that_trains_learns_from_both_heads(reducer: Method) -> None:
-    text = CrossModalText(small_blip().text_encoder, ENC, 6).requires_grad_(False)
+    text = CrossModalText(small_blip().text_encoder, ENC, 6)
+    tune_text(text, "LoRA(rank=1)", "Adapter(width=2, form='sequential')")
     model = moved(
         RetrievalModel(vision(LoRA(rank=2), reducer), text, "itc+itm", proj_dim=8, cross_proportional=True)
     )
@@ -124,3 +126,19 @@ def test_what_cannot_be_is_refused_in_a_sentence() -> None:
         model.losses(Pairs(batch.images, batch.ids, batch.mask, torch.tensor([0, -1])))
     with pytest.raises(ValueError, match="matching needs head='itc\\+itm'"):
         model.look(model.towers.see(batch.images))
+
+
+def test_matching_pairs_each_image_and_each_caption_with_one_of_another_image() -> None:
+    text = CrossModalText(small_blip().text_encoder, ENC, 6).requires_grad_(False)
+    model = moved(RetrievalModel(vision(ToMe(r=3)), text, "itc+itm", proj_dim=8)).eval()
+    batch = pairs(2)  # two images, so each has one negative and nothing is left to chance
+    with torch.no_grad():
+        seen = model.look(model.towers.see(batch.images, tokens=True))
+        turned = tuple((keys.flip(0), values.flip(0)) for keys, values in seen)
+        right = model.match(seen, None, batch.ids, batch.mask)
+        wrong = model.match(turned, None, batch.ids, batch.mask)
+        found = model.losses(batch).itm
+        alone = model.losses(Pairs(batch.images, batch.ids, batch.mask, torch.tensor([5, 5]))).itm
+    assert found is not None and alone is not None
+    assert torch.allclose(found, matching(right, torch.cat([wrong, wrong.flip(0)])))
+    assert torch.allclose(alone, matching(right, None))
