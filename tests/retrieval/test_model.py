@@ -83,6 +83,20 @@ def test_a_few_steps_bring_every_loss_down(loss: str) -> None:
     assert 0.001 <= model.cold().item() <= 0.5
 
 
+@pytest.mark.parametrize("loss", ["infonce", "siglip", "moco"])
+def test_half_precision_ends_before_features_are_compared(loss: str) -> None:
+    words = WordTower(31, width=16, depth=1, heads=2, length=6)
+    model = RetrievalModel(vision(ToMe(r=3)).float(), words, loss=loss, proj_dim=8, queue=8).train()
+    batch = pairs()
+    images = batch.images.float()
+    for _ in range(2):  # the second meets the queue
+        with torch.autocast("cpu", torch.bfloat16):
+            losses = model.losses(Pairs(images, batch.ids, batch.mask, batch.image_ids))
+            cosines = model(images, batch.ids, batch.mask)
+        assert losses.itc.dtype == cosines.dtype == torch.float32
+        losses.total.backward()
+
+
 def test_the_loss_is_that_of_its_features() -> None:
     model = moved(
         RetrievalModel(vision(), WordTower(31, width=8, heads=2, length=6).double(), proj_dim=8)
