@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from vitrim.checks import block_indices, check_one_of
 from vitrim.compose import compose
 from vitrim.dense.classes import ClassTable
-from vitrim.dense.heads import LinearHead, make_head, resized
+from vitrim.dense.decoders import make_head
+from vitrim.dense.heads import LinearHead, resized
 from vitrim.dense.restoring import RESTORE, check_can_fuse, grid_of_patches, logits_on_grid, states_at
 from vitrim.network.model import StagedViT
 
