@@ -100,13 +100,12 @@ def run(name: str, spec: str, weights: Path, out: Path, epochs: int) -> dict[str
     """Train and measure one composition."""
     place = out / "runs" / name.replace(" ", "-")
     record = place / "run.json"
-    resume = record.exists()
-    if not (resume and json.loads(record.read_text())["status"] == "finished"):
-        train_dense(
-            None if resume else MODEL, None if resume else spec, methods=None if resume else COMPOSITIONS[name],
-            out=place, weights=None if resume else weights, resume=resume, cpu=True, quiet=True,
-            training=None if resume else {"epochs": epochs, "batch_size": 8, "lr": 2e-3, "augment": "flip"},
-        )  # fmt: skip
+    training = {"epochs": epochs, "batch_size": 8, "lr": 2e-3, "augment": "flip"}
+    if not record.exists():
+        methods = COMPOSITIONS[name]
+        train_dense(MODEL, spec, methods=methods, out=place, weights=weights, training=training, quiet=True)
+    elif json.loads(record.read_text())["status"] != "finished":
+        train_dense(out=place, resume=True, quiet=True)
     told = json.loads(record.read_text())
     results = {
         key: value for key, value in told["results"].items() if key not in ("per_region", "split", "mark")

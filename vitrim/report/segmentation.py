@@ -107,8 +107,8 @@ def _figures(folders: Sequence[RunFolder], records: Sequence[Mapping[str, Any]])
         ))  # fmt: skip
     note = (
         f"Over all pixels of the {records[0]['results']['split']} pictures. Of unreduced: the mIoU as a "
-        "share of that of the same weights without reduction; alike: the share of pixels both tell the same class. "
-        "GMACs: billions of multiply-adds for one window, decoder included."
+        "share of that of the same weights without reduction; alike: the share of pixels both tell the "
+        "same class. GMACs: billions of multiply-adds for one window, decoder included."
     )
     return table(heads, rows, name="runs", own=1) + paragraph(note, note=True)
 
