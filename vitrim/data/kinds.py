@@ -4,7 +4,9 @@ from pathlib import Path
 
 from vitrim.data.choices import choose
 
-KIND_NAMES = ("digits", "folder", "csv", "vtab", "fgvc", "fewshot", "torchvision", "hf")
+PICTURES = ("digits", "folder", "csv", "vtab", "fgvc", "fewshot", "torchvision", "hf")
+CLIPS = ("video", "video-folder", "k400", "ssv2", "ucf101", "hmdb51")
+KIND_NAMES = (*PICTURES, *CLIPS)
 MASK_KINDS = ("seg", "voc", "ade20k", "coco-stuff", "cityscapes", "camvid", "coco")
 """kinds of segmentation data, which `vitrim.dense` opens"""
 

@@ -7,13 +7,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy
 from PIL import Image
 
 from vitrim.checks import check_positive
-from vitrim.data.images import read_image
+from vitrim.data.images import read_rgb
 from vitrim.dense.classes import ClassTable
 from vitrim.dense.evaluating import picture_logits
 from vitrim.dense.masks import Labels, overlay, png, write_mask
@@ -48,7 +48,7 @@ def segment(
     check_positive("segmentation", "batch_size", batch_size)
     model.eval()
     for path in map(Path, images):
-        image = read_image(path)
+        image = read_rgb(path)
         yield Segmented(path, image, labels_of(model, image, inference, batch_size), model.table)
 
 
@@ -93,7 +93,7 @@ def polygons(labels: Labels, table: ClassTable) -> list[dict[str, Any]]:
         if not mask.any():
             continue
         generator = contour_generator(z=mask, fill_type=FillType.OuterOffset)
-        points, offsets = generator.filled(0.5, 2.0)
+        points, offsets = cast(tuple[list[Any], list[Any]], generator.filled(0.5, 2.0))
         for corners, parts in zip(points, offsets, strict=True):
             rings = [  # padded by one, and counted from the corner of the picture
                 (corners[begin : end - 1] - 0.5).round(2).tolist() for begin, end in pairwise(parts)

@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from vitrim.data.images import ImageError, read_image
+from vitrim.data.images import ImageError, read_rgb
 from vitrim.dense.classes import ClassTable
 from vitrim.dense.masks import Labels
 
@@ -36,7 +36,7 @@ class DenseSplit(Dataset[tuple[Image.Image, Labels]]):
         return len(self.images)
 
     def __getitem__(self, index: int) -> tuple[Image.Image, Labels]:
-        image, labels = read_image(self.images[index]), self.read_mask(self.masks[index])
+        image, labels = read_rgb(self.images[index]), self.read_mask(self.masks[index])
         if image.size != labels.shape[::-1]:
             raise ImageError(
                 f"{self.images[index]} has {image.size[0]} x {image.size[1]} pixels, but its mask "

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from vitrim.backbones.bridge import call_biased_qkv
 from vitrim.backbones.opening import Digests, Origin, adapted, digest, open_backbone
+from vitrim.backbones.patches import PROJECTION
 from vitrim.backbones.preprocess import Preprocess
 from vitrim.backbones.rollback import as_before_if_refused
 from vitrim.backbones.tuned_linear import frozen
@@ -31,6 +32,8 @@ from vitrim.network.model import StagedViT
 from vitrim.network.resizing import resize_images
 from vitrim.network.target_scale import TASKS, TargetScale
 from vitrim.reading import parse_json
+from vitrim.video.model import VideoModel
+from vitrim.video.settings import as_video
 from vitrim.writing import write_whole
 
 FORMAT = About.FORMAT
@@ -116,6 +119,7 @@ def described(
         "classes": names,
         "preprocess": model.preprocess.to_json(),
         **({} if model.task == "classify" else {"task": task_record(model)}),
+        **({"video": repr(model.video)} if isinstance(model, VideoModel) else {}),
         "extra": extra or {},
     }
     return about, pack_tensors(model, model.state_dict() if whole else saved_tensors(model))
@@ -174,7 +178,7 @@ def rebuilt(
         if not included:
             check_digest(vit, about, tensors, Path(path), digests)
         with budget(fitting_stored(stored + values_in(vit.parameters())), path):
-            model = assemble(vit, found, methods, about["num_classes"])
+            model = assemble(vit, found, methods, about["num_classes"], as_video(about.get("video")))
         model.digests = digests
         fill_from_file(model, tensors, Path(path), whole=included)
         if included:
@@ -272,7 +276,10 @@ def _cannot_be_found_again(model: StagedViT) -> bool:
         return model.origin.kind in ("merged", "described")
     origin = model.origin
     fresh, _ = adapted(
-        *open_backbone(origin.name, image_size=origin.image_size, seed=origin.seed), origin.in_chans
+        *open_backbone(origin.name, image_size=origin.opened_at, seed=origin.seed),
+        origin.in_chans,
+        origin.patch_size,
+        origin.image_size,
     )
     cut_as_said(fresh, model.methods)
     changed = changed_names(model)
@@ -297,6 +304,8 @@ def changed_names(model: StagedViT) -> set[str]:
     method."""
     own = {name.removeprefix("vit.") for name in model.base_names}
     trained = {name.removeprefix("vit.") for name in model.trained()}
+    if model.origin.patch_size is not None:
+        trained.add(PROJECTION)  # see check_digest
     return trained | {name for name in model.vit.state_dict() if name not in own}
 
 

@@ -85,7 +85,8 @@ def result_words(results: Mapping[str, Any]) -> str:
             f"{main_figure(results)}, mean accuracy {share(results['macc'])}, pixels right "
             f"{share(results['aacc'])}, boundary IoU {share(results['boundary_iou'])}"
         )
-    return f"{share(results['top1'])} right, {share(results['mean_per_class'])} averaged over classes"
+    five = f"{share(results['top5'])} among the first five, " if results.get("top5") is not None else ""
+    return f"{share(results['top1'])} right, {five}{share(results['mean_per_class'])} averaged over classes"
 
 
 def share(value: float | None) -> str:
