@@ -1,5 +1,6 @@
 """Open vocabulary: the proxied attention against the official outputs, and what must hold of it."""
 
+import json
 import zlib
 from copy import deepcopy
 from pathlib import Path
@@ -17,6 +18,7 @@ from vitrim.dense.openvocab import OpenVocabulary, learn_masks, match_unreduced,
 from vitrim.dense.proxied import proxied_last_block, proxy_attention
 from vitrim.dense.restoring import unreduced_error
 from vitrim.dense.templates import TEMPLATES
+from vitrim.dense.text_tower import clip_text
 from vitrim.dense.vocabulary import Vocabulary
 
 
@@ -138,6 +140,32 @@ def test_words_are_averaged_over_templates_and_kept(tmp_path: Path) -> None:
     shares = words.probabilities(torch.tensor([0.1, 0.2, 0.15])[None, :, None, None])
     wanted = (40 * torch.tensor([0.1, 0.2, 0.15])).softmax(0)
     torch.testing.assert_close(shares[0, :, 0, 0], wanted[1:])  # the likelier of two names
+
+
+def test_the_text_tower_of_transformers(tmp_path: Path) -> None:
+    """A tiny random one: features do not depend on the other sentences, and words tell them apart."""
+    transformers = pytest.importorskip("transformers")
+    letters = [*"abcdefghijklmnopqrstuvwxyz."]
+    written = [*letters, *(f"{letter}</w>" for letter in letters), "<|startoftext|>", "<|endoftext|>"]
+    (tmp_path / "vocab.json").write_text(json.dumps({token: number for number, token in enumerate(written)}))
+    (tmp_path / "merges.txt").write_text("#version: 0.2\n")
+    files = str(tmp_path / "vocab.json"), str(tmp_path / "merges.txt")
+    transformers.CLIPTokenizer(*files, model_max_length=77).save_pretrained(tmp_path)
+    end = len(written) - 1
+    settings = transformers.CLIPTextConfig(
+        vocab_size=len(written), hidden_size=16, intermediate_size=32, num_hidden_layers=1, projection_dim=5,
+        num_attention_heads=2, eos_token_id=end, bos_token_id=end - 1, pad_token_id=end,
+    )  # fmt: skip
+    transformers.CLIPTextModelWithProjection(settings).save_pretrained(tmp_path)
+    encode = clip_text(tmp_path, batch_size=2)
+    features = encode(["a photo of a dog.", "a cat", "dog"])
+    assert features.shape == (3, 5) and not torch.allclose(features[1], features[2])
+    torch.testing.assert_close(encode(["dog"]), features[2:])
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match="holds no text tower of CLIP that transformers can open"):
+        clip_text(tmp_path / "empty")
+    with pytest.raises(FileNotFoundError, match="there is no folder"):
+        clip_text(tmp_path / "none")
 
 
 def test_a_backbones_own_classifier_is_a_vocabulary() -> None:
