@@ -31,7 +31,7 @@ NOT_PREDICTED = (
     "skip_broken",
     "download",
 )
-NOT_TRAINED = ("init", "with_baseline", "track", "protocol", "per_task", "download")
+NOT_TRAINED = ("video", "init", "with_baseline", "track", "protocol", "per_task", "download")
 
 
 def segmentation_options(parser: ArgumentParser) -> None:
@@ -122,7 +122,8 @@ def train_masks(chosen: Namespace) -> None:
         out=chosen.out, restore=chosen.restore, taps=chosen.taps, decoder=chosen.decoder,
         inference=chosen.inference, training=training_changes(chosen),
         pretrained=True if chosen.pretrained else None, weights=chosen.weights,
-        image_size=chosen.image_size, in_chans=chosen.in_chans, root=chosen.root, resume=chosen.resume,
+        image_size=chosen.image_size, in_chans=chosen.in_chans, patch_size=chosen.patch_size,
+        root=chosen.root, resume=chosen.resume,
         cpu=chosen.cpu, quiet=chosen.quiet,
     )  # fmt: skip
     results = finished.record["results"]

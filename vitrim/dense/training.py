@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from torch import nn
 
 from vitrim.backbones.blocks import set_drop_path
-from vitrim.backbones.preprocess import as_asked
+from vitrim.backbones.preprocess import Preprocess, as_asked
 from vitrim.dense.evaluating import measure, unreduced
 from vitrim.dense.learning import (
     DenseLearner,
@@ -99,6 +99,7 @@ def train_dense(
     weights: str | Path | None = None,
     image_size: int | tuple[int, int] | None = None,
     in_chans: int | None = None,
+    patch_size: int | tuple[int, int] | None = None,
     root: str | Path | None = None,
     resume: bool = False,
     cpu: bool = False,
@@ -107,7 +108,8 @@ def train_dense(
     """Train a segmentation and write a run folder.
 
     Args:
-        model, recipe, methods, out, pretrained, weights, image_size, in_chans, root, resume, cpu, quiet: as
+        model, recipe, methods, out, pretrained, weights, image_size, in_chans, patch_size, root, resume,
+            cpu, quiet: as
             for `vitrim.train`; a recipe brings its methods alone.
         data: "seg:PATH", "voc:PATH" and so on; see `vitrim.dense.spec`.
         restore, taps, decoder: as for `DenseModel` (decoder is its head).
@@ -122,7 +124,7 @@ def train_dense(
         Asked(
             model=model if isinstance(model, str | None) else f"{type(model).__name__} given as a module",
             data=data, recipe=recipe, methods=methods, training=training, pretrained=pretrained,
-            weights=weights, image_size=image_size, in_chans=in_chans, root=root,
+            weights=weights, image_size=image_size, in_chans=in_chans, patch_size=patch_size, root=root,
         ),
         restore, taps, decoder, inference,
     )  # fmt: skip
@@ -185,12 +187,11 @@ def prepare_dense(plan: DensePlan, source: DenseData, backbone: str | nn.Module)
     model = DenseModel(
         backbone, *asked.methods, classes=source.table, restore=plan.restore, taps=plan.taps,
         head=plan.decoder, pretrained=asked.pretrained, weights=asked.weights, image_size=asked.image_size,
-        in_chans=asked.in_chans,
+        in_chans=asked.in_chans, patch_size=asked.patch_size,
     )  # fmt: skip
     model.inference = plan.inference
-    model.staged.preprocess = as_asked(
-        model.staged.preprocess, training.normalise, training.interpolation, 1.0
-    )
+    preprocess = as_asked(model.staged.preprocess, training.normalise, training.interpolation, 1.0)
+    model.staged.preprocess = with_given(preprocess, training)
     if training.drop_path:
         set_drop_path(model.staged.vit, training.drop_path)
     model.staged.set_gradient_checkpointing(training.gradient_checkpointing)
@@ -200,6 +201,21 @@ def prepare_dense(plan: DensePlan, source: DenseData, backbone: str | nn.Module)
     watched = (*(("val",) if held_out else ()), *(("test",) if select == "best-on-test" else ()))
     batches = training_masks(model, source, plan)
     return DenseTask(model, source, training, batches, test_split, select, watched)
+
+
+def with_given(preprocess: Preprocess, training: Training) -> Preprocess:
+    """Mean and std that the settings give, of every channel."""
+    if training.normalise != "given":
+        return preprocess
+    from dataclasses import replace
+
+    mean, std = tuple(training.mean or ()), tuple(training.std or ())
+    if not len(mean) == len(std) == preprocess.channels:
+        raise ValueError(
+            f"normalise=given needs mean and std of each of the {preprocess.channels} channels, got "
+            f"{len(mean)} and {len(std)} numbers"
+        )
+    return replace(preprocess, mean=mean, std=std)
 
 
 def train_epochs(
