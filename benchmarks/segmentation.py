@@ -27,10 +27,11 @@ from typing import Any
 import torch
 
 import vitrim
+from vitrim.dense.adapting import without_reducers
 from vitrim.dense.costing import dense_costs
 from vitrim.dense.metrics import Scores
 from vitrim.dense.model import DenseModel
-from vitrim.dense.openvocab import OpenVocabulary, without_reducers
+from vitrim.dense.openvocab import OpenVocabulary
 from vitrim.dense.restoring import RESTORE, unreduced_error
 from vitrim.dense.spec import open_dense_data
 from vitrim.dense.training import train_dense

@@ -14,7 +14,8 @@ from torch import nn
 from toys import images, toy
 
 from vitrim import EViT, LoRA, ToMe, compose
-from vitrim.dense.openvocab import OpenVocabulary, learn_masks, match_unreduced, without_reducers
+from vitrim.dense.adapting import learn_masks, match_unreduced, without_reducers
+from vitrim.dense.openvocab import OpenVocabulary
 from vitrim.dense.proxied import proxied_last_block, proxy_attention
 from vitrim.dense.restoring import unreduced_error
 from vitrim.dense.templates import TEMPLATES
