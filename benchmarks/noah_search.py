@@ -27,7 +27,9 @@ COMPARED = ("evaluated.jsonl", "chosen.json")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--out", type=Path, required=True, help="a new folder for both searches")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--kill_at", type=int, default=50, help="subnets measured before the kill")

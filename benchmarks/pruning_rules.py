@@ -32,7 +32,8 @@ def main() -> None:
     images = source.split("trainval").with_transform(eval_transform(model.preprocess))
     started = now(options)
     features, labels = layer_features(model, ordered_batches(images, 32, 0))
-    print(f"{options.data}, {len(labels)} images of {options.image_size} pixels, {options.threads} threads, {date.today()}")
+    of_what = f"{len(labels)} images of {options.image_size} pixels"
+    print(f"{options.data}, {of_what}, {options.threads} threads, {date.today()}")
     print(f"features of {len(features)} blocks: {now(options) - started:.1f} s\n")
     print("| rule | alpha | blocks kept | seconds | scores, block by block |")
     print("| --- | ---: | ---: | ---: | --- |")
@@ -45,7 +46,9 @@ def main() -> None:
 
 
 def parse_options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--data", required=True)
     parser.add_argument("--root")
     parser.add_argument("--model", required=True)

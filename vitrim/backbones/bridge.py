@@ -204,7 +204,7 @@ def call_biased_qkv(vit: TimmModule) -> None:
 
 
 def _turning(attention: TimmModule, state: TokenState, places: Places) -> Turning:
-    """The rotation of the places that the tokens have, which holds no tokens; without rotary positions none."""
+    """The rotation of the places that tokens have, if any; it holds no tokens."""
     if places.rotary is None:
         return lambda tokens, like: tokens
     table = places.rotary if state.full else _table_at(places.rotary, state.position)
