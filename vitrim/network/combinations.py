@@ -59,15 +59,14 @@ def _check_side_stream(model: "StagedViT", methods: tuple[Method, ...]) -> None:
     them."""
     if model.side is None:
         return
-    head = model.vit.get_classifier()
-    heads = head if isinstance(head, tuple) else (head,)
-    beside = [*heads, model.side, *(stage.aside for stage in model.stages)]
+    beside = [*model.behind_blocks(), model.side, *(stage.aside for stage in model.stages)]
     known = {id(parameter) for part in beside for parameter in part.parameters()}
     inside = [name for name, parameter in model.trained().items() if id(parameter) not in known]
     inside += [f"what {part.by} adds" for part in model.vit.blocks.modules() if isinstance(part, Tuned)]
     if inside:
         own = next(method for method in methods if _owns(method, model))
         others = ", ".join(repr(method) for method in methods if method is not own)
+        others = others or "the model's own input"
         raise ValueError(
             f"{own} leaves the backbone without gradients, so {inside[0]} would never train; leave out what "
             f"trains inside the backbone (of {others})"

@@ -52,6 +52,13 @@ class Stage(nn.Module):
     def forward(self, block: TimmModule, state: TokenState, places: Places, rows: int | None) -> TokenState:
         """Run one timm block with what is plugged in; with `rows`, only for the first `rows` tokens (last
         block)."""
+        return self.leave(block, *self.enter(block, state, places, rows))
+
+    def enter(
+        self, block: TimmModule, state: TokenState, places: Places, rows: int | None
+    ) -> tuple[TokenState, Sequence[Tensor]]:
+        """The first half: attention and reduction; with what the MLP will read of the tokens that are left,
+        where it is there already."""
         dispatches = self.dispatch is not None and not state.complete
         learns = dispatches or (self.reducer is not None and self.reducer.has_penalty)
         if (self.training and learns) or any(branch.reads_all for branch in self.beside_mlp):
@@ -87,6 +94,10 @@ class Stage(nn.Module):
         state = self._add(state, normed, update, self.after_attention, self.beside_attention)
         if reducer is not None and not early:
             state, entered = _reduce_with(reducer, state, attended, *entered)
+        return state, entered
+
+    def leave(self, block: TimmModule, state: TokenState, entered: Sequence[Tensor]) -> TokenState:
+        """The second half: the MLP."""
         if self.dispatch is not None:
             update, state = self.dispatch(block, state)
             read = any(branch.reads_norm for branch in self.beside_mlp)
@@ -128,5 +139,6 @@ def _reduce_with(
     With the attention's output, only survivors pass the output projection: the same up to rounding, because
     the projection is linear and nothing else reads its result; 2 % fewer products with EViT.
     """
-    state = reduce_by_size(reducer, replace(state, trail=(*others, *state.trail)), attended)
+    state = replace(state, trail=(*others, *state.trail))
+    state = reducer(state, attended) if reducer.takes_padding else reduce_by_size(reducer, state, attended)
     return replace(state, trail=state.trail[len(others) :]), state.trail[: len(others)]

@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from vitrim.backbones.geometry import has_class_token, prefix_count
 from vitrim.network.model import StagedViT
 from vitrim.tokens.state import TokenState
 
@@ -62,6 +61,8 @@ class Traced:
     """[B, classes]"""
     grid: tuple[int, ...]
     blocks: tuple[TracedBlock, ...]
+    frames: int | None = None
+    """of clips: so many rows of a block are one view of one clip; only the first view of each is here"""
 
     @property
     def shortening(self) -> tuple[TracedBlock, ...]:
@@ -75,11 +76,14 @@ class Traced:
 
 @torch.inference_mode()
 def trace(model: StagedViT, images: Tensor) -> Traced:
-    """Run images [B, C, height, width] through a model in evaluation mode and write down what happened."""
+    """Run images [B, C, height, width] through a model in evaluation mode and write down what happened. Of
+    clips [B, V, C, T, height, width] the logits are of all views and the rest is of the first."""
+    if images.ndim == 6:
+        return replace(trace(model, images[:, 0]), logits=model(images))
     blocks: list[TracedBlock] = []
     fused = torch.zeros(())
     before = None
-    classed = has_class_token(model.vit)
+    classed = model.has_class_token
     for index, state in enumerate(states(model.eval(), images, watched=True)):
         if before is None:
             before = start_of(state)
@@ -89,8 +93,9 @@ def trace(model: StagedViT, images: Tensor) -> Traced:
         before = state
     if before is None:
         raise ValueError("the model has no blocks to trace")
-    last = before.without_prompts(prefix_count(model.vit))
-    return Traced(model.classify(last), before.grid, tuple(blocks))
+    last = before.without_prompts(model.prefix)
+    frames = None if before.clips is None else before.clips.frames
+    return Traced(model.classify(last), before.grid, tuple(blocks), frames)
 
 
 def states(model: StagedViT, images: Tensor, watched: bool = False) -> Iterator[TokenState]:
@@ -116,6 +121,8 @@ def _fused(fused: Tensor, before: TokenState, after: TokenState) -> Tensor:
         place = torch.where(place < 0, -1, step.slots.gather(1, place.clamp(min=0)))
         if step.fused:
             fused = fused | (place == step.after.shape[1] - 1)
+        if step.fused_at is not None:
+            fused = fused | ((place >= 0) & (place == step.fused_at[:, None]))
     return fused
 
 

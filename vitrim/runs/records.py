@@ -49,7 +49,7 @@ NEEDED_SHOWN = (
     *NEEDED_RESUMED, "results.split", "results.epoch", "results.select", "results.images",
     "seconds_per_epoch", "model_bytes",
 )  # fmt: skip
-BESIDE = {"top1": "mean_per_class", "map": "f1", "r2": "mae"}
+BESIDE = {"top1": "mean_per_class", "map": "f1", "r2": "mae", "miou": "macc"}
 """the figure that is shown with the main one of each kind of task"""
 
 
@@ -79,6 +79,15 @@ class Part(Named):
         return self
 
 
+class Region(Named):
+    """The figures of one class of pixels; None where they are not defined."""
+
+    iou: Share | None = None
+    accuracy: Share | None = None
+    boundary_iou: Share | None = None
+    pixels: Count = 0
+
+
 class Results(Open):
     split: Name = ""
     epoch: Epoch | None = None
@@ -87,12 +96,23 @@ class Results(Open):
     images: Annotated[int, Field(ge=1, le=MOST_IMAGES)] = 1
     loss: Loss = 0.0
     top1: Share = 0.0
+    top5: Share | None = None
+    views: list[Share] = []
+    unreadable: list[Text] = []
     mean_per_class: Share = 0.0
     map: Share | None = None
     f1: Share | None = None
     f1_macro: Share | None = None
     mae: FiniteFloat = 0.0
     r2: FiniteFloat | None = None
+    miou: Share | None = None
+    macc: Share | None = None
+    aacc: Share | None = None
+    boundary_iou: Share | None = None
+    agreement: Share | None = None
+    miou_unreduced: Share | None = None
+    relative_miou: NotNegative | None = None
+    per_region: list[Region] | None = None
     per_class: list[Part] | None = None
     per_label: list[Part] | None = None
     per_target: list[Part] | None = None
@@ -112,6 +132,7 @@ class Data(Open):
     task: Name = "classify"
     classes: Names = []
     images: dict[Name, Images] = {}
+    called: Name = "images"
     notes: list[Text] = []
 
 
@@ -134,15 +155,23 @@ class Costs(Open):
     gmacs_paper: NotNegative = 0.0
     trained_parameters: Count = 0
     trained_head: Count | None = None
+    trained_pooling: Count = 0
+    frames: Count | None = None
     total_parameters: Count = 0
     tokens: PerBlock = []
     blocks: PerBlock = []
+    by_image: bool = False
     folded: Folded | None = None
     plain: Plain = Plain()
 
 
+Numbers = Annotated[list[FiniteFloat], Field(min_length=1, max_length=1024)]
+
+
 class Preprocess(Open):
     image_size: Size | None = None
+    mean: Numbers | None = None
+    std: Numbers | None = None
 
 
 class Deviation(Open):
@@ -178,6 +207,8 @@ class Settings(Open):
     pretrained: bool = False
     weights: Text | None = None
     image_size: Size | None = None
+    in_chans: Annotated[int, Field(ge=1, le=1024)] | None = None
+    patch_size: Size | None = None
     data: Text = ""
     root: Text | None = None
     recipe: Text | None = None
@@ -185,6 +216,7 @@ class Settings(Open):
     protocol: Name | None = None
     per_task: bool = False
     init: Text | None = None
+    video: Text | None = None
     training: Any = None
     """typed in `record_schema`"""
 
@@ -218,6 +250,7 @@ BOUNDED: dict[str, Any] = {
     "epochs": Epoch, "cooldown_epochs": Epoch, "frozen_epochs": Epoch, "patience": Epoch | None,
     "batch_size": Images, "accumulate": Images, "workers": Annotated[int, Field(ge=0, le=1024)] | None,
     "bad_images": Images, "lr_batch": Images | None, "policy": Annotated[str, Field(max_length=200)],
+    "mean": Numbers | None, "std": Numbers | None,
 }  # fmt: skip
 
 

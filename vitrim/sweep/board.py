@@ -19,7 +19,7 @@ class Board:
         self.quiet = quiet
         self.table = {job.folder: row_of_job(job) for job in made}
         runs = "1 run" if len(made) == 1 else f"{len(made)} runs"
-        self.say(f"{runs} in {folder}, {self.count('finished')} of them finished before")
+        self.say(f"{runs} in {folder}, {self.count('finished')} finished before")
         self.write()
 
     def count(self, status: str) -> int:

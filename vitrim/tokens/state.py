@@ -25,8 +25,16 @@ class Padding(NamedTuple):
     """Of a batch of images of many sizes: the grid of each, and how many of its patch tokens are its own, the
     first ones."""
 
-    grids: tuple[tuple[int, int], ...]
+    grids: tuple[tuple[int, ...], ...]
     counts: tuple[int, ...]
+
+
+class Clips(NamedTuple):
+    """Of clips: how many views of each the rows of a batch are, one after the other, and how many frames of
+    each view."""
+
+    views: int
+    frames: int
 
 
 @dataclass(frozen=True)
@@ -74,6 +82,7 @@ class TokenState:
         history: what every reduction did, in order, for `vitrim.restore`; None unless `run(images,
             history=True)`.
         side: what each side stream carries; see `vitrim.network.side`.
+        clips: of which views and frames the B rows are; None of images.
     """
 
     tokens: Tensor
@@ -94,6 +103,7 @@ class TokenState:
     by_products: bool = False
     moved: bool = False
     side: tuple[SideState, ...] = ()
+    clips: Clips | None = None
 
     @staticmethod
     def start(tokens: Tensor, prefix: int, grid: tuple[int, ...]) -> "TokenState":
@@ -162,6 +172,7 @@ class Reduction:
     slots: Tensor
     keep: Tensor | None
     fused: bool = False
+    fused_at: Tensor | None = None  # [B], where it is in each image, -1 for nowhere, if not the last in all
 
 
 def regroup(state: TokenState, grouping: Grouping) -> TokenState:
@@ -194,12 +205,14 @@ def regroup(state: TokenState, grouping: Grouping) -> TokenState:
     return remember(state, reduced, grouping.slots, grouping.fuse is not None)
 
 
-def remember(before: TokenState, after: TokenState, slots: Tensor, fused: bool = False) -> TokenState:
+def remember(
+    before: TokenState, after: TokenState, slots: Tensor, fused: bool = False, fused_at: Tensor | None = None
+) -> TokenState:
     """Add the step from `before` to `after` to the history, where one is kept."""
     if before.history is None:
         return after
     patches = before.tokens[:, before.prefix :], after.tokens[:, after.prefix :]
-    return replace(after, history=(*before.history, Reduction(*patches, slots, after.keep, fused)))
+    return replace(after, history=(*before.history, Reduction(*patches, slots, after.keep, fused, fused_at)))
 
 
 def at_least_float32(dtype: torch.dtype) -> torch.dtype:

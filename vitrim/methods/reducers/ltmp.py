@@ -120,6 +120,7 @@ class ThresholdStep(Reducer):
     reads_masks = True
     static = False
     has_penalty = True
+    takes_padding = True
 
     def __init__(self, settings: LTMP, place: Place, like: Tensor) -> None:
         super().__init__()
@@ -141,7 +142,7 @@ class ThresholdStep(Reducer):
         entering = keep
         importance = attended.received()  # [B, N]
         grouping = in_place(keep)
-        if self.settings.kind != "prune":
+        if self.settings.kind != "prune" and state.count > 1:  # one alone has nothing to merge with
             merged, partner = self.matches(attended.patch_keys(), keep, state.prefix)  # [B, A] each
             joins = (merged * keep[:, state.prefix % 2 :: 2]).detach().round()  # 1 or 0
             grouping, importance = merge_slots(joins, partner, importance, state.prefix)
@@ -157,7 +158,7 @@ class ThresholdStep(Reducer):
         if self.training:
             state = replace(regroup(state, grouping), keep=keep)
             return self.account(state, entering, keep)
-        return remove(state, grouping, keep)
+        return remove(state, grouping, keep, self.assumed)
 
     def matches(self, keys: Tensor, keep: Tensor, prefix: int) -> tuple[Tensor, Tensor]:
         """Whether each patch of A merges (1 or 0, with a gradient to the threshold), and its best match in B.
