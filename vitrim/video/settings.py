@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 
 from vitrim.checks import check_one_of, check_positive
-from vitrim.methods.notation import read_settings
 from vitrim.network.method import option, settings_text
 
 POOLS = ("attentive", "mean_cls", "mean_tokens")
@@ -83,4 +82,6 @@ def as_video(given: Video | str | None) -> Video | None:
 
 def parse_video(text: str) -> Video:
     """`parse_video("Video(pool='mean_cls')") == Video(pool="mean_cls")`; ValueError for anything else."""
+    from vitrim.methods.notation import read_settings  # and with it every method
+
     return read_settings(text, Video, "video settings")
