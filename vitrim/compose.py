@@ -8,6 +8,7 @@ from torch import nn
 
 from vitrim.backbones.bridge import call_biased_qkv
 from vitrim.backbones.opening import Origin, adapted, open_backbone
+from vitrim.backbones.patches import pair_of
 from vitrim.backbones.preprocess import Preprocess
 from vitrim.backbones.rollback import as_before_if_refused
 from vitrim.backbones.support import TimmModule
@@ -29,6 +30,7 @@ def compose(
     weights: str | Path | None = None,
     in_chans: int | None = None,
     video: Video | str | None = None,
+    patch_size: int | tuple[int, int] | None = None,
 ) -> StagedViT:
     """A backbone with tuners and reducers on it: everything is frozen but what the methods add and the
     classifier.
@@ -51,6 +53,8 @@ def compose(
             method trains it.
         video: for clips instead of images, how their frames become one answer: `Video(pool="attentive")` or
             its text. The model is then a `VideoModel`.
+        patch_size: pixels or (height, width) of a patch, if not the backbone's own: smaller ones are more
+            tokens. The projection and the position embeddings are resized by timm, as FlexiViT's.
 
     Raises:
         ValueError: for unknown names, backbones or combinations that are not supported; the message names the
@@ -66,7 +70,10 @@ def compose(
         if not isinstance(method, Method):
             raise ValueError(f"{method!r} is no method; pass instances such as LoRA(rank=8) or their text")
     with as_before_if_refused(backbone):
-        vit, origin = adapted(*open_backbone(backbone, pretrained, weights, image_size), in_chans)
+        patch = None if patch_size is None else pair_of("patch_size", patch_size)
+        size = None if image_size is None else pair_of("image_size", image_size)
+        opened = open_backbone(backbone, pretrained, weights, size if patch is None else None)
+        vit, origin = adapted(*opened, in_chans, patch, size)
         return assemble(vit, origin, parsed, num_classes, as_video(video))
 
 

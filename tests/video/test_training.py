@@ -31,14 +31,8 @@ def spec(tmp_path_factory):
 
 
 def small(spec, out, **changes):
-    return train(
-        toy_vit(),
-        spec,
-        **{"methods": METHODS, "training": SETTINGS, **changes},
-        out=out,
-        cpu=True,
-        quiet=True,
-    )
+    asked = {"methods": METHODS, "training": SETTINGS, **changes}
+    return train(toy_vit(), spec, **asked, out=out, cpu=True, quiet=True)
 
 
 @pytest.fixture(scope="module")

@@ -86,7 +86,7 @@ class Bands:
         if not self.is_picture(None):
             raise ChannelsError(
                 f"{self.name} holds {self.values.dtype} of shape {list(self.values.shape)}, which is no "
-                "picture of 8 bits; its colours cannot be changed"
+                "picture of 8 bits, grey or RGB"
             )
         shape = self.values.shape
         grey = len(shape) == 2 or 1 in (shape[0], shape[2])

@@ -78,6 +78,12 @@ def read_image(path: str | Path, at_least: int | None = None, channels: int = 3)
         return decode_image(stream, str(path), at_least, channels)
 
 
+def read_rgb(path: str | Path, at_least: int | None = None) -> Image.Image:
+    """The image in a file as upright RGB, and no other: a `.npy` array must hold such a picture."""
+    image = read_image(path, at_least)
+    return image if isinstance(image, Image.Image) else image.picture().convert("RGB")
+
+
 def decode_image(stream: BinaryIO, name: str, at_least: int | None = None, channels: int = 3) -> Picture:
     """The image in a stream of a file's bytes; `name` is what messages call it."""
     from vitrim.data.band_files import is_array, is_tiff, read_bands, read_tiff
@@ -98,6 +104,23 @@ def decode_image(stream: BinaryIO, name: str, at_least: int | None = None, chann
         raise ImageError(_what_is_wrong(stream, name, error)) from error
     except Exception as error:  # decoders raise anything, struct.error included
         raise ImageError(_what_is_wrong(stream, name, error)) from error
+
+
+def read_stored(path: str | Path) -> Image.Image:
+    """The pixels of a file as they are stored, neither turned nor converted: of masks, whose values are
+    numbers of classes."""
+    path = Path(path)
+    try:
+        stream = open_regular(path)
+    except (OSError, ValueError) as error:
+        raise _cannot_open(path, error) from error
+    with stream:
+        try:
+            with _opened(stream) as (image, _):
+                image.load()
+                return image
+        except Exception as error:
+            raise ImageError(_what_is_wrong(stream, str(path), error)) from error
 
 
 def stored_size(stream: BinaryIO, name: str) -> tuple[int, int]:

@@ -10,6 +10,7 @@ from vitrim.compose import merge
 from vitrim.network.budgeting import Budgeted
 from vitrim.network.model import StagedViT
 from vitrim.network.placing import placed
+from vitrim.video.refusing import refuse_clips
 
 PRECISIONS = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
@@ -54,6 +55,7 @@ def ready(
 ) -> InferenceModel:
     """A copy of the model, on the CPU, in evaluation mode, with all folded that folds."""
     check_one_of("export", "precision", precision, tuple(PRECISIONS))
+    refuse_clips(model, "export")
     refuse_dynamic_counts(model)
     if raw and (model.preprocess.channels not in (1, 3) or model.preprocess.scale is not None):
         raise ValueError(

@@ -25,6 +25,7 @@ class Backbone(Open):
     architecture: dict[Name, Any] | None = None
     structure: Name | None = None
     in_chans: Annotated[int, Field(ge=1, le=1024)] | None = None
+    patch_size: Size | None = None
     digest: Name
     included: bool
 

@@ -305,10 +305,18 @@ class StagedViT(nn.Module):
         """What trains, by name. This set is the checkpoint."""
         return {name: parameter for name, parameter in self.named_parameters() if parameter.requires_grad}
 
+    def alone(self) -> nn.Module:
+        """The backbone as it runs without vitrim, to compare with: timm's own model."""
+        return self.vit
+
     def behind_blocks(self) -> tuple[nn.Module, ...]:
         """What trains behind the blocks and reads what they give: the classifiers."""
         head = self.vit.get_classifier()
         return tuple(head) if isinstance(head, tuple) else (head,)
+
+    def take_parts(self, other: "StagedViT") -> None:
+        """Take over what was plugged into another model on the same backbone."""
+        self.stages, self.shared = other.stages, other.shared
 
     def plain(self) -> "StagedViT":
         """The backbone alone, on the same weights: no reducers, no branches."""

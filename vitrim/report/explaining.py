@@ -23,6 +23,7 @@ from vitrim.report.chart import spread_evenly, to_png
 from vitrim.report.maps.attention import AttentionMap, attention_maps, overlay, shared_scale
 from vitrim.report.maps.pixels import Pixels, as_pictures
 from vitrim.report.maps.sheet import Panel, sheet
+from vitrim.report.maps.strips import map_strip
 from vitrim.report.maps.tokens import TokenMap, kept_by_block, token_map
 from vitrim.report.traced import FATES, Traced, trace
 from vitrim.runs.folder import RunFolder
@@ -30,6 +31,7 @@ from vitrim.runs.given_images import Found, GivenImages, each_image, read_found
 from vitrim.runs.kinds import KINDS
 from vitrim.runs.kinds.kind import output_names
 from vitrim.runs.opening import open_model
+from vitrim.video.refusing import refuse_clips
 from vitrim.writing import write_whole
 
 SHOWN = 7  # maps beside each other
@@ -138,6 +140,7 @@ def explain(
     """
     variants = open_variants(model)
     whole = variants[WHOLE]
+    refuse_clips(whole, "explain")
     if not isinstance(top, int) or isinstance(top, bool) or top < 1:
         raise ValueError(f"top must be a whole number of at least 1, got {top!r}")
     return _each(variants, each_image(images, unread), min(top, max(whole.num_classes, 1)), broken)
@@ -195,11 +198,16 @@ def _explained(variants: Mapping[str, StagedViT], found: Found, top: int) -> Exp
 
 
 def maps_of(traced: Traced, pictures: list[Pixels]) -> list[list[TokenMap]]:
-    """For each image, its map after every block that shortens the sequence."""
-    return [
+    """For each image, its map after every block that shortens the sequence; of a clip, a strip of those of
+    its frames."""
+    found = [
         [token_map(pixels, block, image, traced.grid) for block in traced.shortening]
         for image, pixels in enumerate(pictures)
     ]
+    if traced.frames is None:
+        return found
+    clips = [found[start : start + traced.frames] for start in range(0, len(found), traced.frames)]
+    return [[map_strip(maps) for maps in zip(*frames, strict=True)] for frames in clips]
 
 
 def guesses_of(model: StagedViT, traced: Traced, top: int) -> list[tuple[tuple[str, float], ...]]:

@@ -104,10 +104,11 @@ def page(runs: Sequence[ShownRun], samples: Samples | None = None, drawn: Drawn 
     ):
         parts += [heading(words), charts(found)] if found else []
     parts += [heading("What was run"), *(part for run in runs for part in what_was_run(run))]
-    return _document(title, "\n".join(parts))
+    return document(title, "\n".join(parts))
 
 
-def _document(title: str, body: str) -> str:
+def document(title: str, body: str) -> str:
+    """A page that is complete in itself."""
     style, script = ((files("vitrim.report") / name).read_text("utf-8") for name in ("page.css", "page.js"))
     head = (
         f'<meta charset="utf-8"><meta http-equiv="Content-Security-Policy" content="{POLICY}">'

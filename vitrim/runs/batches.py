@@ -8,7 +8,7 @@ nothing.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence, Sized
+from collections.abc import Callable, Iterator, Sequence, Sized
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy
@@ -143,11 +143,17 @@ class TrainingBatches:
         return names
 
 
-def ordered_batches(images: Dataset[tuple[Tensor, int]], batch_size: int, workers: int | None) -> Batches:
+def ordered_batches(
+    images: Dataset[tuple[Tensor, int]],
+    batch_size: int,
+    workers: int | None,
+    collate: Callable[..., Any] | None = None,
+) -> Batches:
     """The loader of images to measure on: in order, all of them."""
     return DataLoader(
         images,
         batch_size=batch_size,
+        collate_fn=collate,
         num_workers=reading_processes(workers),
         pin_memory=torch.cuda.is_available(),
     )

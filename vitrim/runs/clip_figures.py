@@ -83,7 +83,7 @@ def with_clip_figures(
     names = tuple(clips.split.names[index] for index in unread.nonzero().flatten().tolist())
     return replace(
         metrics,
-        top5=(places[:, 0] < FIRST).double().mean().item(),
+        top5=(places[:, 0] < FIRST).double().mean().item() if len(metrics.parts) > FIRST else None,
         views=tuple(right),
         unreadable=names,
         per_second=len(clips) / seconds if seconds else None,

@@ -23,6 +23,7 @@ from vitrim.runs.kinds import KINDS, AnyMetrics
 from vitrim.runs.kinds import Metrics as Metrics
 from vitrim.runs.kinds.kind import output_names
 from vitrim.runs.measured_split import open_measured
+from vitrim.runs.native import Packing, native_transform
 from vitrim.runs.opening import open_model
 from vitrim.settings.task_kinds import TASK_KINDS
 from vitrim.settings.training_choices import CHOICES
@@ -71,13 +72,15 @@ def evaluate(
     workers: int | None = None,
     precision: str = "no",
     cpu: bool = False,
+    native: int | None = None,
 ) -> AnyMetrics:
     """Measure a model, a saved model file or a run folder on one split of `data` (a run's own data if not
-    given): test if no split is named, or val where there is no test split, as training did.
+    given): test if no split is named, or val where there is no test split, as training did. With `native`,
+    every image at its own aspect ratio, of at most so many patches (NaFlexViT).
     """
     return answer(
         model, data, split, root=root, download=download, batch_size=batch_size, workers=workers,
-        precision=precision, cpu=cpu,
+        precision=precision, cpu=cpu, native=native,
     ).metrics  # fmt: skip
 
 
@@ -92,6 +95,7 @@ def answer(
     workers: int | None = None,
     precision: str = "no",
     cpu: bool = False,
+    native: int | None = None,
 ) -> Answers:
     """The same with the answer to every image."""
     check_positive("evaluate", "batch_size", batch_size)
@@ -103,8 +107,12 @@ def answer(
     accelerator = start_accelerator(precision, cpu=cpu)
     staged.to(accelerator.device)
     shared = math.ceil(batch_size / accelerator.num_processes) * accelerator.num_processes
-    tensors = images.with_transform(eval_transform(staged.preprocess))
-    batches = accelerator.prepare(ordered_batches(tensors, shared, workers))
+    if native is None:
+        loader = ordered_batches(images.with_transform(eval_transform(staged.preprocess)), shared, workers)
+    else:
+        tensors = images.with_transform(native_transform(staged, native))
+        loader = ordered_batches(tensors, shared, workers, Packing(staged))
+    batches = accelerator.prepare(loader)
     metrics, answers, losses = run_through(staged, batches, accelerator)
     names = output_names(staged)
     return Answers(staged.task, names, images.names, answers, images.labels, losses, metrics)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -11,6 +12,7 @@ from vitrim.data.clips.sampling import OPTIONS, ClipSampling, sampling_of
 from vitrim.data.clips.video_folder import CLIP_FILES, is_clip, walk_clips
 from vitrim.data.images import MissingImageError
 from vitrim.data.spec import parse_spec
+from vitrim.runs.image_lists import is_list, is_pattern, listed
 from vitrim.runs.opening import model_file_of
 
 TAKEN = "paths of video files, of folders of frames, of folders of clips, and lists of these"
@@ -29,18 +31,39 @@ def _each(things: Iterable[object], unread: Counter[str] | None) -> Iterator[tup
     for thing in things:
         if not isinstance(thing, (str, os.PathLike)):
             raise ValueError(f"a clip cannot be {type(thing).__name__}; predict takes {TAKEN}")
-        path = Path(thing)
-        if not os.path.lexists(path):
-            raise MissingImageError(f"there is no clip {path}")
-        found = [path] if not path.is_dir() or is_clip(path) else walk_clips(path, unread)
-        empty = True
-        for clip in found:
-            empty = none = False
-            yield str(clip), clip
-        if empty:
-            raise FileNotFoundError(f"the folder {path} holds no clips ({', '.join(CLIP_FILES)})")
+        for path in _named(thing):
+            for clip in _below(path, unread):
+                none = False
+                yield str(clip), clip
     if none:
         raise ValueError("no clips were given; name video files or a folder of them")
+
+
+def _named(thing: str | os.PathLike[str]) -> Iterable[Path]:
+    """The path itself, the lines of a list, or what matches a pattern."""
+    path = Path(thing)
+    if is_list(path):
+        return listed(path)
+    if not is_pattern(str(thing)):
+        return [path]
+    found = [Path(name) for name in sorted(glob.iglob(str(thing), recursive=True))]  # noqa: PTH207  of any root
+    if not found:
+        raise MissingImageError(f"no clip matches {str(thing)!r}")
+    return [name for name in found if is_clip(name)]
+
+
+def _below(path: Path, unread: Counter[str] | None) -> Iterator[Path]:
+    if not os.path.lexists(path):
+        raise MissingImageError(f"there is no clip {path}")
+    if not path.is_dir() or is_clip(path):
+        yield path
+        return
+    empty = True
+    for clip in walk_clips(path, unread):
+        empty = False
+        yield clip
+    if empty:
+        raise FileNotFoundError(f"the folder {path} holds no clips ({', '.join(CLIP_FILES)})")
 
 
 def stored_sampling(run: str | Path) -> ClipSampling:

@@ -115,6 +115,7 @@ class Data(Open):
     task: Name = "classify"
     classes: Names = []
     images: dict[Name, Images] = {}
+    called: Name = "images"
     notes: list[Text] = []
 
 
@@ -189,6 +190,8 @@ class Settings(Open):
     pretrained: bool = False
     weights: Text | None = None
     image_size: Size | None = None
+    in_chans: Annotated[int, Field(ge=1, le=1024)] | None = None
+    patch_size: Size | None = None
     data: Text = ""
     root: Text | None = None
     recipe: Text | None = None

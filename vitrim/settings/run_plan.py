@@ -34,6 +34,7 @@ DEFAULTS: dict[str, Any] = {
     "image_size": None,
     "in_chans": None,
     "video": None,
+    "patch_size": None,
     "data": DEFAULT_DATA,
     "root": None,
     "recipe": None,
@@ -66,6 +67,8 @@ class RunPlan:
     """channels of the images, if not what the backbone takes"""
     video: str | None = None
     """of clips, how their frames become one answer; None of images"""
+    patch_size: tuple[int, int] | None = None
+    """pixels of a patch, if not the backbone's own"""
     left_open: tuple[str, ...] = ()
     """settings of `training` that the number of images has yet to decide; see `left_open.py`"""
     given: frozenset[str] = frozenset()
@@ -86,12 +89,13 @@ class RunPlan:
             "init": self.init,
             **({} if self.in_chans is None else {"in_chans": self.in_chans}),
             **({} if self.video is None else {"video": self.video}),
+            **({} if self.patch_size is None else {"patch_size": list(self.patch_size)}),
             "training": self.training.to_json(),
         }
 
     @classmethod
     def from_json(cls, stored: Mapping[str, Any]) -> RunPlan:
-        size = stored["image_size"]
+        size, patch = stored["image_size"], stored.get("patch_size")
         return cls(
             model=stored["model"],
             pretrained=stored["pretrained"],
@@ -106,6 +110,7 @@ class RunPlan:
             init=stored.get("init"),
             in_chans=stored.get("in_chans"),
             video=stored.get("video"),
+            patch_size=(patch[0], patch[1]) if patch else None,
             training=Training().changed(stored["training"]),
         )
 
@@ -128,10 +133,11 @@ class Asked:
     init: str | Path | None = None
     in_chans: int | None = None
     video: Video | str | None = None
+    patch_size: int | tuple[int, int] | None = None
 
     def settings(self) -> dict[str, Any]:
         """The settings asked for outside training, in the form a plan stores."""
-        size = self.image_size
+        size, patch = self.image_size, self.patch_size
         values = {
             "model": self.model,
             "pretrained": self.pretrained,
@@ -146,6 +152,7 @@ class Asked:
             "init": None if self.init is None else str(Path(self.init).resolve()),
             "in_chans": self.in_chans,
             "video": None if self.video is None else repr(as_video(self.video)),
+            "patch_size": (patch, patch) if isinstance(patch, int) else patch,
         }
         return {name: value for name, value in values.items() if value is not None}
 
@@ -195,6 +202,8 @@ def settle_plan(asked: Asked) -> RunPlan:
         recipe = recipe_named(settings["recipe"] or DEFAULT_RECIPE, own)
         settings["recipe"] = settings["recipe"] or DEFAULT_RECIPE
         settings["methods"] = method_texts(recipe.methods)
+        if settings["video"] is None and recipe.video is not None:
+            settings["video"] = repr(recipe.video)
         if asked.protocol is None:
             settings["protocol"], training = recipe.protocol, recipe.training
     changes, left_open = asked.training_changes(), asked.left_open()
@@ -218,6 +227,7 @@ def compose_asked(asked: Asked, num_classes: int | None = None) -> StagedViT:
         weights=plan.weights,
         in_chans=plan.in_chans,
         video=plan.video,
+        patch_size=plan.patch_size,
     )
 
 

@@ -231,8 +231,7 @@ def _twice(step: Callable[[], None]) -> None:
 
 
 def _images(model: StagedViT, batch: int, device: torch.device) -> Tensor:
-    size = (batch, model.preprocess.channels, *model.preprocess.image_size)
-    return torch.randn(size, generator=torch.Generator().manual_seed(0)).to(device)
+    return torch.randn((batch, *model.input_shape()), generator=torch.Generator().manual_seed(0)).to(device)
 
 
 def _record(model: StagedViT, asked: _Asked) -> dict[str, Any]:

@@ -17,7 +17,7 @@ def with_video(plan: RunPlan, source: DataSource) -> RunPlan:
 
 
 def video_for(asked: str | None, source: DataSource) -> Video | None:
-    """The video settings of a run, with the frames of its data; refused where the two do not fit."""
+    """The video settings of a run with the frames of its data, refused where the two do not fit."""
     clips = source.clips
     if clips is None:
         if asked is not None:

@@ -92,6 +92,7 @@ def train(
     image_size: int | tuple[int, int] | None = None,
     in_chans: int | None = None,
     video: Video | str | None = None,
+    patch_size: int | tuple[int, int] | None = None,
     root: str | Path | None = None,
     download: bool = False,
     protocol: str | None = None,
@@ -114,7 +115,7 @@ def train(
         training: a `Training`, or only the settings that differ from the recipe, such as {"epochs": 10}.
             Where neither they nor a protocol say so, the number of images decides `epochs`, and the number
             of steps `lr`; "auto" asks for that beside a protocol too.
-        pretrained, weights, image_size, in_chans: as for `compose`.
+        pretrained, weights, image_size, in_chans, patch_size: as for `compose`.
         video: of clips, how their frames become one answer; `Video()` if not given. Frames and their stride
             belong to `data`.
         root: folder of the files of data kinds such as vtab.
@@ -144,7 +145,8 @@ def train(
         model=model if isinstance(model, str | None) else f"{type(model).__name__} given as a module",
         data=data.spec if isinstance(data, DataSource) else data,
         recipe=recipe, methods=methods, training=training, pretrained=pretrained,
-        weights=weights, image_size=image_size, in_chans=in_chans, video=video, root=root,
+        weights=weights, image_size=image_size, in_chans=in_chans, patch_size=patch_size, video=video,
+        root=root,
         protocol=protocol, per_task=per_task, init=init,
     )  # fmt: skip
     check_trackers(trackers)
@@ -230,6 +232,8 @@ def train_epochs(
             rate = max(group["lr"] for group in optimizer.param_groups)
             row = {"epoch": epoch + 1, "train_loss": loss, "lr": rate}
             row["seconds"] = round(time.perf_counter() - started, 3)
+            if task.source.clips is not None:
+                row["clips_per_second"] = round(len(task.batches.images) / max(row["seconds"], 1e-3), 2)
             if bad := task.batches.replaced(accelerator):
                 row["bad_images"] = bad
             row |= measured(seen, trained, watched)

@@ -111,6 +111,7 @@ def fresh_model(
         weights=plan.weights,
         in_chans=plan.in_chans,
         video=video_for(plan.video, source),
+        patch_size=plan.patch_size,
     )
     model.classes, model.task = source.classes, source.task
     if source.task == "regress":

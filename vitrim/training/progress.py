@@ -96,6 +96,8 @@ class Progress:
         if kind_of(row, "test_") is not None:
             parts.append(f"test {main_figure(row, before='test_')} (watched: best on test)")
         parts += [f"lr {row['lr']:.2e}", f"{row['seconds']:.1f} s"]
+        if "clips_per_second" in row:
+            parts.append(f"{row['clips_per_second']:.1f} clips/s")
         if remaining := self.epochs - row["epoch"]:
             parts.append(f"{in_units(self._each_epoch(row['epoch']) * remaining)} left")
         if "bad_images" in row:
@@ -129,7 +131,7 @@ def opening_lines(record: Mapping[str, Any], folder: Path, done: int) -> str:
     lines = [
         f"backbone  {settings['model']}, weights: {ORIGINS.get(origin, origin)}",
         f"data      {record['data']['spec']}: {len(record['data']['classes'])} {kind.outputs}, "
-        f"images: {sizes}",
+        f"{record['data'].get('called', 'images')}: {sizes}",
         *task_line(record["data"]),
         *(f"          {note}" for note in record["data"].get("notes", ())),
         f"methods   {', '.join(settings['methods']) or 'none: only the classifier trains'}",

@@ -55,6 +55,7 @@ def start_record(
             "classes": list(source.classes),
             "images": {name: len(split) for name, split in source.splits.items()},
             "notes": list(source.notes),
+            **({} if source.clips is None else {"called": "clips"}),
         },
         "preprocess": model.preprocess.to_json(),
         "backbone": model.origin.to_json(),

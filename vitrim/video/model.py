@@ -73,6 +73,12 @@ class VideoModel(StagedViT):
         """As the settings say."""
         return cls(image_model, video.frames or FRAMES, video.pool, video.temporal_embed, video.pool_heads)
 
+    def take_parts(self, other: StagedViT) -> None:
+        """What pools frames as well."""
+        super().take_parts(other)
+        if isinstance(other, VideoModel):
+            self.video, self.clip_pool, self.times = other.video, other.clip_pool, other.times
+
     def plain(self) -> "VideoModel":
         """Only the backbone and what reads the frames: no reducers, no branches."""
         bare = VideoModel(super().plain(), pool="mean_tokens")  # draws no random weights
@@ -168,6 +174,10 @@ class VideoModel(StagedViT):
     def frames(self) -> int:
         """T, of the clips it was made for."""
         return self.video.frames or FRAMES
+
+    def alone(self) -> nn.Module:
+        """The backbone over all frames, and their pooling."""
+        return self.plain()
 
     def behind_blocks(self) -> tuple[nn.Module, ...]:
         """The classifiers, and what pools frames."""

@@ -229,5 +229,7 @@ def _model(chosen: Namespace) -> StagedViT:
         weights=chosen.weights,
         image_size=chosen.image_size,
         in_chans=chosen.in_chans,
+        patch_size=chosen.patch_size,
+        video=chosen.video,
     )
     return compose_asked(asked)

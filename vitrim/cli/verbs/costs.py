@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from jsonargparse import ArgumentParser, Namespace
 
     from vitrim.network.model import StagedViT
+    from vitrim.video.settings import Video
 
 DESCRIPTION = """
 Count what a composition trains and what it costs to run, beside the plain backbone. Needs no weights, data or
@@ -20,7 +21,7 @@ GPU. One multiply-accumulate counts as one operation (papers print the same numb
 EXAMPLES = """
 vitrim costs --model vit_base_patch16_224 --recipe sparse-tuning
 vitrim costs --model vit_small_patch16_224 --method "LoRA(rank=4)" --method "EViT(keep=0.5, at=(4, 8))"
-vitrim costs --model vit_base_patch16_224 --recipe fpet-lora --video Video --classes 400 --views 3
+vitrim costs --model vit_base_patch16_224 --recipe video-sparse-tuning --classes 400 --views 3
 """
 
 
@@ -51,19 +52,27 @@ def run(chosen: Namespace) -> None:
     from vitrim.network.placing import placed
     from vitrim.settings.run_plan import Asked, compose_asked
     from vitrim.training.fitting import Fitted
+    from vitrim.video.model import VideoModel
 
-    views = views_asked(chosen.views, chosen.video)
     name = None if chosen.model is None else name_without_weights(chosen.model)
 
-    def composed(methods: list[str] | None, recipe: str | None) -> StagedViT:
+    def composed(methods: list[str] | None, recipe: str | None, video: Video | str | None) -> StagedViT:
         asked = Asked(
-            model=name, methods=methods, recipe=recipe, image_size=chosen.image_size, video=chosen.video
+            model=name,
+            methods=methods,
+            recipe=recipe,
+            image_size=chosen.image_size,
+            in_chans=chosen.in_chans,
+            patch_size=chosen.patch_size,
+            video=video,
         )
         with torch.device("meta") if chosen.weights is None else contextlib.nullcontext():
             return compose_asked(asked, chosen.classes)
 
-    model = composed(given_methods(chosen), chosen.recipe)
-    ours, plain = costs(model), costs(composed([], None))
+    model = composed(given_methods(chosen), chosen.recipe, chosen.video)
+    video = model.video if isinstance(model, VideoModel) else None
+    views = views_asked(chosen.views, video)
+    ours, plain = costs(model), costs(composed([], None, video))
     table = Table("", "composed", "plain backbone", box=None, pad_edge=False)
     table.add_row("parameters that train", f"{ours.trained:,}", "")
     table.add_row("  without the classifier", f"{ours.trained - ours.trained_head:,}", "")
@@ -95,11 +104,11 @@ def run(chosen: Namespace) -> None:
     )
 
 
-def views_asked(views: int, video: str | None) -> int:
+def views_asked(views: int, video: Video | None) -> int:
     """The number of views, refused where there is no clip to view."""
     from vitrim.checks import check_positive
 
     check_positive("costs", "views", views)
     if views > 1 and video is None:
-        raise ValueError(f"views={views} are of clips; give video as well, such as Video(frames=8)")
+        raise ValueError(f"views={views} are of clips; give video=Video(frames=8) or a video recipe")
     return views

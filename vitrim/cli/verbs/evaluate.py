@@ -8,15 +8,19 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vitrim.cli.segmenting import evaluate_masks, inference_option, refuse_given, takes_masks
+from vitrim.cli.verbs.image_text import evaluate_captions
 from vitrim.cli.verbs.shared import (
     at_budget,
     budget_option,
     budgets_of,
     data_options,
+    native_option,
     refuse_mistyped,
     size_option,
     trust_option,
 )
+from vitrim.retrieval.asked import is_retrieval_run
 
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser, Namespace
@@ -27,7 +31,9 @@ if TYPE_CHECKING:
 DESCRIPTION = """
 Measure a trained model on a split of a data set: the share of images classified correctly, the same averaged
 over classes, and the loss; then every class by itself, and the images it is most wrong about. Of several
-labels a picture: mean average precision and F1; of numbers: mean absolute error and R2.
+labels a picture: mean average precision and F1; of numbers: mean absolute error and R2; of
+segmentation: mIoU, mean accuracy and boundary IoU over all pixels, and every class; of pictures
+with captions: recall both ways.
 """
 
 EXAMPLES = """
@@ -59,6 +65,7 @@ def options(parser: ArgumentParser) -> None:
     parser.add_argument("--precision", type=str, default="no", metavar="{no,bf16,fp16}", help="number format")
     parser.add_argument("--cpu", action="store_true", help="stay on the CPU where there is a GPU")
     size_option(parser)
+    native_option(parser)
     trust_option(parser)
     budget_option(parser, several=True)
     data_options(parser)
@@ -86,10 +93,38 @@ def _output_options(parser: ArgumentParser) -> None:
         metavar="N",
         help="how many of the most wrong images to show (usually 5)",
     )
+    found = parser.add_argument_group("of image-text retrieval")
+    found.add_argument(
+        "--k_test",
+        type=int,
+        default=128,
+        metavar="N",
+        help="how many of the most similar are matched again, where the model can (usually 128)",
+    )
+    found.add_argument(
+        "--beta",
+        type=float,
+        default=0.0,
+        metavar="WEIGHT",
+        help="weight of the similarity beside the match (usually 0, as UniAdapter; BLIP has 1)",
+    )
     group.add_argument("--json", action="store_true", help="print all figures as JSON instead")
+    group.add_argument(
+        "--unreduced",
+        action="store_true",
+        help="of segmentation: also measure the same weights without reduction, and how far both agree",
+    )
+    inference_option(group)
 
 
 def run(chosen: Namespace) -> None:
+    if is_retrieval_run(chosen.run):
+        evaluate_captions(chosen)
+        return
+    if takes_masks(chosen.run, chosen.data):
+        evaluate_masks(chosen)
+        return
+    refuse_given(chosen, "unreduced", "inference")
     refuse_mistyped(chosen.data)
     from accelerate import PartialState
 
@@ -109,7 +144,7 @@ def run(chosen: Namespace) -> None:
         chosen.run, chosen.data, chosen.split, chosen.root, chosen.download, model.task
     )
     shares = budgets_of(chosen)
-    how = {name: chosen[name] for name in ("batch_size", "workers", "precision", "cpu")}
+    how = {name: chosen[name] for name in ("batch_size", "workers", "precision", "cpu", "native")}
     if len(shares) > 1:
         if predictions or per_class or confusion:
             raise ValueError("files are written of one budget; give --budget one share, or leave them out")
@@ -211,7 +246,7 @@ def show(found: Answers, split: str, worst: int) -> None:
 
 def clip_words(metrics: Any) -> tuple[str, str]:
     """What was measured on, and of clips how fast and how good every view is alone."""
-    if getattr(metrics, "top5", None) is None:
+    if not getattr(metrics, "views", ()):
         return "images", ""
     views = ""
     if len(metrics.views) > 1:

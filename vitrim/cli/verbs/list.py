@@ -53,6 +53,7 @@ def recipes() -> Iterator[str]:
 
     width = max(map(len, RECIPES))
     yield f"{'':<{width}}  trained   GMACs  when to use it (figures: ViT-B/16, 224 pixels, no head)"
+    yield f"{'':<{width}}  of clips: a view of 8 frames with 400 classes; their pooling trains besides"
     for name, recipe in RECIPES.items():
         trained, gmacs = recipe.expects.get("trained"), recipe.expects.get("gmacs_paper")
         count = "by data" if trained is None else f"{trained / 1e6:.3f} M"

@@ -51,11 +51,18 @@ def options(parser: ArgumentParser) -> None:
 
 def run(chosen: Namespace) -> None:
     from vitrim.report import write_report
+    from vitrim.report.segmentation import is_of_masks, write_mask_report
 
-    page = write_report(
-        runs_in(chosen.runs), chosen.out, data=chosen.data, root=chosen.root, charts_folder=chosen.charts,
-        measure=chosen.measure,
-    )  # fmt: skip
+    runs = runs_in(chosen.runs)
+    if is_of_masks(runs):
+        page = write_mask_report(
+            runs, chosen.out, data=chosen.data, root=chosen.root, charts_folder=chosen.charts
+        )
+    else:
+        page = write_report(
+            runs, chosen.out, data=chosen.data, root=chosen.root, charts_folder=chosen.charts,
+            measure=chosen.measure,
+        )  # fmt: skip
     sys.stdout.write(f"{page}\n")
 
 

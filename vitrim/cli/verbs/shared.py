@@ -39,6 +39,13 @@ def composition_options(parser: ArgumentParser) -> None:
         help='side of the images, or "[height, width]"; not given: what the backbone was made for',
     )
     group.add_argument(
+        "--patch_size",
+        type=int | tuple[int, int] | None,
+        metavar="PIXELS",
+        help='side of a patch, or "[height, width]": smaller patches are more tokens; not given: the '
+        "backbone's own",
+    )
+    group.add_argument(
         "--in_chans",
         type=int | None,
         metavar="N",
@@ -134,6 +141,16 @@ def at_budget(model: Any, share: float, chosen: Namespace, data: str | None = No
         return
     root, download = chosen.get("root"), bool(chosen.get("download", False))
     set_budget_of_run(model, share, chosen.run, data, root, download)
+
+
+def native_option(parser: Any) -> None:
+    parser.add_argument(
+        "--native",
+        type=int | None,
+        metavar="PATCHES",
+        help="images at their own aspect ratio, each resized to at most so many patches, in packed batches; "
+        "for NaFlexViT",
+    )
 
 
 def batch_options(parser: ArgumentParser) -> None:

@@ -9,7 +9,7 @@ from PIL import Image
 
 from vitrim.data.clips.containers import check_pixels
 from vitrim.data.finding import EXTENSIONS, ending, is_picture
-from vitrim.data.images import ImageError, read_image
+from vitrim.data.images import ImageError, read_rgb
 
 
 class FrameFolder:
@@ -28,9 +28,7 @@ class FrameFolder:
 
     def read(self, wanted: Sequence[int]) -> Iterator[tuple[int, Image.Image]]:
         for number in wanted:
-            frame = read_image(self.files[number], self.at_least)
-            assert isinstance(frame, Image.Image)  # is_frame leaves out arrays
-            yield number, frame
+            yield number, read_rgb(self.files[number], self.at_least)
 
     def close(self) -> None:
         pass

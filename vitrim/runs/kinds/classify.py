@@ -31,7 +31,7 @@ class Metrics:
     right: tuple[bool, ...] = field(default=(), compare=False, repr=False)
     """whether each image was classified correctly, in order"""
     top5: float | None = None
-    """of clips, the share whose class is among the five most probable ones"""
+    """of clips of more than five classes, the share whose class is among the five most probable ones"""
     views: tuple[float, ...] = ()
     """of clips, the share of each view by itself classified correctly"""
     unreadable: tuple[str, ...] = ()
@@ -46,7 +46,7 @@ class Metrics:
             "loss": self.loss,
             "images": self.images,
         }
-        if self.top5 is not None:
+        if self.views:
             figures |= {"top5": self.top5, "views": list(self.views)}
         return figures | ({"unreadable": list(self.unreadable)} if self.unreadable else {})
 
