@@ -157,9 +157,10 @@ def _prompts_at_the_end(model: StagedViT) -> int:
 def plain(backbone: str) -> nn.Module:
     """The backbone, without weights."""
     import timm
-    import torch
 
-    with torch.device("meta"):
+    from vitrim.backbones.shapes import shapes_only
+
+    with shapes_only():
         return timm.create_model(backbone)
 
 

@@ -157,9 +157,9 @@ def _search_subnets(
 
 def compose_width(asked: Asked) -> int:
     """The width of the backbone's tokens."""
-    import torch
+    from vitrim.backbones.shapes import shapes_only
 
-    with torch.device("meta"):
+    with shapes_only():
         return compose_asked(without_weights(asked), num_classes=2).width
 
 

@@ -34,11 +34,11 @@ def options(parser: ArgumentParser) -> None:
 
 
 def run(chosen: Namespace) -> None:
-    import torch
     from rich.console import Console
     from rich.table import Table
 
     from vitrim.backbones.names import name_without_weights
+    from vitrim.backbones.shapes import shapes_only
     from vitrim.measuring.costs import costs
     from vitrim.settings.run_plan import Asked, compose_asked
     from vitrim.training.fitting import Fitted
@@ -47,7 +47,7 @@ def run(chosen: Namespace) -> None:
 
     def composed(methods: list[str] | None, recipe: str | None) -> StagedViT:
         asked = Asked(model=name, methods=methods, recipe=recipe, image_size=chosen.image_size)
-        with torch.device("meta") if chosen.weights is None else contextlib.nullcontext():
+        with shapes_only() if chosen.weights is None else contextlib.nullcontext():
             return compose_asked(asked, chosen.classes)
 
     model = composed(given_methods(chosen), chosen.recipe)
