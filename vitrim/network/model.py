@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
@@ -191,8 +190,7 @@ class StagedViT(nn.Module):
         states: list[TokenState] | None = None,
     ) -> TokenState:
         state, places = self.begin(images, history)
-        state = replace(
-            state,
+        state = state.replaced(
             complete=complete,
             history=() if history else None,
             attention=() if attention else None,
@@ -214,7 +212,7 @@ class StagedViT(nn.Module):
         embedded = embed(self.vit, images)
         state = embedded.start(prefix_count(self.vit))
         side = () if self.side is None else (self.side.start(state),)
-        return replace(state, by_products=self.by_products, side=side), embedded.places
+        return state.replaced(by_products=self.by_products, side=side), embedded.places
 
     def pass_blocks(
         self,

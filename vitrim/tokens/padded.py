@@ -82,7 +82,7 @@ def _together(state: TokenState, parts: list[TokenState], indices: list[list[int
     """The images in their old order, each padded to the longest."""
     order = [index for group in indices for index in group]
     back = torch.tensor(order, device=state.tokens.device).argsort()
-    moved, patches = any(part.moved for part in parts), state.source.shape[1]
+    moved, patches = any(part.moved for part in parts), state.started
     longest = max(part.count for part in parts) if moved else state.count  # a full grid stays in its places
 
     def join(pieces: Sequence[Tensor], length: int, fill: float = 0) -> Tensor:

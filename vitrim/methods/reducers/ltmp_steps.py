@@ -1,7 +1,5 @@
 """The steps of LTMP as functions of tensors: who joins whom, who is left, what the rest costs."""
 
-from dataclasses import replace
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -62,8 +60,8 @@ def remove(state: TokenState, grouping: Grouping, keep: Tensor) -> TokenState:
     if member is not None:
         member = member.gather(1, chosen[..., None].expand(-1, -1, member.shape[2]))
     present = None if len(keep) == 1 else torch.zeros_like(keep).scatter(1, grouping.lead, keep)
-    state = regroup(replace(state, keep=present), Grouping(slots, lead, member=member))
-    return state if state.keep is None else replace(state, sizes=state.sizes * state.keep)
+    state = regroup(state.replaced(keep=present), Grouping(slots, lead, member=member))
+    return state if state.keep is None else state.replaced(sizes=state.sizes * state.keep)
 
 
 def with_one_left(keep: Tensor, importance: Tensor) -> Tensor:
