@@ -135,7 +135,7 @@ def attention_bias(state: TokenState, proportional: bool, padded: bool = True) -
     if state.keep is not None and padded:
         absent = torch.zeros_like(state.sizes).masked_fill(state.keep == 0, -torch.inf)
         bias = absent if bias is None else bias + absent
-    return None if bias is None else F.pad(bias, (state.prefix, 0))[:, None, None]
+    return None if bias is None else F.pad(bias, (state.prefix, 0)).unflatten(0, (-1, 1, 1))
 
 
 def _project(attention: TimmModule, normed: Tensor, rows: int | None) -> tuple[Tensor, Tensor, Tensor]:

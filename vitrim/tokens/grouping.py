@@ -116,7 +116,8 @@ class Mover:
         if self.fuse is None:
             return moved
         patches = tokens[:, self.prefix :]
-        return torch.cat([moved, (self.fuse.to(tokens.dtype) @ patches).to(tokens.dtype)], dim=1)
+        fused = torch.bmm(self.fuse.to(tokens.dtype), patches)  # [B, 1, C]
+        return torch.cat([moved, fused.to(tokens.dtype)], dim=1)
 
 
 def _sizes_at(sizes: Tensor, lead: Tensor) -> Tensor:

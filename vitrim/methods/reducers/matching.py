@@ -11,7 +11,6 @@ from dataclasses import replace
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from vitrim.tokens.later import Later
 from vitrim.tokens.state import Grouping, take_rows
@@ -19,7 +18,7 @@ from vitrim.tokens.state import Grouping, take_rows
 
 def unit(keys: Tensor) -> Tensor:
     """Rows of length one, so that their products are cosines; a zero row stays zero."""
-    return F.normalize(keys, dim=-1)
+    return keys / keys.norm(dim=-1, keepdim=True).clamp(min=1e-12)  # as F.normalize, in three operators
 
 
 def merge_most_similar(keys: Tensor, prefix: int, merge: int) -> Grouping:
