@@ -23,6 +23,7 @@ if TYPE_CHECKING:  # imported when first used: see vitrim/lazy.py
     from vitrim.measuring.bench import bench as bench
     from vitrim.measuring.costs import Costs as Costs
     from vitrim.measuring.costs import costs as costs
+    from vitrim.measuring.costs_on_images import costs_on_images as costs_on_images
     from vitrim.measuring.pruning import layer_scores as layer_scores
     from vitrim.measuring.pruning import prune_layers as prune_layers
     from vitrim.methods.first_blocks import FirstBlocks as FirstBlocks
@@ -56,6 +57,7 @@ if TYPE_CHECKING:  # imported when first used: see vitrim/lazy.py
     from vitrim.methods.tuners import RepAdapter as RepAdapter
     from vitrim.methods.tuners import ResTuning as ResTuning
     from vitrim.methods.tuners import SynQT as SynQT
+    from vitrim.network.budgeting import fixed as fixed
     from vitrim.papers.verdicts import reproduce as reproduce
     from vitrim.planner.proposals import propose as propose
     from vitrim.report.explaining import explain as explain
@@ -74,6 +76,8 @@ if TYPE_CHECKING:  # imported when first used: see vitrim/lazy.py
     from vitrim.tokens.state import TokenState as TokenState
     from vitrim.training.fitting import fit as fit
     from vitrim.training.loop import train as train
+    from vitrim.video.model import VideoModel as VideoModel
+    from vitrim.video.settings import Video as Video
 
 __version__ = "0.1.0"
 

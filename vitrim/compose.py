@@ -8,6 +8,7 @@ from torch import nn
 
 from vitrim.backbones.bridge import call_biased_qkv
 from vitrim.backbones.opening import Origin, adapted, open_backbone
+from vitrim.backbones.patches import pair_of
 from vitrim.backbones.preprocess import Preprocess
 from vitrim.backbones.rollback import as_before_if_refused
 from vitrim.backbones.support import TimmModule
@@ -16,6 +17,8 @@ from vitrim.methods.notation import parse_method
 from vitrim.network.combinations import check_composition
 from vitrim.network.method import Method
 from vitrim.network.model import StagedViT
+from vitrim.video.model import VideoModel
+from vitrim.video.settings import Video, as_video
 
 
 def compose(
@@ -26,6 +29,8 @@ def compose(
     image_size: int | tuple[int, int] | None = None,
     weights: str | Path | None = None,
     in_chans: int | None = None,
+    video: Video | str | None = None,
+    patch_size: int | tuple[int, int] | None = None,
 ) -> StagedViT:
     """A backbone with tuners and reducers on it: everything is frozen but what the methods add and the
     classifier.
@@ -46,6 +51,10 @@ def compose(
         in_chans: channels of the images, if not the backbone's own: 1 for grey ones, 4 or 12 for
             multispectral ones. The projection of patches is adapted as timm does, and stays frozen unless a
             method trains it.
+        video: for clips instead of images, how their frames become one answer: `Video(pool="attentive")` or
+            its text. The model is then a `VideoModel`.
+        patch_size: pixels or (height, width) of a patch, if not the backbone's own: smaller ones are more
+            tokens. The projection and the position embeddings are resized by timm, as FlexiViT's.
 
     Raises:
         ValueError: for unknown names, backbones or combinations that are not supported; the message names the
@@ -61,12 +70,19 @@ def compose(
         if not isinstance(method, Method):
             raise ValueError(f"{method!r} is no method; pass instances such as LoRA(rank=8) or their text")
     with as_before_if_refused(backbone):
-        vit, origin = adapted(*open_backbone(backbone, pretrained, weights, image_size), in_chans)
-        return assemble(vit, origin, parsed, num_classes)
+        patch = None if patch_size is None else pair_of("patch_size", patch_size)
+        size = None if image_size is None else pair_of("image_size", image_size)
+        opened = open_backbone(backbone, pretrained, weights, size if patch is None else None)
+        vit, origin = adapted(*opened, in_chans, patch, size)
+        return assemble(vit, origin, parsed, num_classes, as_video(video))
 
 
 def assemble(
-    vit: TimmModule, origin: Origin, methods: tuple[Method, ...], num_classes: int | None
+    vit: TimmModule,
+    origin: Origin,
+    methods: tuple[Method, ...],
+    num_classes: int | None,
+    video: Video | None = None,
 ) -> StagedViT:
     """Put methods on an opened backbone; `compose` and `load` meet here."""
     if any(isinstance(module, Tuned) for module in vit.modules()):
@@ -82,6 +98,8 @@ def assemble(
     model.requires_grad_(False)
     for head in _classifiers(vit):
         head.requires_grad_(True)
+    if video is not None:
+        model = VideoModel.of(model, video)
     for method in methods:
         method.attach(model)
     check_composition(model, methods)

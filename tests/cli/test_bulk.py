@@ -49,6 +49,7 @@ def test_embed_by_a_backbone_equals_embed_by_its_run(place: Path, capsys: Captur
     ("arguments", "said"),
     [
         (["predict", "model.safetensors", "in", "--out", "x.parquet", "--csv", "-"], "give one of them"),
+        (["predict", "model.safetensors", "in", "--out", "x.csv"], "write --csv x.csv for text"),
         (["predict", "model.safetensors", "in", "--embeddings"], "embeddings must go with --out"),
         (["predict", "model.safetensors", "in", "--on", "ray"], "on must go with --out"),
         (["predict", "model.safetensors", "in", "--part_size", "8"], "part_size must go with --out"),

@@ -623,7 +623,7 @@ def test_read_only_folder(tmp_path, capsys):
             "no augmentation 'flipp'; did you mean flip? there are: none, flip,",
         ),
         ({"interpolation": "cubic"}, "no interpolation 'cubic'; did you mean bicubic?"),
-        ({"channels": 4}, "the model takes 4 channels but pictures on disk are read as 1 or 3"),
+        ({"channels": 4}, "mean and std have 3 values for 4 channels"),
         ({"mean": (0.1, 0.2)}, "mean and std have 2 values for 3 channels"),
         ({"crop": 0.0}, "crop must be above 0 and at most 1, the share kept, but is 0.0"),
         ({"crop": 1.5}, "above 0 and at most 1, the share kept, but is 1.5"),

@@ -96,6 +96,13 @@ def test_runs_and_what_papers_report_for_the_same_task() -> None:
     }  # no time measured
     rows = by_cost["accuracy-by-parameters"].rows
     assert rows[0] == ("ours", 1000, 90.0, "measured") and {row[3] for row in rows[2:]} == {"reported"}
+    timed = [
+        {**each, "step_memory_mib": mib, "speed": [{"name": "as trained", "ratio": ratio}]}
+        for each, mib, ratio in zip(records, (120.0, 480.5), (0.7, 1.0), strict=True)
+    ]
+    by_cost = {chart.name: chart for chart in trade_offs(["ours", "other"], timed)}
+    assert by_cost["accuracy-by-memory"].rows[1] == ("other", 480.5, 80.0, "measured")
+    assert by_cost["accuracy-by-time"].rows[0] == ("ours", 0.7, 90.0, "measured")
     assert ghosts([record(0.9, 1.0, model="vit_tiny_patch16_224")]) == {}
     assert ghosts([record(0.9, 1.0, spec="digits")]) == {}
     assert trade_offs(["alone"], records[:1]) == []

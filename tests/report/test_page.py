@@ -3,6 +3,7 @@
 import json
 import re
 import shlex
+import sys
 from pathlib import Path
 from shutil import copytree, ignore_patterns
 from typing import Any
@@ -171,8 +172,11 @@ def test_pictures_that_moved_and_pictures_that_changed(runs: list[Run], top: Pat
 
 def test_every_chart_is_written_with_its_numbers(runs: list[Run], tmp_path: Path) -> None:
     folders = [str(run.folder) for run in runs]
-    arguments = ["--out", str(tmp_path / "page.html"), "--charts", str(tmp_path / "charts")]
+    arguments = ["--out", str(tmp_path / "page.html"), "--charts", str(tmp_path / "charts"), "--measure"]
     assert main(["report", *folders, *arguments]) == 0
+    for cost in ("time", *(["memory"] if sys.platform == "linux" else [])):
+        told = json.loads((tmp_path / "charts" / f"accuracy-by-{cost}.json").read_text())
+        assert len(told["rows"]) == 2 and all(row[1] > 0 for row in told["rows"])
     names = {path.stem for path in (tmp_path / "charts").glob("*.png")}
     assert {"operations-by-block", "training-loss", "confusion", "reliability"} <= names
     for name in names:
@@ -197,6 +201,13 @@ def test_explain_writes_a_picture_and_its_numbers(
     assert told["guesses"][0]["name"] in runs[0].record["data"]["classes"]
     assert main(["explain", str(runs[0].folder), "nothing.png", "--out", str(tmp_path)]) == 2
     assert "there is no image nothing.png" in capsys.readouterr().err
+    (tmp_path / "a.png").write_bytes(image.read_bytes()[:60])
+    found = [str(tmp_path / "a.png"), str(image)]
+    assert main(["explain", str(runs[0].folder), *found, "--out", str(tmp_path / "good")]) == 2
+    told = capsys.readouterr()
+    assert f"vitrim: {tmp_path / 'a.png'} is damaged or cut short" in told.err
+    assert "1 pictures cannot be read; they are listed above" in told.err
+    assert f"{image}: " in told.out and (tmp_path / "good" / f"{image.stem}.png").is_file()
     before = image.read_bytes()
     assert main(["explain", str(runs[0].folder), str(image), "--out", str(image.parent)]) == 2
     assert f"{image} is there already and explains no picture" in capsys.readouterr().err

@@ -46,7 +46,9 @@ def test_tables_cover_all_tasks() -> None:
     for name, protocol in PROTOCOLS.items():
         if name.startswith("vtab/") and protocol.per_task and name != "vtab/vpt":
             assert set(protocol.per_task) == set(TASKS), name
-    assert {name.partition("/")[0] for name in PROTOCOLS} == {"vtab", "fgvc", "fewshot", "full", "imagenet"}
+    assert {name.partition("/")[0] for name in PROTOCOLS} == {
+        "vtab", "fgvc", "fewshot", "full", "imagenet", "k400", "ssv2",
+    }  # fmt: skip
 
 
 def test_values_of_the_release_tables() -> None:

@@ -19,9 +19,16 @@ BY_IMAGE = {"bi-adaptformer-ltmp"}  # how many tokens stay depends on the image
 @pytest.mark.parametrize("name", RECIPES)
 def test_a_recipe_costs_what_it_says(name: str) -> None:
     recipe = RECIPES[name]
-    model = compose(copy.deepcopy(plain("vit_base_patch16_224")), *recipe.methods)
+    classes = None if recipe.video is None else 400
+    model = compose(
+        copy.deepcopy(plain("vit_base_patch16_224")),
+        *recipe.methods,
+        num_classes=classes,
+        video=recipe.video,
+    )
     trained = {name: weight.numel() for name, weight in model.trained().items()}
-    count = sum(number for name, number in trained.items() if not name.startswith("vit.head."))
+    left = ("vit.head.", "clip_pool.")
+    count = sum(number for name, number in trained.items() if not name.startswith(left))
     counted = {"trained": count, "gmacs_paper": round(paper_macs(model) / 1e9, 3)}
     left_out = set() if name not in BY_DATA | BY_IMAGE else {"gmacs_paper"}
     left_out |= {"trained"} if name in BY_DATA else set()
@@ -34,7 +41,8 @@ def test_every_row_whose_methods_exist_has_a_recipe() -> None:
         repadapter dyt bi-lora bi-adaptformer gps tr-pts sparse-tuning sparse-tuning-dynamicvit
         sparse-tuning-tome adaptformer-evit adaptformer-dynamicvit adaptformer-tome adapter-tome lora-evit
         lora-dynamicvit dyt-tome fpet-lora fpet-adaptformer fpet-repadapter fpet-bi-lora fpet-bi-adaptformer
-        adaptformer-pool bi-adaptformer-tome bi-adaptformer-ltmp"""
+        adaptformer-pool bi-adaptformer-tome bi-adaptformer-ltmp video-linear
+        video-full video-adaptformer video-vpt video-dyt video-sparse-tuning"""
     assert set(rows.split()) <= set(RECIPES)
 
 

@@ -9,10 +9,10 @@ from toys import FAMILIES
 
 import vitrim
 from vitrim.measuring.bench import Turn, turns_of
+from vitrim.measuring.memory import peak_memory
 from vitrim.network.model import StagedViT
 from vitrim.speed import measuring, ways
 from vitrim.speed.measuring import best_batch, measure_speed
-from vitrim.speed.memory import peak_memory
 from vitrim.speed.picture import picture
 from vitrim.speed.plain import plain_macs
 from vitrim.speed.rows import AGAIN, PLAIN, Candidate, Measured, rows_of

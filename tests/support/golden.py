@@ -13,7 +13,7 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 FOLDER = Path(__file__).parents[1] / "goldens"
-EMBEDDINGS = ("cls_token", "pos_embed", "dist_token", "q")  # the last: SynQT's queries
+EMBEDDINGS = ("cls_token", "pos_embed", "dist_token", "query_token", "q")  # the last: SynQT's queries
 
 
 class Golden:
@@ -81,7 +81,7 @@ def weight(name: str, shape: list[int], first_family: bool) -> Tensor:
         return torch.from_numpy(0.5 * z)
     if leaf.startswith("ssf_scale"):
         return torch.from_numpy(1 + 0.1 * z)
-    if leaf.startswith("ssf_shift") or leaf == "bias":
+    if leaf.startswith("ssf_shift") or leaf.endswith("bias"):
         return torch.from_numpy(0.1 * z)
     if len(shape) == 1 and (first_family or leaf == "weight"):
         return torch.from_numpy(1 + 0.1 * z)

@@ -17,7 +17,7 @@ from vitrim.tokens.state import TokenState, without_autocast
 def rows_read_by_head(vit: TimmModule) -> int | None:
     """How many prefix tokens the head reads, None if it reads the patches: class token 1, distilled pair
     2."""
-    if isinstance(vit, VisionTransformerDistilled):
+    if is_distilled(vit):
         return 2
     if isinstance(vit, Cait):
         return None  # its class token enters after the blocks and reads all patches
@@ -33,10 +33,9 @@ def classify(vit: TimmModule, state: TokenState) -> Tensor:
     """Final norm, pooling that weighs every token by its size, and head: timm's `forward_head` for reduced
     sequences."""
     tokens, state = last_tokens(vit, state)
-    if isinstance(vit, VisionTransformerDistilled):
-        both = vit.head(vit.head_drop(tokens[:, 0])), vit.head_dist(vit.head_drop(tokens[:, 1]))
-        return (both[0] + both[1]) / 2
-    return vit.head(vit.head_drop(_fc_norm(vit, pool(vit, tokens, state))))
+    if is_distilled(vit):
+        return classify_features(vit, tokens[:, 0], tokens[:, 1])
+    return classify_features(vit, after_pooling(vit, pool(vit, tokens, state)))
 
 
 def last_tokens(vit: TimmModule, state: TokenState) -> tuple[Tensor, TokenState]:
@@ -47,16 +46,23 @@ def last_tokens(vit: TimmModule, state: TokenState) -> tuple[Tensor, TokenState]
     return vit.norm(state.tokens), state
 
 
-def _fc_norm(vit: TimmModule, pooled: Tensor) -> Tensor:
+def after_pooling(vit: TimmModule, pooled: Tensor) -> Tensor:
+    """The norm between pooling and classifier, where the backbone has one."""
     return vit.fc_norm(pooled) if hasattr(vit, "fc_norm") else pooled
 
 
-def classify_features(vit: TimmModule, given: Tensor) -> Tensor:
-    """Logits of what takes the place of the pooled tokens [B, D]; a distilled pair of classifiers reads it
-    twice."""
-    if isinstance(vit, VisionTransformerDistilled):
-        return (vit.head(vit.head_drop(given)) + vit.head_dist(vit.head_drop(given))) / 2
+def classify_features(vit: TimmModule, given: Tensor, second: Tensor | None = None) -> Tensor:
+    """Logits of what takes the place of the pooled tokens [B, D]; of a distilled pair of classifiers, each
+    reads its own, or both the same."""
+    if is_distilled(vit):
+        other = given if second is None else second
+        return (vit.head(vit.head_drop(given)) + vit.head_dist(vit.head_drop(other))) / 2
     return vit.head(vit.head_drop(given))
+
+
+def is_distilled(vit: TimmModule) -> bool:
+    """Whether two classifiers read two tokens."""
+    return isinstance(vit, VisionTransformerDistilled)
 
 
 def normalise_before_head(vit: TimmModule, norm: nn.Module) -> None:
@@ -70,7 +76,7 @@ def normalise_before_head(vit: TimmModule, norm: nn.Module) -> None:
 
 def features(vit: TimmModule, state: TokenState) -> Tensor:
     """What the head reads (of a distilled pair, its first token's), after the final norm. [B, D]"""
-    return _fc_norm(vit, pool(vit, *last_tokens(vit, state)))
+    return after_pooling(vit, pool(vit, *last_tokens(vit, state)))
 
 
 def pool(vit: TimmModule, tokens: Tensor, state: TokenState) -> Tensor:

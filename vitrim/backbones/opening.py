@@ -17,6 +17,7 @@ from vitrim.backbones.foreign import check_is_timm
 from vitrim.backbones.geometry import check_holds_a_patch, input_channels, set_image_size
 from vitrim.backbones.geometry import image_size as _size_of
 from vitrim.backbones.names import BUNDLED, CHECKPOINT_ENDINGS, check_name, name_in_file, structure_named
+from vitrim.backbones.patches import pair_of, patch_size, set_patch_size
 from vitrim.backbones.repositories import find_repository, is_repository
 from vitrim.backbones.shapes import shapes_only
 from vitrim.backbones.structure import Architecture, build, describe, structure_digest
@@ -42,6 +43,8 @@ class Origin:
         architecture: how to build it where the name does not say that; see `vitrim.backbones.structure`.
         structure: digest of its parts, for a module that has to be given again.
         in_chans: channels of its images, where its projection was adapted to other than it came with.
+        patch_size: (height, width) of its patches, where its projection was resized to other than it came
+            with.
     """
 
     name: str
@@ -52,15 +55,25 @@ class Origin:
     architecture: dict[str, Any] | None = None
     structure: str | None = None
     in_chans: int | None = None
+    patch_size: tuple[int, int] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for a JSON file."""
         return asdict(self)
 
+    @property
+    def opened_at(self) -> tuple[int, int] | None:
+        """The image size it is opened at: with patches of another size its own, so that places are resized
+        once.
+        """
+        return self.image_size if self.patch_size is None else None
+
     @staticmethod
     def from_json(values: dict[str, Any]) -> "Origin":
         """The inverse of `to_json`; other keys are left alone."""
         known = {name: values[name] for name in Origin.__dataclass_fields__ if name in values}
+        patch = known.get("patch_size")
+        known["patch_size"] = None if patch is None else tuple(patch)
         return Origin(**{**known, "image_size": tuple(values["image_size"])})
 
 
@@ -76,7 +89,7 @@ def open_backbone(
 
     Raises ValueError for unknown names and unusable weights, FileNotFoundError for missing files.
     """
-    size = None if image_size is None else _pair(image_size)
+    size = None if image_size is None else pair_of("image_size", image_size)
     if isinstance(backbone, nn.Module):
         return _given(backbone, pretrained or weights is not None, size)
     if is_repository(backbone):
@@ -109,12 +122,27 @@ def open_backbone(
     return vit, Origin(backbone, "random", _size_of(vit), seed=seed)
 
 
-def adapted(vit: nn.Module, origin: Origin, in_chans: int | None) -> tuple[nn.Module, Origin]:
-    """The same backbone for images of so many channels; as it is where None are asked for."""
-    if in_chans is None or in_chans == input_channels(vit):
-        return vit, origin
-    set_input_channels(vit, in_chans)
-    return vit, replace(origin, in_chans=in_chans)
+def adapted(
+    vit: nn.Module,
+    origin: Origin,
+    in_chans: int | None,
+    patch: tuple[int, int] | None = None,
+    size: tuple[int, int] | None = None,
+) -> tuple[nn.Module, Origin]:
+    """The same backbone for images of so many channels, and for patches of that size in images of `size`; as
+    it is where nothing is asked for.
+    """
+    found = origin
+    if in_chans is not None and in_chans != input_channels(vit):
+        set_input_channels(vit, in_chans)
+        found = replace(found, in_chans=in_chans)
+    if patch is not None and patch != patch_size(vit):
+        set_patch_size(vit, patch, size)
+        found = replace(found, patch_size=patch, image_size=_size_of(vit))
+    elif patch is not None and size is not None and size != _size_of(vit):
+        set_image_size(vit, size)
+        found = replace(found, patch_size=patch, image_size=size)
+    return vit, found if found is origin else replace(found, structure=structure_digest(vit))
 
 
 def open_described(
@@ -236,13 +264,6 @@ def _bundled(size: tuple[int, int] | None) -> nn.Module:
     if size is not None:
         set_image_size(vit, size)
     return vit
-
-
-def _pair(size: int | tuple[int, int]) -> tuple[int, int]:
-    pair = (size, size) if isinstance(size, int) else tuple(size)
-    if len(pair) != 2 or not all(isinstance(side, int) and side > 0 for side in pair):
-        raise ValueError(f"image_size must be pixels or (height, width), got {size!r}")
-    return pair[0], pair[1]
 
 
 def _first_line(error: Exception) -> str:

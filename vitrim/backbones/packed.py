@@ -14,13 +14,18 @@ PARTS = ("patches", "patch_coord", "patch_valid")
 Images = Tensor | Mapping[str, Tensor]
 
 
-def check_packed(vit: TimmModule, batch: Mapping[str, Tensor]) -> list[tuple[int, int]]:
-    """The grid of every image of a packed batch, refused in words where the backbone cannot take it."""
+def check_takes_packs(vit: TimmModule) -> None:
+    """Refuse a backbone that takes images of one size in a batch."""
     if not isinstance(vit, NaFlexVit) or not vit.embeds.is_linear:
         raise ValueError(
             "only NaFlexViT with linear patches takes packed patches of many image sizes; this backbone "
             f"({type(vit).__name__}) takes images [B, channels, height, width]"
         )
+
+
+def check_packed(vit: TimmModule, batch: Mapping[str, Tensor]) -> list[tuple[int, int]]:
+    """The grid of every image of a packed batch, refused in words where the backbone cannot take it."""
+    check_takes_packs(vit)
     if sorted(batch) != sorted(PARTS):
         raise ValueError(
             f"a packed batch has {', '.join(PARTS)}, as timm's NaFlex loader makes them, and got "

@@ -18,6 +18,7 @@ class Preprocess:
         interpolation: "bicubic" or "bilinear".
         crop: share of the resized image that a centre crop keeps; 1.0 resizes straight to `image_size`.
         channels: colour channels the patch embedding takes.
+        scale: the value of an array's pixel that counts as 1; not stated: 255 of uint8, 65535 of uint16.
     """
 
     image_size: tuple[int, int]
@@ -26,6 +27,7 @@ class Preprocess:
     interpolation: str = "bicubic"
     crop: float = 1.0
     channels: int = 3
+    scale: float | None = None
 
     @staticmethod
     def of(vit: TimmModule) -> "Preprocess":
@@ -43,7 +45,10 @@ class Preprocess:
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for a JSON file."""
-        return asdict(self)
+        values = asdict(self)
+        if self.scale is None:  # as it was before there was one
+            del values["scale"]
+        return values
 
     @staticmethod
     def from_json(values: dict[str, Any]) -> "Preprocess":
@@ -60,11 +65,16 @@ NORMALISATIONS = {
 }
 
 
-def as_asked(preprocess: Preprocess, normalise: str, interpolation: str, crop: float) -> Preprocess:
+def as_asked(
+    preprocess: Preprocess, normalise: str, interpolation: str, crop: float, scale: float | None = None
+) -> Preprocess:
     """What a run was told to do with images instead; "checkpoint" leaves mean and std, or the interpolation,
-    as the backbone has it.
+    as the backbone has it. Pixels to be "measured" are left from 0 to 1 for that, and so are those whose mean
+    and std are "given".
     """
-    found = replace(preprocess, crop=crop)
+    found = replace(preprocess, crop=crop, scale=scale)
+    if normalise in ("measured", "given"):
+        normalise = "none"
     if normalise != "checkpoint":
         mean, std = NORMALISATIONS[normalise]
         channels = preprocess.channels

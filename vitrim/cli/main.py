@@ -28,6 +28,8 @@ VERBS = {
     "evaluate": "measure the accuracy of a trained model",
     "predict": "name what is on pictures, be they three or millions",
     "embed": "a table of embeddings of pictures, by a run or a backbone",
+    "index": "look at a folder of pictures once, so that words find them",
+    "find": "the pictures of a folder that fit a few words",
     "explain": "why it says so: tokens kept and merged, attention beside the plain backbone",
     "view": "the same live on a local page: drop a picture, move a slider, see tokens vanish",
     "plan": "compositions that stay within a budget of operations, milliseconds or megabytes",

@@ -9,6 +9,8 @@ from itertools import islice
 
 from PIL import Image
 
+from vitrim.data.bands import Bands
+from vitrim.data.clips.reader import ClipReader
 from vitrim.data.images import ImageError, read_image, undeclared_brightest
 from vitrim.data.source import DataSource, Split
 from vitrim.data.splitting import some
@@ -45,8 +47,8 @@ def findings(data: DataSource) -> tuple[list[str], list[str]]:
             continue
         absent = sorted(set(range(len(data.classes))) - set(split.labels))
         if absent and name in ("train", "trainval", "test"):
-            names = some([data.classes[label] for label in absent])
-            worth.append(f"{name} has no image of {len(absent)} of the {len(data.classes)} classes: {names}")
+            names, one = some([data.classes[label] for label in absent]), data.called[:-1]
+            worth.append(f"{name} has no {one} of {len(absent)} of the {len(data.classes)} classes: {names}")
     wrong += _trainval(data)
     return wrong, worth + _in_two_splits(data)
 
@@ -56,7 +58,9 @@ def _trainval(data: DataSource) -> list[str]:
         return []
     train, val, both = (data.splits[name] for name in ("train", "val", "trainval"))
     if len(both) != len(train) + len(val):
-        return [f"trainval has {len(both):,} images, but train and val together {len(train) + len(val):,}"]
+        return [
+            f"trainval has {len(both):,} {data.called}, but train and val together {len(train) + len(val):,}"
+        ]
     if both.labels[: len(train)] != train.labels and sorted(both.labels) != sorted(train.labels + val.labels):
         return ["trainval carries other labels than train and val together"]
     return []
@@ -68,7 +72,7 @@ def _in_two_splits(data: DataSource) -> list[str]:
         if first in data.splits and second in data.splits:
             both = sorted(set(data.splits[first].names) & set(data.splits[second].names))
             if both and not (first == "trainval" and "train" in data.splits):
-                found.append(f"{len(both):,} images are in {first} and in {second}: {some(both)}")
+                found.append(f"{len(both):,} {data.called} are in {first} and in {second}: {some(both)}")
     return found
 
 
@@ -116,7 +120,8 @@ def _places(data: DataSource, every: bool) -> Iterator[tuple[str, Look]]:
     with ThreadPoolExecutor() as threads:
         jobs = iter([(name, split, image) for (_, image), (name, split) in wanted.items()])
         while batch := list(islice(jobs, AHEAD)):
-            looks = threads.map(_look, [split for _, split, _ in batch], [image for _, _, image in batch])
+            names = [image for _, _, image in batch]
+            looks = threads.map(_look, [split for _, split, _ in batch], names, [every] * len(batch))
             for (name, _, _), look in zip(batch, looks, strict=True):
                 yield name, look
 
@@ -127,13 +132,29 @@ def _repeats(trainval: Split, data: DataSource) -> bool:
     return list(trainval.names) == [image for part in parts for image in part.names]
 
 
-def _look(split: Split, name: str) -> Look:
+def _look(split: Split, name: str, every: bool = True) -> Look:
+    """One image; of a clip every frame where all is looked at, else the middle one."""
     try:
+        if every and isinstance(split.read, ClipReader):
+            return _look_through(split.read, name)
         image = split.read(name)
+        picture = image.shown() if isinstance(image, Bands) else image
     except ImageError as error:
         return error
     pixels = blake2b(image.tobytes(), digest_size=16, salt=repr(image.size).encode()[:16]).digest()
-    return image.size, pixels, name, tuple(map(_ends, image.split()))
+    return image.size, pixels, name, tuple(map(_ends, picture.split()))
+
+
+def _look_through(reader: ClipReader, name: str) -> Look:
+    digest, levels, size = blake2b(digest_size=16), None, (0, 0)
+    for frame in reader.every_frame(name):
+        size = frame.size
+        digest.update(frame.tobytes())
+        found = tuple(map(_ends, frame.split()))
+        both = zip(levels or found, found, strict=True)
+        levels = tuple((min(a[0], b[0]), max(a[1], b[1])) for a, b in both)
+    digest.update(repr(size).encode())
+    return size, digest.digest(), name, levels or ()
 
 
 def _ends(channel: Image.Image) -> tuple[int, int]:

@@ -43,7 +43,7 @@ def open_digits(spec: Spec) -> DataSource:
 class Digits:
     """Reads image number `name`. Holds no pixels, so loader processes are sent nothing and load their own."""
 
-    def __call__(self, name: str, _at_least: int | None = None) -> Image.Image:
+    def __call__(self, name: str, _at_least: int | None = None, _channels: int = 3) -> Image.Image:
         levels = _bundle().images[int(name)]  # [8, 8], floats 0 to 16
         return Image.fromarray((levels * (255 / LEVELS)).round().astype("uint8")).convert("RGB")
 

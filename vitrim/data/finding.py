@@ -26,12 +26,13 @@ ENDINGS = {  # Pillow's name of the format -> how its files are called
     "AVIF": (".avif",),
 }
 FORMATS = tuple(ENDINGS)
-EXTENSIONS = frozenset(chain.from_iterable(ENDINGS.values()))
+ARRAY = ".npy"  # images as plain arrays, which band_files.py reads without unpickling
+EXTENSIONS = frozenset(chain.from_iterable([*ENDINGS.values(), [ARRAY]]))
 
 UNREAD = frozenset(  # pictures too, but not for us: worth a word where they lie among others
     (
      ".heic", ".heif", ".jxl", ".tga", ".psd", ".svg", ".eps", ".exr", ".hdr", ".dcm",
-     ".dng", ".cr2", ".cr3", ".nef", ".arw", ".raw", ".ico", ".npy",
+     ".dng", ".cr2", ".cr3", ".nef", ".arw", ".raw", ".ico",
     )
 )  # fmt: skip
 NOT_DATA = ("__MACOSX", "@eaDir")  # left behind by zip files made on a Mac, and by network drives
@@ -67,7 +68,8 @@ def walk_pictures(folder: Path, unread: Counter[str] | None = None) -> Iterator[
     """The pictures below a folder, sorted within each folder, through links but never twice through one.
 
     Folder by folder: the first pictures come before the last folder is looked at. `unread` counts the endings
-    of pictures that are passed over because no decoder of `FORMATS` reads them.
+    of pictures that are passed over because no decoder of `FORMATS` reads them. Arrays are images where a
+    folder holds nothing else: beside pictures, as features or masks often lie, they are passed over.
     """
     seen: set[tuple[int, int]] = set()
     for parent, folders, files in os.walk(folder, onerror=_raise, followlinks=True):
@@ -77,10 +79,11 @@ def walk_pictures(folder: Path, unread: Counter[str] | None = None) -> Iterator[
             continue
         seen.add((here.st_dev, here.st_ino))
         folders[:] = sorted(name for name in folders if not is_hidden(name))
+        pictures = any(is_picture(name) and ending(name) != ARRAY for name in files)
         for name in sorted(files):
-            if is_picture(name):
+            if is_picture(name) and not (pictures and ending(name) == ARRAY):
                 yield Path(parent, name)
-            elif unread is not None and not is_hidden(name) and ending(name) in UNREAD:
+            elif unread is not None and not is_hidden(name) and ending(name) in (*UNREAD, ARRAY):
                 unread[ending(name)] += 1
 
 
@@ -88,10 +91,15 @@ def unread_note(unread: Counter[str]) -> list[str]:
     """What to know where pictures were passed over."""
     if not unread:
         return []
-    kinds = ", ".join(f"{count:,} {name}" for name, count in sorted(unread.items()))
-    return [
-        f"pictures in formats that vitrim does not read are left out: {kinds}; convert them to PNG or JPEG"
-    ]
+    arrays = unread[ARRAY]
+    kinds = ", ".join(f"{count:,} {name}" for name, count in sorted(unread.items()) if name != ARRAY)
+    notes = [f"{arrays:,} {ARRAY} files that lie among pictures are left out"] if arrays else []
+    if kinds:
+        notes.append(
+            f"pictures in formats that vitrim does not read are left out: {kinds}; "
+            "convert them to PNG or JPEG"
+        )
+    return notes
 
 
 def open_regular(path: Path) -> BinaryIO:

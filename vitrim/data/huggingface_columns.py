@@ -6,7 +6,8 @@ from typing import Any
 
 from PIL import Image
 
-from vitrim.data.images import ImageError, decode_image, read_image, to_rgb
+from vitrim.data.band_files import picture_bands
+from vitrim.data.images import AS_RGB, ImageError, Picture, decode_image, read_image, to_rgb
 from vitrim.data.source import Spec
 
 LABELS = ("label", "labels", "fine_label", "class", "target", "category")
@@ -59,16 +60,16 @@ class FromHub:
         self.column = column
         self.called = called
 
-    def __call__(self, name: str, at_least: int | None = None) -> Image.Image:
+    def __call__(self, name: str, at_least: int | None = None, channels: int = 3) -> Picture:
         split, _, row = name.partition("/")
         stored = self.parts[split][int(row)][self.column]
         called = f"image {name} of {self.called}"
         if isinstance(stored, Image.Image):
-            return to_rgb(stored, called)
+            return to_rgb(stored, called) if channels in AS_RGB else picture_bands(stored, called)
         if isinstance(stored, str):
-            return read_image(stored, at_least)
+            return read_image(stored, at_least, channels)
         if isinstance(stored, dict) and stored.get("bytes"):
-            return decode_image(io.BytesIO(stored["bytes"]), called, at_least)
+            return decode_image(io.BytesIO(stored["bytes"]), called, at_least, channels)
         if isinstance(stored, dict) and stored.get("path"):
-            return read_image(stored["path"], at_least)
+            return read_image(stored["path"], at_least, channels)
         raise ImageError(f"{called} holds no image (column {self.column!r})")

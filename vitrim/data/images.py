@@ -1,9 +1,10 @@
-"""Reading one image as upright 8-bit RGB, however it was saved, or saying in one sentence why not.
+"""Reading one image as upright 8-bit RGB, however it was saved, or saying in one sentence why not. For models
+of other than 1 or 3 channels, and for `.npy` arrays, the channels as they are stored: bands.py.
 
 Transparent pixels become white, 16-bit grey is scaled to 8 bits (Pillow alone would clip it to white;
 depth.py), the EXIF orientation of cameras and phones is applied, CMYK, grey and palette images are
-converted. Pillow's limit against decompression bombs stays on. `decode_image` is the only place of the
-package that opens image files, and only by the decoders of finding.py.
+converted. Pillow's limit against decompression bombs stays on. This module and band_files.py are the only
+places of the package that open image files, and only by the decoders of finding.py.
 """
 
 import errno
@@ -13,13 +14,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, TypeAlias
 
 from PIL import ExifTags, Image, UnidentifiedImageError
 
 from vitrim.data.depth import eight_bit, is_deep_grey, narrow_grey, significant_bits
 from vitrim.data.finding import EXTENSIONS as EXTENSIONS
 from vitrim.data.finding import FORMATS, NotAFileError, open_regular
+
+if TYPE_CHECKING:
+    from vitrim.data.bands import Bands
+
+Picture: TypeAlias = "Image.Image | Bands"
+AS_RGB = (1, 3)  # channels of models that see a picture as upright RGB, or its luminance
 
 UPRIGHT = {  # EXIF orientation -> what turns the stored pixels the right way up
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -40,6 +47,10 @@ class ImageError(ValueError):
         super().__init__(RAISED.split(message)[-1].strip())
 
 
+class ChannelsError(ImageError):
+    """A sound image of other channels or numbers than the model takes."""
+
+
 class MissingImageError(ImageError, FileNotFoundError):
     """A listed image whose file is not there."""
 
@@ -51,8 +62,9 @@ class TooManyPixelsError(ImageError):
 RAISED = re.compile(r"^vitrim\.data\.images\.\w+: ", re.MULTILINE)
 
 
-def read_image(path: str | Path, at_least: int | None = None) -> Image.Image:
-    """The image in a file as upright RGB.
+def read_image(path: str | Path, at_least: int | None = None, channels: int = 3) -> Picture:
+    """The image in a file as upright RGB; `.npy` arrays, and all for a model of other than 1 or 3 `channels`,
+    as `Bands`.
 
     `at_least` says how many pixels a side the caller needs: a JPEG of four times that or more is then decoded
     at a half, a quarter or an eighth, never below twice what is needed, which is several times faster.
@@ -63,12 +75,22 @@ def read_image(path: str | Path, at_least: int | None = None) -> Image.Image:
     except (OSError, ValueError) as error:
         raise _cannot_open(path, error) from error
     with stream:
-        return decode_image(stream, str(path), at_least)
+        return decode_image(stream, str(path), at_least, channels)
 
 
-def decode_image(stream: BinaryIO, name: str, at_least: int | None = None) -> Image.Image:
+def read_rgb(path: str | Path, at_least: int | None = None) -> Image.Image:
+    """The image in a file as upright RGB, and no other: a `.npy` array must hold such a picture."""
+    image = read_image(path, at_least)
+    return image if isinstance(image, Image.Image) else image.picture().convert("RGB")
+
+
+def decode_image(stream: BinaryIO, name: str, at_least: int | None = None, channels: int = 3) -> Picture:
     """The image in a stream of a file's bytes; `name` is what messages call it."""
+    from vitrim.data.band_files import is_array, is_tiff, read_bands, read_tiff
+
     try:
+        if channels not in AS_RGB or is_array(stream):
+            return read_bands(stream, name)
         with _opened(stream) as (image, significant):
             if at_least is not None:
                 image.draft(None, (2 * at_least, 2 * at_least))  # None: keep the colour mode
@@ -76,12 +98,37 @@ def decode_image(stream: BinaryIO, name: str, at_least: int | None = None) -> Im
             return upright_rgb(image, name, significant)
     except ImageError:
         raise
+    except UnidentifiedImageError as error:
+        if is_tiff(stream):  # of many bands, perhaps
+            return read_tiff(stream, name)
+        raise ImageError(_what_is_wrong(stream, name, error)) from error
     except Exception as error:  # decoders raise anything, struct.error included
         raise ImageError(_what_is_wrong(stream, name, error)) from error
 
 
+def read_stored(path: str | Path) -> Image.Image:
+    """The pixels of a file as they are stored, neither turned nor converted: of masks, whose values are
+    numbers of classes."""
+    path = Path(path)
+    try:
+        stream = open_regular(path)
+    except (OSError, ValueError) as error:
+        raise _cannot_open(path, error) from error
+    with stream:
+        try:
+            with _opened(stream) as (image, _):
+                image.load()
+                return image
+        except Exception as error:
+            raise ImageError(_what_is_wrong(stream, str(path), error)) from error
+
+
 def stored_size(stream: BinaryIO, name: str) -> tuple[int, int]:
     """Width and height as the header of an image file says them; nothing is decoded."""
+    from vitrim.data.band_files import is_array, stored_pixels
+
+    if is_array(stream):
+        return stored_pixels(stream, name)
     try:
         with _opened(stream) as (image, _):
             return image.size
@@ -117,9 +164,13 @@ def undeclared_brightest(path: str | Path) -> int | None:
 
 def upright_rgb(image: Image.Image, name: str, significant: int | None = None) -> Image.Image:
     """A decoded image as 8-bit RGB, turned as its EXIF data say."""
-    turn = UPRIGHT.get(_orientation(image))  # after load(), which turns TIFF files itself
-    rgb = to_rgb(image, name, significant)
-    return rgb if turn is None else rgb.transpose(turn)
+    return turned(to_rgb(image, name, significant), image)
+
+
+def turned(image: Image.Image, said_by: Image.Image | None = None) -> Image.Image:
+    """A decoded image, turned as EXIF data say: its own, or those of the image it was made from."""
+    turn = UPRIGHT.get(_orientation(said_by or image))  # after load(), which turns TIFF files itself
+    return image if turn is None else image.transpose(turn)
 
 
 def _cannot_open(path: Path, error: Exception) -> ImageError:

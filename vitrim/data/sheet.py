@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 from PIL import Image
 
+from vitrim.data.bands import Bands
+from vitrim.data.clips.reader import ClipReader
 from vitrim.data.images import ImageError
 from vitrim.data.source import DataSource, Split
 from vitrim.data.splitting import by_class
@@ -37,13 +39,13 @@ def draw_sheet(data: DataSource, file: Path) -> Path:
             if column < len(places):
                 _draw(cell, split, places[column])
         called = _short(data.classes[label]) if data.task == "classify" else "all"
-        title = f"{called}\n{len(groups[label]):,} images"
+        title = f"{called}\n{len(groups[label]):,} {split.called}"
         place = row[0].get_position(original=True)  # the whole cell, also where an image fills less
         figure.text(place.x0 - 0.01, (place.y0 + place.y1) / 2, title, ha="right", va="center", fontsize=8)
     whole = len(labels) == len(data.classes) or data.task != "classify"
     shown = "" if whole else f", {len(labels)} of {len(data.classes)} classes"
     called = data.spec if len(data.spec) <= 70 else "..." + data.spec[-67:]
-    figure.suptitle(f"{called}: {name}, {len(split):,} images{shown}", fontsize=10, y=0.995, va="top")
+    figure.suptitle(f"{called}: {name}, {len(split):,} {split.called}{shown}", fontsize=10, y=0.995, va="top")
     _write(figure, file)
     return file
 
@@ -60,12 +62,25 @@ def _write(figure: "Figure", file: Path) -> None:
 
 def _draw(cell: object, split: Split, place: int) -> None:
     try:
-        image = split.read(split.names[place], SIDE)
+        image = _picture(split, split.names[place])
     except ImageError:
         cell.text(0.5, 0.5, "cannot\nbe read", ha="center", va="center", fontsize=7, color="firebrick")  # type: ignore[attr-defined]
         return
     image.thumbnail((SIDE, SIDE), Image.Resampling.BICUBIC)
     cell.imshow(image, interpolation="nearest")  # type: ignore[attr-defined]
+
+
+def _picture(split: Split, name: str) -> Image.Image:
+    """The image; of a clip four frames from its first to its last, row by row."""
+    if not isinstance(split.read, ClipReader):
+        image = split.read(name, SIDE)
+        return image.shown() if isinstance(image, Bands) else image
+    frames = split.read.frames(name, lambda count: [round(part * (count - 1) / 3) for part in range(4)], SIDE)
+    width, height = frames[0].size
+    sheet = Image.new("RGB", (2 * width, 2 * height))
+    for place, frame in enumerate(frames):
+        sheet.paste(frame, (place % 2 * width, place // 2 * height))
+    return sheet
 
 
 def _spread(values: Sequence[int], count: int) -> list[int]:

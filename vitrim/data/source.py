@@ -4,12 +4,17 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
-from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
+
+from vitrim.data.images import Picture
+
+if TYPE_CHECKING:
+    from vitrim.data.clips.samples import ClipSamples
+    from vitrim.data.clips.sampling import ClipSampling
 
 
 @dataclass(frozen=True)
@@ -69,12 +74,13 @@ class Spec:
 class Reader(Protocol):
     """Opens the image of one name. Must be picklable: loader processes get a copy."""
 
-    def __call__(self, name: str, at_least: int | None = None, /) -> Image.Image: ...
+    def __call__(self, name: str, at_least: int | None = None, channels: int = 3, /) -> Picture: ...
 
 
-class Split(Dataset[tuple[Image.Image, Any]]):
-    """`split[i]` is (PIL RGB image, label). `names` says where each image came from: a path, or an index. A
-    label is a class number, or a tuple of numbers where the task is another one than to tell classes apart.
+class Split(Dataset[tuple[Picture, Any]]):
+    """`split[i]` is (PIL RGB image or Bands, label). `names` says where each image came from: a path, or an
+    index. A label is a class number, or a tuple of numbers where the task is another one than to tell classes
+    apart.
     """
 
     def __init__(self, read: Reader, names: Sequence[str], labels: Sequence[Any]) -> None:
@@ -89,11 +95,30 @@ class Split(Dataset[tuple[Image.Image, Any]]):
     def __len__(self) -> int:
         return len(self.names)
 
-    def __getitem__(self, index: int) -> tuple[Image.Image, Any]:
+    def __getitem__(self, index: int) -> tuple[Picture, Any]:
         return self.read(self.names[index]), self.labels[index]
 
-    def with_transform(self, transform: Callable[[Image.Image], Tensor]) -> "TransformedSplit":
+    def with_transform(self, transform: Callable[[Any], Tensor]) -> "TransformedSplit | ClipSamples":
+        """Samples for a loader. Of clips, an `ImageTransform` gives all views for evaluation, anything else
+        one clip for training: see clips/samples.py.
+        """
+        if self.clips is not None:
+            from vitrim.data.clips.samples import clip_samples
+
+            return clip_samples(self, transform)
         return TransformedSplit(self, transform)
+
+    @property
+    def clips(self) -> "ClipSampling | None":
+        """How frames are chosen, where these are clips of videos."""
+        from vitrim.data.clips.reader import ClipReader
+
+        return self.read.sampling if isinstance(self.read, ClipReader) else None
+
+    @property
+    def called(self) -> str:
+        """What the things in it are called in sentences."""
+        return "images" if self.clips is None else "clips"
 
 
 class TransformedSplit(Dataset[tuple[Tensor, Any]]):
@@ -101,20 +126,20 @@ class TransformedSplit(Dataset[tuple[Tensor, Any]]):
     of several numbers is a float32 tensor.
     """
 
-    def __init__(self, split: Split, transform: Callable[[Image.Image], Tensor]) -> None:
+    def __init__(self, split: Split, transform: Callable[[Any], Tensor]) -> None:
         from vitrim.data.transforms import (
             ImageTransform,  # imports timm, which reading lists must not wait for
         )
 
         self.split = split
         self.transform = transform
-        self.at_least = transform.at_least if isinstance(transform, ImageTransform) else None
+        self.wants = transform.wants if isinstance(transform, ImageTransform) else ()
 
     def __len__(self) -> int:
         return len(self.split)
 
     def __getitem__(self, index: int) -> tuple[Tensor, Any]:
-        image, label = self.split.read(self.split.names[index], self.at_least), self.split.labels[index]
+        image, label = self.split.read(self.split.names[index], *self.wants), self.split.labels[index]
         if isinstance(label, tuple):
             label = torch.tensor(label, dtype=torch.float32)
         return self.transform(image), label
@@ -130,6 +155,16 @@ class DataSource:
     notes: tuple[str, ...] = ()  # what a reader of results should know: how it was split, odd sizes
     published: Mapping[str, int] = field(default_factory=dict)  # images per split, as the publication says
     task: str = "classify"  # or multilabel, regress: then `classes` are the names of the labels or targets
+
+    @property
+    def clips(self) -> "ClipSampling | None":
+        """How frames are chosen, where these are clips of videos: frames, stride, views, crops."""
+        return next((split.clips for split in self.splits.values()), None)
+
+    @property
+    def called(self) -> str:
+        """What the things in it are called in sentences."""
+        return "images" if self.clips is None else "clips"
 
     def split(self, name: str) -> Split:
         """`splits[name]`, or a sentence that lists the splits there are."""
@@ -150,7 +185,7 @@ def with_trainval(splits: Mapping[str, Split]) -> dict[str, Split]:
 def size_notes(splits: Mapping[str, Split], published: Mapping[str, int], of: str) -> list[str]:
     """What to know where splits have another size than the published ones."""
     return [
-        f"{name} has {len(splits[name]):,} images where {of} has {count:,}: "
+        f"{name} has {len(splits[name]):,} {splits[name].called} where {of} has {count:,}: "
         "results are not comparable with published ones"
         for name, count in published.items()
         if name in splits and len(splits[name]) != count
@@ -162,7 +197,7 @@ def describe(data: DataSource) -> str:
     shown = data.classes if len(data.classes) <= 12 else (*data.classes[:10], "...", data.classes[-1])
     lines = [f"{data.spec}: {len(data.classes)} {OUTPUTS[data.task]} ({', '.join(shown)})"]
     for name, split in data.splits.items():
-        lines.append(f"  {name:<8} {len(split):>7,} images, {_spread(data, split)}")
+        lines.append(f"  {name:<8} {len(split):>7,} {data.called}, {_spread(data, split)}")
     return "\n".join([*lines, *(f"  {note}" for note in data.notes)])
 
 

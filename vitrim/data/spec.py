@@ -6,6 +6,9 @@ from pathlib import Path
 
 from vitrim.data.checking import with_depth_note
 from vitrim.data.choices import choose
+from vitrim.data.clips.presets import OPENERS
+from vitrim.data.clips.video import open_video
+from vitrim.data.clips.video_folder import open_video_folder
 from vitrim.data.csv_file import open_csv
 from vitrim.data.digits import open_digits
 from vitrim.data.fewshot import open_fewshot
@@ -27,6 +30,9 @@ KINDS: dict[str, Callable[[Spec], DataSource]] = {
     "fewshot": open_fewshot,  # fewshot:NAME?shots=4&seed=1
     "torchvision": open_torchvision,  # torchvision:CIFAR100 and a root
     "hf": open_huggingface,  # hf:OWNER/NAME or hf:FOLDER
+    "video": open_video,  # video:FILE.csv       clips and labels in a list
+    "video-folder": open_video_folder,  # video-folder:PATH    one folder of clips per class
+    **OPENERS,  # k400:, ssv2:, ucf101:, hmdb51: and a folder, a list or a root
 }
 
 FETCHED = ("torchvision", "hf")  # kinds that can download

@@ -19,7 +19,7 @@ def split_table(data: DataSource) -> "Table":
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("split", "images", "published", "per class", "median", "classes without"):
+    for name in ("split", data.called, "published", "per class", "median", "classes without"):
         table.add_column(name, justify="left" if name == "split" else "right")
     for name, split in data.splits.items():
         counts = class_counts(data, name)
@@ -65,29 +65,30 @@ def class_counts(data: DataSource, split: str) -> list[int]:
     return label_counts(data, data.splits[split])
 
 
-def size_lines(decoded: Decoded, every: bool) -> Iterator[str]:
+def size_lines(decoded: Decoded, every: bool, called: str = "images") -> Iterator[str]:
     """The commonest size, and the range."""
     if not decoded.sizes:
         return
-    looked = f"all {decoded.images:,} images" if every else f"{decoded.images:,} images looked at"
+    looked = f"all {decoded.images:,} {called}" if every else f"{decoded.images:,} {called} looked at"
+    one = "image" if called == "images" else "frame"
     (width, height), count = decoded.sizes.most_common(1)[0]
     total = sum(decoded.sizes.values())
     if len(decoded.sizes) == 1:
-        yield f"image size {width} x {height} ({looked})"
+        yield f"{one} size {width} x {height} ({looked})"
         return
     widths, heights = _range([size[0] for size in decoded.sizes]), _range([size[1] for size in decoded.sizes])
     yield (
-        f"image sizes: {widths} wide, {heights} high; commonest {width} x {height} "
+        f"{one} sizes: {widths} wide, {heights} high; commonest {width} x {height} "
         f"({100 * count / total:.0f} %); {looked}"
     )
 
 
-def look_notes(decoded: Decoded) -> Iterator[str]:
+def look_notes(decoded: Decoded, called: str = "images") -> Iterator[str]:
     """What is odd about the pixels of the images that were decoded."""
     readable = sum(decoded.sizes.values())
     for names, what in ((decoded.dark, f"black, no level above {DARK} of 255"), (decoded.flat, "constant")):
         if names:
-            yield f"{len(names):,} of {readable:,} images are nearly {what}: {some(names)}"
+            yield f"{len(names):,} of {readable:,} {called} are nearly {what}: {some(names)}"
 
 
 def _range(values: Sequence[int]) -> str:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from vitrim.data.clips.samples import ClipSamples
 from vitrim.data.images import ImageError
 from vitrim.data.source import TransformedSplit
 
@@ -20,7 +21,7 @@ SHOWN = 3  # names in a sentence
 class TolerantImages(Dataset[tuple[Tensor, int]]):
     """Transformed images, of which up to `limit` may be unreadable; `bad_names` says which were met."""
 
-    def __init__(self, images: TransformedSplit, spec: str, limit: int, seed: int) -> None:
+    def __init__(self, images: TransformedSplit | ClipSamples, spec: str, limit: int, seed: int) -> None:
         self.images = images
         self.spec = spec
         self.limit = limit

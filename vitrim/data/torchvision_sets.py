@@ -14,10 +14,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-
+from vitrim.data.band_files import picture_bands
 from vitrim.data.choices import choose
-from vitrim.data.images import ImageError, read_image, to_rgb
+from vitrim.data.images import AS_RGB, ImageError, Picture, read_image, to_rgb
 from vitrim.data.places import plain
 from vitrim.data.source import DataSource, Spec, Split, size_notes, with_trainval
 from vitrim.data.splitting import hold_out, split_whole
@@ -140,7 +139,7 @@ class FromTorchvision:
     root: str
     splits: Mapping[str, Arguments]
 
-    def __call__(self, name: str, _at_least: int | None = None) -> Image.Image:
+    def __call__(self, name: str, _at_least: int | None = None, channels: int = 3) -> Picture:
         split, _, index = name.rpartition("/")
         try:
             image = _kept_open(self.dataset, self.root, tuple(self.splits[split].items()))[int(index)][0]
@@ -148,7 +147,8 @@ class FromTorchvision:
             raise ImageError(
                 f"image {name} of torchvision:{self.dataset} cannot be read ({error})"
             ) from error
-        return to_rgb(image, f"image {name} of torchvision:{self.dataset}")
+        called = f"image {name} of torchvision:{self.dataset}"
+        return to_rgb(image, called) if channels in AS_RGB else picture_bands(image, called)
 
 
 @lru_cache(maxsize=4)

@@ -1,8 +1,11 @@
-"""From a PIL image to the normalised tensor a model expects, for evaluation and for training.
+"""From a PIL image, or the channels of an array, to the normalised tensor a model expects, for evaluation and
+for training.
 
 Evaluation: with `preprocess.crop == 1.0` the whole image is resized straight to the model's size (the VTAB
 protocol); below 1.0 the shorter side is resized to size / crop and the centre is cut out, as timm does.
 Training with "none" and "flip" sees images through the same window: what is learned is what is tested.
+Arrays and images of other than 1 or 3 channels are resized, cropped and flipped as tensors; what changes
+colours is for pictures alone, and refused there.
 """
 
 import math
@@ -16,35 +19,71 @@ from timm.data.random_erasing import RandomErasing
 from timm.data.transforms_factory import create_transform
 from torch import Tensor
 from torchvision import transforms
-from torchvision.transforms import InterpolationMode
+from torchvision.transforms import InterpolationMode, functional
 
 from vitrim.backbones.preprocess import Preprocess
+from vitrim.data.band_files import picture_bands
+from vitrim.data.bands import Bands
 from vitrim.data.choices import choose
+from vitrim.data.images import AS_RGB, ChannelsError
 
 Step = Callable[[Any], Any]
 
 INTERPOLATIONS = {mode.value: mode for mode in InterpolationMode}
 SMALLEST_CROP = math.sqrt(0.08 * 3 / 4)  # shorter side of RandomResizedCrop's smallest, as a share
 RAND_AUGMENT = "rand-m9-mstd0.5-inc1"  # two operations of magnitude 9 +- 0.5, as DeiT
+COLOURS_OF_PICTURES = (
+    "augment=rand and colour_jitter change the colours of 8-bit grey and RGB pictures, which these have not; "
+    "choose augment=none, flip, shift or crop, and colour_jitter=0"
+)
 SHIFTED = 0.875  # the window that "shift" cuts out where the model looks at whole images, 224 of 256
 
 
 @dataclass(frozen=True)
 class ImageTransform:
-    """Any PIL image to a float tensor [channels, height, width]."""
+    """Any PIL image, or Bands, to a float tensor [channels, height, width]."""
 
-    steps: transforms.Compose
+    preprocess: Preprocess
+    geometry: transforms.Compose  # of pictures and tensors alike
+    finish: transforms.Compose  # of tensors
+    colours: transforms.Compose | None = None  # of pictures alone
     at_least: int | None = None  # how many pixels a side it needs: see read_image
 
-    def __call__(self, image: Image.Image) -> Tensor:
-        tensor: Tensor = self.steps(image if image.mode == "RGB" else image.convert("RGB"))
+    @property
+    def wants(self) -> tuple[Any, ...]:
+        """What a reader is told besides the name: how large, and of how many channels if not as RGB."""
+        channels = self.preprocess.channels
+        return (self.at_least,) if channels in AS_RGB else (self.at_least, channels)
+
+    def __call__(self, image: Image.Image | Bands) -> Tensor:
+        channels, scale = self.preprocess.channels, self.preprocess.scale
+        if isinstance(image, Image.Image) and channels not in AS_RGB:
+            image = picture_bands(image, "the picture")
+        if isinstance(image, Bands) and (channels not in AS_RGB or not image.is_picture(scale)):
+            if self.colours is not None:
+                raise ChannelsError(f"{image.name} holds {image.values.dtype}: {COLOURS_OF_PICTURES}")
+            bands: Tensor = self.finish(self.geometry(image.tensor(channels, scale)))
+            return bands
+        picture = image.picture() if isinstance(image, Bands) else image
+        tensor: Tensor = self.steps(picture if picture.mode == "RGB" else picture.convert("RGB"))
+        return tensor
+
+    def steps(self, image: Image.Image) -> Tensor:
+        """An RGB picture's way through all of it."""
+        image = self.geometry(image)
+        if self.colours is not None:
+            image = self.colours(image)
+        if self.preprocess.channels == 1:  # the luminance of RGB
+            image = functional.rgb_to_grayscale(image)
+        tensor: Tensor = self.finish(functional.to_tensor(image))
         return tensor
 
 
 def eval_transform(preprocess: Preprocess) -> ImageTransform:
     """The same tensor for the same image, every time."""
     at_least = _longest(preprocess)
-    return ImageTransform(transforms.Compose([*_window(preprocess), *_to_tensor(preprocess)]), at_least)
+    window = transforms.Compose(_window(preprocess))
+    return ImageTransform(preprocess, window, transforms.Compose([_normalise(preprocess)]), at_least=at_least)
 
 
 def train_transform(
@@ -64,18 +103,25 @@ def train_transform(
         colour_jitter: largest change of brightness, contrast and saturation, as a share.
         erasing: chance to erase a rectangle.
     """
-    steps = choose("augmentation", augment, AUGMENTATIONS)(preprocess)
-    if augment == "rand":
-        steps = [*steps, _rand_augment(preprocess, policy)]
+    geometry = choose("augmentation", augment, AUGMENTATIONS)(preprocess)
+    if (augment == "rand" or colour_jitter) and preprocess.channels not in AS_RGB:
+        raise ValueError(f"the model takes {preprocess.channels} channels: {COLOURS_OF_PICTURES}")
+    colours: list[Step] = [rand_augment(preprocess, policy)] if augment == "rand" else []
     if colour_jitter:
-        steps = [*steps, transforms.ColorJitter(colour_jitter, colour_jitter, colour_jitter)]
-    steps = [*steps, *_to_tensor(preprocess)]
+        colours.append(transforms.ColorJitter(colour_jitter, colour_jitter, colour_jitter))
+    finish: list[Step] = [_normalise(preprocess)]
     if erasing:
-        steps = [*steps, RandomErasing(erasing, mode="pixel", device="cpu")]
+        finish.append(RandomErasing(erasing, mode="pixel", device="cpu"))
     at_least = _longest(preprocess)
     if augment in ("crop", "rand"):  # the smallest crop shall still have as many pixels as the model sees
         at_least = math.ceil(at_least / SMALLEST_CROP / 2)  # read_image keeps twice what is asked for
-    return ImageTransform(transforms.Compose(steps), at_least)
+    return ImageTransform(
+        preprocess,
+        transforms.Compose(geometry),
+        transforms.Compose(finish),
+        transforms.Compose(colours) if colours else None,
+        at_least,
+    )
 
 
 def _window(preprocess: Preprocess) -> list[Step]:
@@ -106,7 +152,7 @@ def _shifted(preprocess: Preprocess) -> list[Step]:
     return [resize, window, transforms.RandomHorizontalFlip()]
 
 
-def _rand_augment(preprocess: Preprocess, policy: str) -> Step:
+def rand_augment(preprocess: Preprocess, policy: str) -> Step:
     """timm's RandAugment, which comes after its random crop and flip."""
     try:
         augment = create_transform(
@@ -141,17 +187,11 @@ AUGMENTATIONS: dict[str, Callable[[Preprocess], list[Step]]] = {
 }
 
 
-def _to_tensor(preprocess: Preprocess) -> list[Step]:
-    """0 to 255 becomes 0 to 1, then mean and std. One channel is the luminance of RGB."""
-    if preprocess.channels not in (1, 3):
-        raise ValueError(
-            f"the model takes {preprocess.channels} channels but pictures on disk are read as 1 or 3; "
-            "give it tensors of your own, or use a backbone with 1 or 3 input channels"
-        )
-    grey: list[Step] = [transforms.Grayscale(1)] if preprocess.channels == 1 else []
+def _normalise(preprocess: Preprocess) -> Step:
+    """Mean and std, of pixels from 0 to 1."""
     mean = _per_channel(preprocess.mean, preprocess.channels)
     std = _per_channel(preprocess.std, preprocess.channels)
-    return [*grey, transforms.ToTensor(), transforms.Normalize(mean, std)]
+    return transforms.Normalize(mean, std)
 
 
 def _per_channel(values: tuple[float, ...], channels: int) -> tuple[float, ...]:

@@ -26,6 +26,7 @@ from vitrim.deploy.plain import LIBRARIES, export_plain
 from vitrim.deploy.programs import program_of, write_compiled, write_onnx, write_pt2
 from vitrim.network.model import StagedViT
 from vitrim.runs.opening import open_model
+from vitrim.video.refusing import refuse_clips
 
 if TYPE_CHECKING:
     from vitrim.data import DataSource
@@ -92,6 +93,7 @@ def export(
     asked = _Asked(_kind(target), precision, portable, raw, aot, max_drop)
     _check(asked)
     staged = model if isinstance(model, StagedViT) else open_model(model)
+    refuse_clips(staged, "export")
     if precision == "int8" and staged.task != "classify":
         raise ValueError(
             f"int8 is accepted by the share of pictures it gets right, which a model of task {staged.task} "

@@ -7,8 +7,10 @@ from torch import Tensor, nn
 
 from vitrim.checks import check_one_of
 from vitrim.compose import merge
+from vitrim.network.budgeting import Budgeted
 from vitrim.network.model import StagedViT
 from vitrim.network.placing import placed
+from vitrim.video.refusing import refuse_clips
 
 PRECISIONS = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
@@ -53,10 +55,25 @@ def ready(
 ) -> InferenceModel:
     """A copy of the model, on the CPU, in evaluation mode, with all folded that folds."""
     check_one_of("export", "precision", precision, tuple(PRECISIONS))
+    refuse_clips(model, "export")
     refuse_dynamic_counts(model)
+    if raw and (model.preprocess.channels not in (1, 3) or model.preprocess.scale is not None):
+        raise ValueError(
+            f"raw takes 8-bit pixels of 1 or 3 channels, and this model's images have "
+            f"{model.preprocess.channels} channels"
+            + ("" if model.preprocess.scale is None else f", {model.preprocess.scale:g} counting as 1")
+            + "; leave raw out and give normalised images"
+        )
     whole = merge(model).cpu().float().eval().requires_grad_(False)
     whole.by_products = portable
     return InferenceModel(whole, precision, raw).eval()
+
+
+def way_out(model: StagedViT) -> str:
+    """What to do with a model whose counts depend on the image."""
+    if any(isinstance(part.by, Budgeted) for _, part in placed(model) if not getattr(part, "static", True)):
+        return "vitrim.fixed(model), or vitrim export --fixed, gives the schedule of the same mean"
+    return "train with a reducer of fixed counts, such as EViT(keep=...), to export"
 
 
 def refuse_dynamic_counts(model: StagedViT) -> None:
@@ -65,5 +82,5 @@ def refuse_dynamic_counts(model: StagedViT) -> None:
         if not getattr(part, "static", True):
             raise ValueError(
                 f"{part.by!r}: how many tokens block {index} keeps depends on the image, and exported files "
-                "have fixed shapes; train with a reducer of fixed counts, such as EViT(keep=...), to export"
+                f"have fixed shapes; {way_out(model)}"
             )

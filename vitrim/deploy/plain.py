@@ -29,6 +29,7 @@ from vitrim.files.plain_timm import to_timm
 from vitrim.files.saving import is_saved_model
 from vitrim.network.model import StagedViT
 from vitrim.runs.opening import open_model
+from vitrim.video.refusing import refuse_clips
 
 LIBRARIES: dict[str, Callable[[TimmModule, StagedViT, dict[str, Any], Path], Written]] = {
     "timm": plain_timm.write,
@@ -45,6 +46,7 @@ def export_plain(
     """See `vitrim.export`."""
     _check_name(target, to)
     staged = model if isinstance(model, StagedViT) else open_model(model)
+    refuse_clips(staged, "export")
     whole = copy.deepcopy(staged).cpu().float().eval()
     plain = to_timm(whole)
     source = data_for(model, data, root)

@@ -24,6 +24,7 @@ from vitrim.files.sharing import bare_backbone_of, base_of, held_tensors, load_o
 from vitrim.measuring.devices import pick_device
 from vitrim.network.model import StagedViT
 from vitrim.runs.opening import model_file_of
+from vitrim.video.refusing import refuse_clips
 
 
 class UnknownAdapterError(ValueError):
@@ -112,6 +113,7 @@ class AdapterPool:
         self._refuse_taken(name)
         file = model_file_of(source)
         model = load_onto(self._base, file)
+        refuse_clips(model, "serving")
         preprocess = model.preprocess
         blank = torch.zeros(1, preprocess.channels, *preprocess.image_size)
         with torch.no_grad():  # unpacks what is packed, and finds what cannot run

@@ -25,6 +25,7 @@ class Backbone(Open):
     architecture: dict[Name, Any] | None = None
     structure: Name | None = None
     in_chans: Annotated[int, Field(ge=1, le=1024)] | None = None
+    patch_size: Size | None = None
     digest: Name
     included: bool
 
@@ -38,6 +39,7 @@ class Channels(Open):
     interpolation: Name = "bicubic"
     crop: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] = 1.0
     channels: Annotated[int, Field(ge=1, le=1024)] = 3
+    scale: Positive | None = None
 
     @model_validator(mode="after")
     def fits_its_channels(self) -> Channels:
@@ -57,6 +59,7 @@ class About(Open):
     num_classes: Annotated[int, Field(ge=0, le=MOST_CLASSES)]
     classes: Names | None
     preprocess: Channels
+    video: Text | None = None
 
     @model_validator(mode="after")
     def fits_its_classes(self) -> About:

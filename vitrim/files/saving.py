@@ -4,9 +4,9 @@ says in a sentence what is missing.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from vitrim.backbones.bridge import call_biased_qkv
 from vitrim.backbones.opening import Digests, Origin, adapted, digest, open_backbone
+from vitrim.backbones.patches import PROJECTION
 from vitrim.backbones.preprocess import Preprocess
 from vitrim.backbones.rollback import as_before_if_refused
 from vitrim.backbones.tuned_linear import frozen
@@ -26,13 +27,32 @@ from vitrim.methods.first_blocks import cut_as_said
 from vitrim.methods.notation import parse_method
 from vitrim.methods.plugins import check_known, plugins_of
 from vitrim.methods.quantising.packing import pack_tensors, unpack_tensors
+from vitrim.network.method import Method
 from vitrim.network.model import StagedViT
 from vitrim.network.resizing import resize_images
 from vitrim.network.target_scale import TASKS, TargetScale
 from vitrim.reading import parse_json
+from vitrim.video.model import VideoModel
+from vitrim.video.settings import as_video
 from vitrim.writing import write_whole
 
 FORMAT = About.FORMAT
+SEGMENT = "segment"  # the task of files of `vitrim.dense`
+
+
+class Trainable(Protocol):
+    """What a checkpoint is taken of: a `StagedViT`, or a model around one."""
+
+    base_names: frozenset[str]
+
+    @property
+    def methods(self) -> tuple[Method, ...]: ...
+
+    def trained(self) -> dict[str, nn.Parameter]: ...
+
+    def state_dict(self) -> dict[str, Tensor]: ...
+
+    def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]: ...
 
 
 def save(
@@ -58,6 +78,23 @@ def save(
             module that could not be built again from the file.
         OSError: if the file cannot be written, saying why; an older file under that name stays as it was.
     """
+    about, tensors = described(model, classes, include_backbone, extra)
+    write_described(path, about, tensors)
+
+
+def write_described(path: str | Path, about: dict[str, Any], tensors: dict[str, Tensor]) -> None:
+    """Write a file of what `described` gives; it appears whole or not at all."""
+    values = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+    write_whole(Path(path), to_bytes(values, metadata={"vitrim": json.dumps(about)}))
+
+
+def described(
+    model: StagedViT,
+    classes: Sequence[str] | None = None,
+    include_backbone: bool | None = None,
+    extra: dict[str, Any] | None = None,
+) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """What a saved file says about a model, and its tensors; the arguments are those of `save`."""
     names = tuple(classes) if classes is not None else model.classes
     if names is not None and len(names) != model.num_classes:
         raise ValueError(f"{len(names)} class names for a model with {model.num_classes} outputs")
@@ -82,11 +119,10 @@ def save(
         "classes": names,
         "preprocess": model.preprocess.to_json(),
         **({} if model.task == "classify" else {"task": task_record(model)}),
+        **({"video": repr(model.video)} if isinstance(model, VideoModel) else {}),
         "extra": extra or {},
     }
-    tensors = pack_tensors(model, model.state_dict() if whole else saved_tensors(model))
-    values = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
-    write_whole(Path(path), to_bytes(values, metadata={"vitrim": json.dumps(about)}))
+    return about, pack_tensors(model, model.state_dict() if whole else saved_tensors(model))
 
 
 def load(
@@ -111,6 +147,22 @@ def load(
             on.
     """
     about, tensors = read(path)
+    task, scale = task_of(about, Path(path))
+    model = rebuilt(path, about, tensors, backbone, weights)
+    model.task, model.scale = task, scale
+    if image_size is not None:
+        resize_images(model, image_size)
+    return model.to(device).eval()
+
+
+def rebuilt(
+    path: str | Path,
+    about: dict[str, Any],
+    tensors: dict[str, Tensor],
+    backbone: str | nn.Module | None = None,
+    weights: str | Path | None = None,
+) -> StagedViT:
+    """The composed model that a file describes, with its tensors in it."""
     included = about["backbone"]["included"]
     origin = Origin.from_json(about["backbone"])
     digests: Digests = {}
@@ -126,17 +178,14 @@ def load(
         if not included:
             check_digest(vit, about, tensors, Path(path), digests)
         with budget(fitting_stored(stored + values_in(vit.parameters())), path):
-            model = assemble(vit, found, methods, about["num_classes"])
+            model = assemble(vit, found, methods, about["num_classes"], as_video(about.get("video")))
         model.digests = digests
         fill_from_file(model, tensors, Path(path), whole=included)
         if included:
             digest(model.vit, changed_names(model), digests)  # known from here on, whatever the precision
     model.classes = None if about["classes"] is None else tuple(about["classes"])
-    model.task, model.scale = task_of(about, Path(path))
     model.preprocess = Preprocess.from_json(about["preprocess"])
-    if image_size is not None:
-        resize_images(model, image_size)
-    return model.to(device).eval()
+    return model
 
 
 def read(path: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -191,6 +240,11 @@ def task_of(about: dict[str, Any], path: Path) -> tuple[str, TargetScale | None]
     if stored is None:
         return "classify", None
     kind = stored.get("kind") if isinstance(stored, dict) else None
+    if kind == SEGMENT:
+        raise ValueError(
+            f"{path.name!r} tells classes of pixels apart, not of whole pictures; vitrim evaluate and vitrim "
+            "predict take it, in Python vitrim.dense.saving.load_dense"
+        )
     if kind not in TASKS:
         raise ValueError(
             f"{path.name!r} is for the task {str(kind)[:40]!r}, but this vitrim knows {', '.join(TASKS)} only"
@@ -206,7 +260,7 @@ def task_of(about: dict[str, Any], path: Path) -> tuple[str, TargetScale | None]
         raise ValueError(f"{path.name!r}: {error}") from None
 
 
-def saved_tensors(model: StagedViT) -> dict[str, Tensor]:
+def saved_tensors(model: Trainable) -> dict[str, Tensor]:
     """What trains, and the persistent buffers that methods added: the checkpoint."""
     trained = model.trained()
     frozen = {name for name, _ in model.named_parameters()} - set(trained)
@@ -222,7 +276,10 @@ def _cannot_be_found_again(model: StagedViT) -> bool:
         return model.origin.kind in ("merged", "described")
     origin = model.origin
     fresh, _ = adapted(
-        *open_backbone(origin.name, image_size=origin.image_size, seed=origin.seed), origin.in_chans
+        *open_backbone(origin.name, image_size=origin.opened_at, seed=origin.seed),
+        origin.in_chans,
+        origin.patch_size,
+        origin.image_size,
     )
     cut_as_said(fresh, model.methods)
     changed = changed_names(model)
@@ -247,6 +304,8 @@ def changed_names(model: StagedViT) -> set[str]:
     method."""
     own = {name.removeprefix("vit.") for name in model.base_names}
     trained = {name.removeprefix("vit.") for name in model.trained()}
+    if model.origin.patch_size is not None:
+        trained.add(PROJECTION)  # see check_digest
     return trained | {name for name in model.vit.state_dict() if name not in own}
 
 

@@ -26,6 +26,7 @@ from vitrim.files.saving import budget, changed_names, fill_from_file, read, sav
 from vitrim.methods.notation import parse_method
 from vitrim.network.method import Method
 from vitrim.network.model import StagedViT
+from vitrim.video.settings import as_video
 
 HEADS = ("head", "head_dist")  # timm's names
 
@@ -98,7 +99,7 @@ def load_onto(
     with torch.random.fork_rng(devices=[]):  # random starts are overwritten at once
         most = fitting_stored(values_in([*tensors.values(), *vit.parameters()]))
         with budget(most, file):
-            model = assemble(vit, base.origin, methods, about["num_classes"])
+            model = assemble(vit, base.origin, methods, about["num_classes"], as_video(about.get("video")))
     model.digests = _known_digests(base, model)
     _check_weights(model, base, about, file)
     _own_what_trains(model, base)

@@ -16,6 +16,8 @@ from vitrim.methods.first_blocks import FirstBlocks
 from vitrim.methods.notation import parse_method
 from vitrim.network.method import Method
 from vitrim.network.model import StagedViT
+from vitrim.video.model import VideoModel
+from vitrim.video.settings import Video, as_video
 
 HEADS = ("head", "head_dist")  # timm's names
 
@@ -39,6 +41,7 @@ def swap(model: StagedViT, file: str | Path) -> None:
     methods = tuple(parse_method(text) for text in about["methods"])
     task, scale = task_of(about, Path(file))
     _check_same_depth(model, methods)
+    _check_same_frames(model, as_video(about.get("video")), Path(file))
     if model.origin.kind == "merged":
         raise ValueError("a merged model has no part of its own to swap; load the file with vitrim.load")
     if methods == model.methods and about["num_classes"] == model.num_classes:
@@ -61,6 +64,16 @@ def _check_same_depth(model: StagedViT, methods: tuple[Method, ...]) -> None:
     if ours != theirs:
         one, other = (repr(each[0]) if each else "all blocks" for each in (ours, theirs))
         raise ValueError(f"the model has {one} and the file {other}; load the file with vitrim.load instead")
+
+
+def _check_same_frames(model: StagedViT, theirs: Video | None, file: Path) -> None:
+    """Refuse an image model's file for a video model, the other way round, and another way to pool frames."""
+    ours = model.video if isinstance(model, VideoModel) else None
+    if ours != theirs:
+        one, other = ("an image model" if each is None else repr(each) for each in (ours, theirs))
+        raise ValueError(
+            f"the model is {one} and {file.name!r} holds {other}; load the file with vitrim.load instead"
+        )
 
 
 def _fill_checked(
@@ -86,10 +99,12 @@ def _recompose(
     with torch.random.fork_rng(devices=[]):  # random starts are overwritten at once
         most = fitting_stored(values_in([*tensors.values(), *model.vit.parameters()]))
         with budget(most, file):
-            other = assemble(model.vit, model.origin, methods, about["num_classes"] or None)
+            classes, video = about["num_classes"] or None, as_video(about.get("video"))
+            other = assemble(model.vit, model.origin, methods, classes, video)
     first_values = {name: value.detach().clone() for name, value in _trained_in_place(other).items()}
     _fill_checked(other, about, tensors, file, model)
-    model.stages, model.shared, model.methods = other.stages, other.shared, methods
+    model.take_parts(other)
+    model.methods = methods
     model.first_values = first_values
     model.train(model.training)
 

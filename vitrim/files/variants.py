@@ -20,6 +20,8 @@ from vitrim.methods.notation import parse_method
 from vitrim.methods.quantising.packing import unpack_tensors
 from vitrim.network.method import Method
 from vitrim.network.model import StagedViT
+from vitrim.video.model import VideoModel
+from vitrim.video.settings import as_video
 
 PARTS = ("backbone", "reducers", "tuners")
 
@@ -51,7 +53,8 @@ def load_part(path: str | Path, part: str) -> StagedViT | None:
         return None
     most = fitting_stored(values_in([*tensors.values(), *vit.parameters()]))
     with budget(most, path):
-        model = assemble(vit, found, chosen, about["num_classes"] if part == "tuners" else None)
+        classes = about["num_classes"] if part == "tuners" else None
+        model = assemble(vit, found, chosen, classes, as_video(about.get("video")))
     model.preprocess = Preprocess.from_json(about["preprocess"])
     wanted = saved_tensors(model)
     if part == "tuners":
@@ -61,9 +64,16 @@ def load_part(path: str | Path, part: str) -> StagedViT | None:
         with torch.no_grad():
             for name, value in wanted.items():
                 value.copy_(trained[name])
-    elif model.awaits is not None or any(name not in model.base_names for name in wanted):
+    elif model.awaits is not None or any(name not in model.base_names | _of_frames(model) for name in wanted):
         return None  # reducers that learned
     return model.eval()
+
+
+def _of_frames(model: StagedViT) -> frozenset[str]:
+    """What pools the frames of clips: behind all that is looked at here, so it may stay at its start."""
+    parts = model.over_time() if isinstance(model, VideoModel) else ()
+    inside = {id(weight) for part in parts for weight in part.parameters()}
+    return frozenset(name for name, weight in model.named_parameters() if id(weight) in inside)
 
 
 def _chosen(methods: tuple[Method, ...], part: str) -> tuple[Method, ...]:

@@ -118,15 +118,12 @@ def bench(
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
     place = pick_device(device)
     folded = merge(model).to(place).eval()
-    candidates: dict[str, nn.Module] = {"plain backbone": folded.vit}
+    candidates: dict[str, nn.Module] = {"plain backbone": folded.alone().eval()}
     composed = model.to(place).eval()
     candidates["as trained"] = composed
     if len(folded.methods) < len(model.methods):
         candidates["folded"] = folded
-    size = model.preprocess.image_size
-    images = torch.randn(
-        batch_size, model.preprocess.channels, *size, generator=torch.Generator().manual_seed(0)
-    )
+    images = torch.randn(batch_size, *model.input_shape(), generator=torch.Generator().manual_seed(0))
     return tuple(compare(candidates, images.to(place), rounds))
 
 

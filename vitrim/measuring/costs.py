@@ -10,6 +10,9 @@ These are fvcore's rules. Two figures follow them:
     gmacs_paper  what the official implementations run: no head, every block whole, the attention's output
                  projected before the reduction, scores read off the attention matrix for nothing, matching as
                  the papers define it.
+
+Of a video model both are for one view of one clip, all its frames and their pooling; a test with several
+views costs that often as much. The papers' figures for video include the head.
 """
 
 from dataclasses import dataclass
@@ -18,27 +21,33 @@ import torch
 from torch import Tensor, nn
 
 from vitrim.measuring.counting import MacCounter, counting, without_values
+from vitrim.network.bucketed import varies
 from vitrim.network.model import StagedViT
 from vitrim.network.stage import Reducer
 from vitrim.tokens.attended import Attended
 from vitrim.tokens.state import TokenState
+from vitrim.video.model import VideoModel
 
 CLASSIFIERS = ("head", "head_dist")  # timm's names
 
 
 @dataclass(frozen=True)
 class Costs:
-    """What one image costs, and what the model holds.
+    """What one image costs, or one view of a clip, and what the model holds.
 
     Attributes:
-        macs: multiply-accumulates of `model(images)` for one image.
+        macs: multiply-accumulates of `model(images)` for one image or view.
         macs_paper: the same in the papers' convention.
         blocks: the part of `macs` each block takes; the rest is embedding, final norm and head.
-        tokens: how many tokens leave each block, prefix and prompts included.
+        tokens: how many tokens leave each block, prefix and prompts included; of a clip, for each frame.
         trained: parameters that train, the classifier included.
         trained_head: of these, the classifier's, which papers leave out.
         total: all parameters.
         image_size: (height, width) this was counted for.
+        trained_pooling: of those that train, what pools the frames of clips; papers leave it out too.
+        frames: of a clip; None for images.
+        by_image: how many tokens an image keeps depends on it: the figures are at the mean counts that were
+            asked for, see `vitrim.costs_on_images` (of LTMP, as if nothing were removed).
     """
 
     macs: int
@@ -49,6 +58,9 @@ class Costs:
     trained_head: int
     total: int
     image_size: tuple[int, int]
+    trained_pooling: int = 0
+    frames: int | None = None
+    by_image: bool = False
 
     @property
     def gmacs(self) -> float:
@@ -87,11 +99,12 @@ def costs(model: StagedViT, image_size: int | tuple[int, int] | None = None) -> 
     size = _pixels(model, image_size)
     twin = without_values(model)
     like = next(twin.vit.parameters())
-    images = torch.empty(1, model.preprocess.channels, *size, dtype=like.dtype, device=like.device)
+    images = torch.empty(1, *model.input_shape(size), dtype=like.dtype, device=like.device)
     executed, blocks = _as_executed(twin, images)
     paper, tokens = _as_in_papers(twin, images)  # second: changes the twin
     trained = list(model.trained().values())
     classifier = {id(weight) for head in _classifiers(model) for weight in head.parameters()}
+    pools = model.over_time() if isinstance(model, VideoModel) else ()
     return Costs(
         macs=executed,
         macs_paper=paper,
@@ -101,6 +114,9 @@ def costs(model: StagedViT, image_size: int | tuple[int, int] | None = None) -> 
         trained_head=sum(weight.numel() for weight in trained if id(weight) in classifier),
         total=sum(weight.numel() for weight in model.parameters()),
         image_size=size,
+        trained_pooling=sum(w.numel() for part in pools for w in part.parameters() if w.requires_grad),
+        frames=model.frames if isinstance(model, VideoModel) else None,
+        by_image=varies(model),
     )
 
 
@@ -114,8 +130,7 @@ def paper_macs_and_tokens(model: StagedViT) -> tuple[int, tuple[int, ...]]:
     """`macs_paper` and `tokens` of `costs(model)` alone."""
     twin = without_values(model)
     like = next(twin.vit.parameters())
-    size = model.preprocess.image_size
-    images = torch.empty(1, model.preprocess.channels, *size, dtype=like.dtype, device=like.device)
+    images = torch.empty(1, *model.input_shape(), dtype=like.dtype, device=like.device)
     return _as_in_papers(twin, images)
 
 
@@ -139,9 +154,10 @@ def _as_in_papers(twin: StagedViT, images: Tensor) -> tuple[int, tuple[int, ...]
     def declare(reducer: Reducer, given: tuple[TokenState, Attended]) -> None:
         state, attended = given
         width, head_width = state.tokens.shape[-1], attended.queries.shape[-1]
-        declared.append(reducer.matching_macs(state.prefix, state.count, width, head_width))
+        each = reducer.matching_macs(state.prefix, state.count, width, head_width)
+        declared.append(len(state.tokens) * each)  # of a clip, every frame is matched alone
 
-    for head in _classifiers(twin):
+    for head in () if isinstance(twin, VideoModel) else _classifiers(twin):
         counter.name(head, "left out")
     for stage in twin.stages:
         stage.register_forward_hook(lambda _, __, state: tokens.append(state.tokens.shape[1]))

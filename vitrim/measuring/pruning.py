@@ -23,6 +23,7 @@ from vitrim.methods.tuners.batchnorm_head import BatchNormHead
 from vitrim.methods.tuners.fact import Factors
 from vitrim.network.method import Method
 from vitrim.network.model import StagedViT
+from vitrim.video.refusing import refuse_clips
 
 ALPHAS = {"silhouette": 0.3, "probe": 0.95}  # SLS's; ours, of the last block's accuracy above chance
 LEAST = 32  # images for t-SNE, whose neighbourhoods hold 30
@@ -76,6 +77,7 @@ def kept_blocks(scores: Sequence[float], alpha: float) -> int:
 def layer_scores(model: StagedViT, batches: Images, rule: str = "silhouette") -> tuple[float, ...]:
     """How well the features after each block tell the classes apart, by the rules of `prune_layers`."""
     check_rule(rule, None)
+    refuse_clips(model, "prune")
     if model.side is not None:
         raise ValueError(
             "prune_layers ranks the tokens behind each block, but this model's head reads a stream beside "

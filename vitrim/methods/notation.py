@@ -2,7 +2,7 @@
 
 import ast
 from dataclasses import fields
-from typing import Any
+from typing import Any, TypeVar
 
 from vitrim.checks import did_you_mean
 from vitrim.methods.plugins import load_installed
@@ -13,6 +13,7 @@ from vitrim.network.method import Method
 
 UNREADABLE = (SyntaxError, ValueError, RecursionError, MemoryError)
 """what the parser raises: the last two for text that is nested or chained too deep, as no method is"""
+Settings = TypeVar("Settings")
 SHOWN = 200  # characters of such text in a sentence
 
 
@@ -23,7 +24,23 @@ def parse_method(text: str) -> Method:
     A name alone stands for the method with its defaults. Raises ValueError for anything else, saying what is
     allowed.
     """
-    refusal = f"cannot read method {text[:SHOWN]!r}; write it like EViT(keep=0.7, at=(3, 6, 9))"
+    name, call = _read_call(text, "method", "EViT(keep=0.7, at=(3, 6, 9))")
+    kind = method_class(name)
+    return kind(**_arguments(call, kind, text))
+
+
+def read_settings(text: str, kind: type[Settings], called: str) -> Settings:
+    """One frozen dataclass of settings from the same notation; ValueError for anything else."""
+    example = f"{kind.__name__}()"
+    name, call = _read_call(text, called, example)
+    if name != kind.__name__:
+        raise ValueError(f"cannot read {called} {text[:SHOWN]!r}; they are written as {example}")
+    return kind(**_arguments(call, kind, text))
+
+
+def _read_call(text: str, called: str, example: str) -> tuple[str, ast.Call]:
+    """The name of what is called, and the call; a name alone is a call without arguments."""
+    refusal = f"cannot read {called} {text[:SHOWN]!r}; write it like {example}"
     try:
         expression = ast.parse(text.strip(), mode="eval").body
     except UNREADABLE:
@@ -31,8 +48,7 @@ def parse_method(text: str) -> Method:
     call = expression if isinstance(expression, ast.Call) else ast.Call(expression, [], [])
     if not isinstance(call.func, ast.Name):
         raise ValueError(refusal)
-    kind = method_class(call.func.id)
-    return kind(**_arguments(call, kind, text))
+    return call.func.id, call
 
 
 def method_class(name: str) -> type[Method]:
@@ -44,7 +60,7 @@ def method_class(name: str) -> type[Method]:
     return METHODS[name]
 
 
-def _arguments(call: ast.Call, kind: type[Method], text: str) -> dict[str, Any]:
+def _arguments(call: ast.Call, kind: type[Any], text: str) -> dict[str, Any]:
     """The call's arguments by setting name, literals only."""
     names = [f.name for f in fields(kind)]
     if len(call.args) > len(names):
@@ -63,7 +79,7 @@ def _arguments(call: ast.Call, kind: type[Method], text: str) -> dict[str, Any]:
     return {name: _literal(value, name, kind) for name, value in given.items()}
 
 
-def _literal(value: ast.expr, name: str, kind: type[Method]) -> Any:
+def _literal(value: ast.expr, name: str, kind: type[Any]) -> Any:
     try:
         return ast.literal_eval(value)
     except (*UNREADABLE, TypeError):

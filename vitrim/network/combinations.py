@@ -59,9 +59,7 @@ def _check_side_stream(model: "StagedViT", methods: tuple[Method, ...]) -> None:
     them."""
     if model.side is None:
         return
-    head = model.vit.get_classifier()
-    heads = head if isinstance(head, tuple) else (head,)
-    beside = [*heads, model.side, *(stage.aside for stage in model.stages)]
+    beside = [*model.behind_blocks(), model.side, *(stage.aside for stage in model.stages)]
     known = {id(parameter) for part in beside for parameter in part.parameters()}
     inside = [name for name, parameter in model.trained().items() if id(parameter) not in known]
     inside += [f"what {part.by} adds" for part in model.vit.blocks.modules() if isinstance(part, Tuned)]

@@ -63,10 +63,15 @@ class Method:
         return replace(method, **changes)
 
     def __repr__(self) -> str:
-        shown = (
-            f for f in fields(self) if not f.metadata.get("option") or getattr(self, f.name) != f.default
-        )
-        return f"{type(self).__name__}({', '.join(f'{f.name}={getattr(self, f.name)!r}' for f in shown)})"
+        return settings_text(self)
+
+
+def settings_text(settings: Any) -> str:
+    """A frozen dataclass in the one notation: its name and settings, options only where they were changed."""
+    shown = (
+        f for f in fields(settings) if not f.metadata.get("option") or getattr(settings, f.name) != f.default
+    )
+    return f"{type(settings).__name__}({', '.join(f'{f.name}={getattr(settings, f.name)!r}' for f in shown)})"
 
 
 def spread(at: Iterable[int], depth: int) -> tuple[int, ...]:

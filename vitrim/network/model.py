@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
@@ -17,6 +18,9 @@ from vitrim.backbones.places import Places
 from vitrim.backbones.preprocess import Preprocess
 from vitrim.backbones.sites import Site, sites
 from vitrim.backbones.support import TimmModule
+from vitrim.checks import check_one_of
+from vitrim.network.bucketed import EXECUTIONS, faster, may_split, pass_in_buckets
+from vitrim.network.budgeting import set_budget
 from vitrim.network.bypassed import refuse_unseen_hooks
 from vitrim.network.features import block_indices, check_form, intermediates
 from vitrim.network.notebook import summary_html
@@ -51,6 +55,9 @@ class StagedViT(nn.Module):
         scale: of numbers to predict, how outputs become values; None otherwise.
         origin: where the backbone came from.
         by_products: reductions are matrix products, for engines that cannot scatter (export).
+        execution: how images that keep different counts run in one batch in evaluation: "bucketed", in at
+            most four sub-batches of like counts; "padded" to the longest behind a mask; "measured", whichever
+            was faster on the first batch of its shape.
         awaits: a reducer whose blocks have yet to be chosen by data; until then the model refuses to run.
         base_names: names of the backbone's own weights in the state dict.
         own_layers: owner, name and layer of every site before anything was attached, for `vitrim.swap`.
@@ -70,6 +77,8 @@ class StagedViT(nn.Module):
         self.scale: TargetScale | None = None
         self.checkpointing = False
         self.by_products = False
+        self.execution = "bucketed"
+        self.faster: dict[tuple[object, ...], str] = {}  # what was measured
         self.awaits: Method | None = None
         self.origin = origin
         self.base_names = frozenset(f"vit.{name}" for name in vit.state_dict())
@@ -195,8 +204,22 @@ class StagedViT(nn.Module):
             history=() if history else None,
             attention=() if attention else None,
         )
-        state = self.pass_blocks(state, places, range(self.depth), rows, states)
+        state = self._pass_all(state, places, rows, states)
         return state.without_prompts(prefix_count(self.vit)) if rows is None else state
+
+    def _pass_all(
+        self, state: TokenState, places: list[Places], rows: int | None, states: list[TokenState] | None
+    ) -> TokenState:
+        """The state after all blocks, of images that keep different counts as `execution` says."""
+        every = range(self.depth)
+        padded = partial(self.pass_blocks, state, places, every, rows, states)
+        if self.execution == "padded" or states is not None or not may_split(self, state):
+            return padded()
+        in_buckets = partial(pass_in_buckets, self, state, places, every, rows)
+        if self.execution == "bucketed":
+            return in_buckets()
+        key = (state.tokens.device, state.tokens.dtype, tuple(state.tokens.shape), rows)
+        return faster(self.faster, key, padded, in_buckets)()
 
     def begin(self, images: Images, history: bool = False) -> tuple[TokenState, list[Places]]:
         """The state before the first block, and what each block's attention is told about places."""
@@ -253,6 +276,16 @@ class StagedViT(nn.Module):
             if isinstance(module, Scheduled):
                 module.follow(epoch)
 
+    def set_budget(self, share: float) -> None:
+        """Keep another share of the tokens from now on; `vitrim.fit` follows where images keep their own
+        number of tokens."""
+        set_budget(self, share)
+
+    def set_execution(self, execution: str) -> None:
+        """How batches of images that keep different counts run; see `execution`."""
+        check_one_of("set_execution", "execution", execution, EXECUTIONS)
+        self.execution = execution
+
     def set_gradient_checkpointing(self, on: bool = True) -> None:
         """Recompute each block in the backward pass instead of keeping its activations."""
         self.checkpointing = on
@@ -269,6 +302,23 @@ class StagedViT(nn.Module):
     def trained(self) -> dict[str, nn.Parameter]:
         """What trains, by name. This set is the checkpoint."""
         return {name: parameter for name, parameter in self.named_parameters() if parameter.requires_grad}
+
+    def alone(self) -> nn.Module:
+        """The backbone as it runs without vitrim, to compare with: timm's own model."""
+        return self.vit
+
+    def behind_blocks(self) -> tuple[nn.Module, ...]:
+        """What trains behind the blocks and reads what they give: the classifiers."""
+        head = self.vit.get_classifier()
+        return tuple(head) if isinstance(head, tuple) else (head,)
+
+    def take_parts(self, other: "StagedViT") -> None:
+        """Take over what was plugged into another model on the same backbone."""
+        self.stages, self.shared = other.stages, other.shared
+
+    def plain(self) -> "StagedViT":
+        """The backbone alone, on the same weights: no reducers, no branches."""
+        return StagedViT(self.vit, self.preprocess, self.origin)
 
     def keep_stages(self, count: int) -> None:
         """Forget the blocks behind the first `count`, which were taken out of the backbone."""
@@ -319,6 +369,10 @@ class StagedViT(nn.Module):
         """N0, the patches of an image of the size the backbone was built for."""
         rows, columns = grid_size(self.vit)
         return rows * columns
+
+    def input_shape(self, size: tuple[int, int] | None = None) -> tuple[int, ...]:
+        """The shape of what it classifies: an image [channels, height, width], here."""
+        return self.preprocess.channels, *(self.preprocess.image_size if size is None else size)
 
     def check_blocks(self, at: Sequence[int] | None, by: "Method") -> tuple[int, ...]:
         """The block indices, all for None; refused in a sentence when the backbone has no such block."""

@@ -34,6 +34,9 @@ class Reducer(nn.Module):
         False  # respects `keep`: may stand behind reducers that mask tokens instead of removing them
     )
     static = True  # how many tokens leave does not depend on the image
+    masks_in_training = True  # where it does: whether training masks tokens instead of removing them
+    assumed: int | None = None  # how many tokens leave in costs, where it depends on the image
+    takes_padding = False  # handles images of different counts by itself, without counting their padding
     has_penalty = False  # adds to the loss: runs in the last block too while training
     # Decides by attention or place alone and only averages tokens: it may run before the output projection.
     commutes = True

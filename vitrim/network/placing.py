@@ -49,7 +49,7 @@ def check_order(model: "StagedViT") -> None:
                     f"while it trains; put {type(part.by).__name__} before it"
                 )
         left = part.leaving(count, start) if isinstance(part, Selector) else part.leaving(count)
-        if isinstance(part, Selector) or not part.static:
+        if isinstance(part, Selector) or (part.masks_in_training and not part.static):
             masked = here
         if left != count or masked is not None:
             shortened = shortened or here

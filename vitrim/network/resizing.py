@@ -49,10 +49,11 @@ def resize_images(model: StagedViT, size: int | tuple[int, int]) -> None:
 def _origin_at(origin: Origin, size: tuple[int, int]) -> Origin:
     """How to make the resized backbone again."""
     moved = replace(origin, image_size=size)
+    adapted = origin.in_chans is not None or origin.patch_size is not None
     if origin.architecture is None or "arguments" not in origin.architecture:
         return replace(moved, structure=None)  # given again, at this size, it is told by its weights alone
     arguments = {**origin.architecture["arguments"], "img_size": list(size)}
     architecture = {**origin.architecture, "arguments": arguments}
     with shapes_only():
         known = structure_digest(build(architecture))
-    return replace(moved, architecture=architecture, structure=known)
+    return replace(moved, architecture=architecture, structure=origin.structure if adapted else known)

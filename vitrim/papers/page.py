@@ -64,6 +64,10 @@ papers', `--measure` measures time and memory on your machine.
   gets cheaper the later reduction starts.
 - **Its Tables I and III** print two parameter counts for one LoRA, and pair DyT's with four experts and
   with one.
+- **Its costs of video** (Table I) are those of DyT's pipeline: eight frames, each run as an image, their
+  tokens pooled by one learned query, the classifier of 400 classes counted. Computed here from the video
+  model itself, the rows without reduction come out to the digit. Its own row does not: pooling what
+  survives costs less than printed, and so does pooling all tokens.
 - **FPET** folds some methods that can be folded before counting and not others, lists operations of VPT
   with 10 prompts beside parameters of 57, and prints a saving for DeiT-B that its own two costs do not
   give.

@@ -10,12 +10,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import Any
 
 from torch import Tensor, nn
-
-if TYPE_CHECKING:
-    from vitrim.network.model import StagedViT
 
 VIT_S, VIT_B, VIT_L = (f"vit_{size}_patch16_224" for size in ("small", "base", "large"))
 DEIT_S, DEIT_B = (f"deit_{size}_distilled_patch16_224" for size in ("small", "base"))
@@ -58,12 +55,13 @@ class Reading:
         """What has to be counted for `compute`."""
         for methods in (self.methods,) if isinstance(self.methods, str) else dict(self.methods):
             whole = quantity in ("params", "percent") or not self.folded
-            yield self.backbone, methods if whole else without_folding(methods)
+            yield self.backbone, methods if whole else without_folding(methods), quantity == "video"
 
 
 @dataclass(frozen=True)
 class Counted:
-    """What a composition on a backbone counts, classifier left out."""
+    """What a composition on a backbone counts, classifier left out; of clips, the classifier's operations are
+    counted, as DyT's figures do."""
 
     trained: int
     biases: int
@@ -73,17 +71,16 @@ class Counted:
     hidden: int  # of dense adapters
     macs: int  # those of dispatchers left out
     tokens: tuple[int, ...]  # in the MLP of each block
-    pooled: int  # tokens a pooling head reads: all but prompts
 
 
-Job = tuple[str, str]  # backbone, methods
+Job = tuple[str, str, bool]  # backbone, methods, whether on clips
 Tick = Callable[[int, int], None]  # told how many are done, of how many
 _counted: dict[Job, Counted] = {}
 
 
-def counted(backbone: str, methods: str, folded: bool = False) -> Counted:
+def counted(backbone: str, methods: str, folded: bool = False, clips: bool = False) -> Counted:
     """What a composition counts; each is composed once."""
-    job = (backbone, without_folding(methods) if folded else methods)
+    job = (backbone, without_folding(methods) if folded else methods, clips)
     if job not in _counted:
         _counted[job] = count(job)
     return _counted[job]
@@ -122,16 +119,19 @@ def count(job: Job) -> Counted:
     from vitrim.measuring.costs import CLASSIFIERS, paper_macs_and_tokens
     from vitrim.methods.notation import parse_method
     from vitrim.methods.tuners import DenseAdapter
+    from vitrim.video.settings import Video
 
-    backbone, methods = job
+    backbone, methods, clips = job
     chosen = [parse_method(text) for text in methods.split("; ") if text]
-    model = compose(copy.deepcopy(plain(backbone)), *chosen)
+    as_clips: dict[str, Any] = {"num_classes": VIDEO_CLASSES, "video": Video(frames=FRAMES)} if clips else {}
+    model = compose(copy.deepcopy(plain(backbone)), *chosen, **as_clips)
     heads = [getattr(model.vit, name) for name in CLASSIFIERS if hasattr(model.vit, name)]
     classifier = {id(weight) for head in heads for weight in head.parameters()}
     trained = [weight for weight in model.trained().values() if id(weight) not in classifier]
     macs, tokens = paper_macs_and_tokens(model)
     dispatches = [stage.dispatch is not None for stage in model.stages]
     patches = sum(count - model.vit.num_prefix_tokens for count in itertools.compress(tokens, dispatches))
+    rows = FRAMES if clips else 1
     return Counted(
         trained=size_of(trained),
         biases=size_of(weight for weight in trained if weight.ndim == 1),
@@ -139,18 +139,9 @@ def count(job: Job) -> Counted:
         total=size_of(weight for weight in model.parameters() if id(weight) not in classifier),
         width=model.width,
         hidden=next((method.width for method in chosen if isinstance(method, DenseAdapter)), 0),
-        macs=macs - patches * model.width,
+        macs=macs - rows * patches * model.width,
         tokens=tokens,
-        pooled=tokens[-1] - _prompts_at_the_end(model),
     )
-
-
-def _prompts_at_the_end(model: StagedViT) -> int:
-    """Those of the last block that puts some in."""
-    from vitrim.methods.tuners.vpt import Prompts
-
-    found = [stage.prompts for stage in model.stages if isinstance(stage.prompts, Prompts)]
-    return len(found[-1].prompts) if found else 0
 
 
 @cache
@@ -187,12 +178,8 @@ def macs(reading: Reading, methods: str) -> float:
 
 
 def video_macs(reading: Reading, methods: str) -> float:
-    """Eight frames, and DyT's head: one learned query attends to the tokens of all of them."""
-    found = counted(reading.backbone, methods, reading.folded)
-    tokens, width = FRAMES * found.pooled, found.width
-    projections = 2 * tokens * width**2 + 2 * width**2  # keys and values; query and output
-    attention, norms = 2 * tokens * width, 5 * width * (2 * tokens + 1)
-    return FRAMES * macs(reading, methods) + projections + attention + norms + width * VIDEO_CLASSES
+    """One view of eight frames, by the video model: DyT's pooling, over the tokens that are left."""
+    return counted(reading.backbone, methods, reading.folded, clips=True).macs
 
 
 def percent(reading: Reading, methods: str) -> float:

@@ -30,13 +30,14 @@ class Drawn:
     confusion: Charts = ()
     calibration: Charts = ()
     selection: Charts = ()
+    kept: Charts = ()
 
     def all(self) -> Charts:
         return tuple(chart for field in fields(self) for chart in getattr(self, field.name))
 
 
-def draw(runs: Sequence[ShownRun], selection: Sequence[Chart] = ()) -> Drawn:
-    """The charts of some runs; those of chosen weights need the models, and are given."""
+def draw(runs: Sequence[ShownRun], selection: Sequence[Chart] = (), kept: Sequence[Chart] = ()) -> Drawn:
+    """The charts of some runs; those of chosen weights and kept tokens need the models, and are given."""
     names, records = [run.name for run in runs], [run.record for run in runs]
     return Drawn(
         tuple(trade_offs(names, records, ghosts(records))),
@@ -45,6 +46,7 @@ def draw(runs: Sequence[ShownRun], selection: Sequence[Chart] = ()) -> Drawn:
         tuple(_confusion(records[0]["results"])),
         tuple(_calibration(runs[0])),
         tuple(selection),
+        tuple(kept),
     )
 
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any
 import torch
 from matplotlib.figure import Figure
 
+from vitrim.data.images import ImageError
 from vitrim.data.transforms import eval_transform
 from vitrim.files.variants import load_part
 from vitrim.network.model import StagedViT
@@ -21,6 +23,7 @@ from vitrim.report.chart import spread_evenly, to_png
 from vitrim.report.maps.attention import AttentionMap, attention_maps, overlay, shared_scale
 from vitrim.report.maps.pixels import Pixels, as_pictures
 from vitrim.report.maps.sheet import Panel, sheet
+from vitrim.report.maps.strips import map_strip
 from vitrim.report.maps.tokens import TokenMap, kept_by_block, token_map
 from vitrim.report.traced import FATES, Traced, trace
 from vitrim.runs.folder import RunFolder
@@ -28,6 +31,7 @@ from vitrim.runs.given_images import Found, GivenImages, each_image, read_found
 from vitrim.runs.kinds import KINDS
 from vitrim.runs.kinds.kind import output_names
 from vitrim.runs.opening import open_model
+from vitrim.video.refusing import refuse_clips
 from vitrim.writing import write_whole
 
 SHOWN = 7  # maps beside each other
@@ -115,7 +119,14 @@ class Explained:
         return place / f"{called}.png"
 
 
-def explain(model: StagedViT | str | Path, images: GivenImages, *, top: int = 5) -> Iterator[Explained]:
+def explain(
+    model: StagedViT | str | Path,
+    images: GivenImages,
+    *,
+    top: int = 5,
+    unread: Counter[str] | None = None,
+    broken: list[str] | None = None,
+) -> Iterator[Explained]:
     """Each image explained, one after the other.
 
     Args:
@@ -123,12 +134,30 @@ def explain(model: StagedViT | str | Path, images: GivenImages, *, top: int = 5)
             in memory, which is shown alone.
         images: as `vitrim.predict` takes them.
         top: how many classes to name.
+        unread: counts the pictures in folders that are in no format vitrim reads.
+        broken: gets a sentence for each image that cannot be read, which is then passed over; not given: that
+            is an error.
     """
     variants = open_variants(model)
     whole = variants[WHOLE]
+    refuse_clips(whole, "explain")
     if not isinstance(top, int) or isinstance(top, bool) or top < 1:
         raise ValueError(f"top must be a whole number of at least 1, got {top!r}")
-    return (_explained(variants, found, min(top, max(whole.num_classes, 1))) for found in each_image(images))
+    return _each(variants, each_image(images, unread), min(top, max(whole.num_classes, 1)), broken)
+
+
+def _each(
+    variants: Mapping[str, StagedViT], images: Iterator[Found], top: int, broken: list[str] | None
+) -> Iterator[Explained]:
+    for found in images:
+        try:
+            explained = _explained(variants, found, top)
+        except ImageError as error:
+            if broken is None:
+                raise
+            broken.append(str(error))
+        else:
+            yield explained
 
 
 def open_variants(model: StagedViT | str | Path) -> dict[str, StagedViT]:
@@ -152,7 +181,7 @@ def open_variants(model: StagedViT | str | Path) -> dict[str, StagedViT]:
 def _explained(variants: Mapping[str, StagedViT], found: Found, top: int) -> Explained:
     whole = variants[WHOLE]
     transform = eval_transform(whole.preprocess)
-    images = transform(read_found(found, transform.at_least))[None]
+    images = transform(read_found(found, *transform.wants))[None]
     like = next(whole.parameters())
     traced = {
         name: trace(variant, images.to(device=like.device, dtype=like.dtype))
@@ -169,11 +198,16 @@ def _explained(variants: Mapping[str, StagedViT], found: Found, top: int) -> Exp
 
 
 def maps_of(traced: Traced, pictures: list[Pixels]) -> list[list[TokenMap]]:
-    """For each image, its map after every block that shortens the sequence."""
-    return [
+    """For each image, its map after every block that shortens the sequence; of a clip, a strip of those of
+    its frames."""
+    found = [
         [token_map(pixels, block, image, traced.grid) for block in traced.shortening]
         for image, pixels in enumerate(pictures)
     ]
+    if traced.frames is None:
+        return found
+    clips = [found[start : start + traced.frames] for start in range(0, len(found), traced.frames)]
+    return [[map_strip(maps) for maps in zip(*frames, strict=True)] for frames in clips]
 
 
 def guesses_of(model: StagedViT, traced: Traced, top: int) -> list[tuple[tuple[str, float], ...]]:

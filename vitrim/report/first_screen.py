@@ -46,6 +46,8 @@ def _cheap(record: Mapping[str, Any]) -> str:
         f"{trained:,} parameters, {100 * trained / plain['total_parameters']:.2g} % of what full "
         "fine-tuning trains"
     )
+    if found.get("by_image"):
+        beside += "; operations vary by image and are given for the mean number of tokens asked for"
     return card("How cheap: operations, plain backbone = 100 %", f"{100 * share:.0f} %", beside)
 
 

@@ -5,18 +5,17 @@ leaves it.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import astuple, replace
+from dataclasses import astuple
 from html import escape
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from vitrim.data import open_data
-from vitrim.measuring.bench import bench
-from vitrim.measuring.machine import machine
 from vitrim.methods.notation import parse_method
 from vitrim.methods.tuners import FisherDelta
 from vitrim.report.by_class import by_class
+from vitrim.report.charts.kept_tokens import kept_tokens
 from vitrim.report.charts.selection import selection
 from vitrim.report.drawn import Drawn, draw
 from vitrim.report.first_screen import first_screen
@@ -25,17 +24,22 @@ from vitrim.report.repeating import what_was_run
 from vitrim.report.samples import Samples, attention_section, take_samples, tokens_section
 from vitrim.report.shown_run import ShownRun, read_runs
 from vitrim.report.summary import HEADINGS, folded_gmacs, in_words, name_of, rows, speed_of
+from vitrim.report.timing import measured, timed
 from vitrim.runs.answer_files import check_ending
 from vitrim.runs.opening import open_model
 from vitrim.writing import write_whole
 
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
-ROUNDS = 5  # of a time that no run kept
 MEANINGS = (
     "Trained: parameters, and their share of the backbone. File: what this task needs on disk. GMACs: "
     "billions of multiply-adds for one image, as executed, once folded what folds. Time: for one image, "
     "where the plain backbone takes 1; median of rounds in turns. Full fine-tuning was not run: its costs "
     "are known. Intervals and tests say what the choice of test pictures can do, not what another seed would."
+)
+
+MEASURE = (
+    "vitrim report --measure also measures the time and the memory of every run, and sets accuracy against "
+    "both."
 )
 
 
@@ -46,6 +50,7 @@ def write_report(
     data: str | None = None,
     root: str | Path | None = None,
     charts_folder: str | Path | None = None,
+    measure: bool = False,
 ) -> Path:
     """Write the page about one or several finished runs.
 
@@ -54,35 +59,24 @@ def write_report(
         out: the page to write; report.html in the first folder if not given.
         data, root: where the first run's pictures are, if they have moved since.
         charts_folder: where to write every chart as NAME.png, with its numbers as NAME.csv and NAME.json.
+        measure: measure time and memory of every run now, so that accuracy stands against these too.
     """
     if out is not None:
         check_ending(out, ".html", ".htm")  # a page never replaces a model
-    shown = timed(read_runs(runs))
+    shown = measured(read_runs(runs)) if measure else timed(read_runs(runs))
     file = Path(out) if out is not None else shown[0].folder / "report.html"
     settings = shown[0].record["settings"]
     source = open_data(data or settings["data"], root=root or settings["root"])
     samples = take_samples(shown[0], source)
     chose = {run.name: open_model(run.folder) for run in shown if _chose_weights(run.record)}
-    drawn = draw(shown, selection(chose, source))
+    by_image = bool(shown[0].record["costs"].get("by_image"))
+    kept = kept_tokens(open_model(shown[0].folder), source) if by_image else []
+    drawn = draw(shown, selection(chose, source), kept)
     write_whole(file, page(shown, samples, drawn).encode())
     if charts_folder is not None:
         for chart in drawn.all():
             chart.save(charts_folder)
     return file
-
-
-def timed(shown: list[ShownRun]) -> list[ShownRun]:
-    """The runs, the first one with its time on one image, measured now where none was kept: operations alone
-    would promise what a machine may not keep.
-    """
-    first = shown[0]
-    if speed_of(first.record) is not None or not first.record["settings"]["methods"]:
-        return shown
-    speeds = bench(open_model(first.folder), batch_size=1, rounds=ROUNDS, device="cpu")
-    record = {
-        **first.record, "speed": [speed.to_json() for speed in speeds], "speed_machine": machine(),
-    }  # fmt: skip
-    return [replace(first, record=record), *shown[1:]]
 
 
 def _chose_weights(record: Mapping[str, Any]) -> bool:
@@ -106,13 +100,15 @@ def page(runs: Sequence[ShownRun], samples: Samples | None = None, drawn: Drawn 
     for words, found in (
         ("Whether it knows when it is right", drawn.calibration),
         ("Which weights were chosen to train", drawn.selection),
+        ("How many tokens pictures keep", drawn.kept),
     ):
         parts += [heading(words), charts(found)] if found else []
     parts += [heading("What was run"), *(part for run in runs for part in what_was_run(run))]
-    return _document(title, "\n".join(parts))
+    return document(title, "\n".join(parts))
 
 
-def _document(title: str, body: str) -> str:
+def document(title: str, body: str) -> str:
+    """A page that is complete in itself."""
     style, script = ((files("vitrim.report") / name).read_text("utf-8") for name in ("page.css", "page.js"))
     head = (
         f'<meta charset="utf-8"><meta http-equiv="Content-Security-Policy" content="{POLICY}">'
@@ -146,7 +142,17 @@ def _side_by_side(runs: Sequence[ShownRun], drawn: Drawn) -> list[str]:
         table(("run", *astuple(HEADINGS)[1:]), body, name="runs", own=1),
         paragraph(MEANINGS, note=True),
         charts(drawn.trade_offs),
+        *([paragraph(said, note=True)] if drawn.trade_offs and (said := _unmeasured(records)) else []),
     ]
+
+
+def _unmeasured(records: Sequence[Mapping[str, Any]]) -> str:
+    """Why a chart of time or memory is not there."""
+    if any("step_memory_mib" not in record for record in records):
+        return MEASURE
+    if any(record["step_memory_mib"] is None for record in records):
+        return "This system does not tell how much memory a process took at its peak."
+    return ""
 
 
 def _numbers(record: Mapping[str, Any]) -> tuple[float | None, ...]:

@@ -49,8 +49,11 @@ def command(record: Mapping[str, Any]) -> str:
             words += [f"--{name}", str(settings[name])]
     if settings.get("pretrained"):
         words.append("--pretrained")
-    if settings.get("image_size"):
-        words += ["--image_size", json.dumps(list(settings["image_size"]))]
+    for name in ("image_size", "patch_size"):
+        if settings.get(name):
+            words += [f"--{name}", json.dumps(list(settings[name]))]
+    if settings.get("in_chans"):
+        words += ["--in_chans", str(settings["in_chans"])]
     words += _methods(settings)
     usual = Training().to_json()
     always = {name: settings["training"].get(name, usual[name]) for name in CAN_BE_OPEN}  # else chosen anew

@@ -20,6 +20,7 @@ from vitrim.report.html import heading, paragraph, table
 from vitrim.report.maps.attention import AttentionMap, attention_maps, overlay, shared_scale
 from vitrim.report.maps.pixels import Pixels, as_pictures
 from vitrim.report.maps.sheet import embedded
+from vitrim.report.maps.strips import first_frames, pictures_of
 from vitrim.report.maps.tokens import TokenMap
 from vitrim.report.shown_run import ShownRun
 from vitrim.report.traced import trace
@@ -29,6 +30,7 @@ from vitrim.runs.tested import differs
 
 COUNT, EACH, LOOKED_AT = 12, 4, 4
 SIDE, STEPS = 192, 8  # pixels of a picture, and positions of the slider
+MOST_STRIP = 960  # pixels of a strip of frames
 USUAL = "as the others"
 LEGEND = (
     "as it is: a token of its own",
@@ -68,12 +70,12 @@ def take_samples(run: ShownRun, source: DataSource) -> Samples:
     moved = differs(run.answered, source, run.record["results"]["split"])
     chosen = choose(split.labels, None if moved else run.answered, model.task)
     tensors = split.with_transform(eval_transform(model.preprocess))
-    images = torch.stack([tensors[index][0] for index, _ in chosen])  # [B, C, height, width]
+    images = torch.stack([tensors[index][0] for index, _ in chosen])  # [B, C, height, width], or of clips
     traced = trace(model, images)
-    pictures = as_pictures(model, images)
+    pictures = pictures_of(model, images)
     rows = _rows(model, source.classes, traced.logits, [split.labels[index] for index, _ in chosen])
     guesses = guesses_of(model, traced, 1)
-    maps = maps_of(traced, pictures)
+    maps = maps_of(traced, as_pictures(model, first_frames(images)))
     shown = [
         Sample(why, truth, _said(model, said, guess), right, picture, tuple(each))
         for (_, why), (truth, said, right), guess, picture, each in zip(
@@ -174,7 +176,8 @@ def _figure(sample: Sample, maps: Sequence[TokenMap]) -> str:
     steps = [("before the first block" + (f": {patches} patches" if patches else ""), sample.picture)]
     steps += [(each.words, each.picture) for each in maps]
     pictures = "".join(
-        f'<img alt="{escape(f"{sample.truth}, {words}")}" src="{embedded(pixels, SIDE)}" data-step="{step}" '
+        f'<img alt="{escape(f"{sample.truth}, {words}")}" src="{embedded(pixels, longest(pixels))}" '
+        f'data-step="{step}" '
         f'data-block="{escape(words)}"{" hidden" if step < len(steps) - 1 else ""}>'
         for step, (words, pixels) in enumerate(steps)
     )
@@ -216,7 +219,15 @@ def attention_section(samples: Samples) -> list[str]:
     return [*parts, table(heads, rows)]
 
 
+def longest(pixels: Pixels) -> int:
+    """Pixels of the longer side: a strip of frames gets as many times more as it has frames, to a limit."""
+    height, width, _ = pixels.shape
+    return (
+        min(round(SIDE * max(height, width) / min(height, width)), MOST_STRIP) if width > 2 * height else SIDE
+    )
+
+
 def _look(look: AttentionMap, pixels: Pixels) -> str:
     words = escape(look.words)
-    picture = f'<img alt="{words}" src="{embedded(pixels, SIDE)}">'
+    picture = f'<img alt="{words}" src="{embedded(pixels, longest(pixels))}">'
     return f"<figure>{picture}<figcaption>{words}</figcaption></figure>"

@@ -27,6 +27,7 @@ class Row:
     time: str
 
 
+BY_IMAGE = " (varies by image)"  # how many tokens an image keeps depends on it: at the mean asked for
 HEADINGS = Row("", "test accuracy", "trained", "file", "GMACs", "time")
 
 
@@ -68,6 +69,7 @@ def _row(name: str, record: Mapping[str, Any]) -> Row:
     share = 100 * found["trained_parameters"] / plain["total_parameters"]
     speed = speed_of(record)
     gmacs = f"{folded_gmacs(record):.3f}" + (" (folded)" if folds(record) else "")
+    gmacs += BY_IMAGE if found.get("by_image") else ""
     return Row(
         name,
         f"{main_figure(record['results'])}{marked(record)}",

@@ -62,6 +62,8 @@ class Traced:
     """[B, classes]"""
     grid: tuple[int, ...]
     blocks: tuple[TracedBlock, ...]
+    frames: int | None = None
+    """of clips: so many rows of a block are one view of one clip; only the first view of each is here"""
 
     @property
     def shortening(self) -> tuple[TracedBlock, ...]:
@@ -75,7 +77,10 @@ class Traced:
 
 @torch.inference_mode()
 def trace(model: StagedViT, images: Tensor) -> Traced:
-    """Run images [B, C, height, width] through a model in evaluation mode and write down what happened."""
+    """Run images [B, C, height, width] through a model in evaluation mode and write down what happened. Of
+    clips [B, V, C, T, height, width] the logits are of all views and the rest is of the first."""
+    if images.ndim == 6:
+        return replace(trace(model, images[:, 0]), logits=model(images))
     blocks: list[TracedBlock] = []
     fused = torch.zeros(())
     before = None
@@ -90,7 +95,8 @@ def trace(model: StagedViT, images: Tensor) -> Traced:
     if before is None:
         raise ValueError("the model has no blocks to trace")
     last = before.without_prompts(prefix_count(model.vit))
-    return Traced(model.classify(last), before.grid, tuple(blocks))
+    frames = None if before.clips is None else before.clips.frames
+    return Traced(model.classify(last), before.grid, tuple(blocks), frames)
 
 
 def states(model: StagedViT, images: Tensor, watched: bool = False) -> Iterator[TokenState]:
@@ -116,6 +122,8 @@ def _fused(fused: Tensor, before: TokenState, after: TokenState) -> Tensor:
         place = torch.where(place < 0, -1, step.slots.gather(1, place.clamp(min=0)))
         if step.fused:
             fused = fused | (place == step.after.shape[1] - 1)
+        if step.fused_at is not None:
+            fused = fused | ((place >= 0) & (place == step.fused_at[:, None]))
     return fused
 
 

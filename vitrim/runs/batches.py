@@ -8,9 +8,7 @@ nothing.
 from __future__ import annotations
 
 import math
-import random
-from collections.abc import Iterator, Sequence, Sized
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence, Sized
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy
@@ -19,7 +17,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from vitrim.data import DataSource
+from vitrim.data.clips.transforms import ClipTransform, clip_transform
 from vitrim.data.images import ImageError
+from vitrim.data.randomness import own_randomness as own_randomness
 from vitrim.data.splitting import by_class
 from vitrim.data.tolerance import TolerantImages, too_many
 from vitrim.data.transforms import ImageTransform, eval_transform, train_transform
@@ -143,11 +143,17 @@ class TrainingBatches:
         return names
 
 
-def ordered_batches(images: Dataset[tuple[Tensor, int]], batch_size: int, workers: int | None) -> Batches:
+def ordered_batches(
+    images: Dataset[tuple[Tensor, int]],
+    batch_size: int,
+    workers: int | None,
+    collate: Callable[..., Any] | None = None,
+) -> Batches:
     """The loader of images to measure on: in order, all of them."""
     return DataLoader(
         images,
         batch_size=batch_size,
+        collate_fn=collate,
         num_workers=reading_processes(workers),
         pin_memory=torch.cuda.is_available(),
     )
@@ -166,7 +172,7 @@ def reading_processes(workers: int | None) -> int:
 
 def training_batches(model: StagedViT, source: DataSource, training: Training) -> TrainingBatches:
     """The training images of a data source, as a model and the settings want them."""
-    images = tolerant_images(source, training, augmented(model, training))
+    images = tolerant_images(source, training, augmented(model, training, source))
     groups = None
     if training.sampler == "balanced":
         groups = list(by_class(source.split(training.train_split)).values())
@@ -179,17 +185,26 @@ def scoring_batches(model: StagedViT, source: DataSource, training: Training, tw
     """The training images once, all of them and under randomness of their own, for methods that choose by
     data; with `two_views`, each as a pair of random views.
     """
-    transform: Any = TwoViews(model.preprocess) if two_views else augmented(model, training)
+    transform: Any = TwoViews(model.preprocess) if two_views else augmented(model, training, source)
     images = tolerant_images(source, training, transform)
     batches = TrainingBatches(images, training.batch_size, training.seed, training.workers, drop_last=False)
     return batches.loader
 
 
-def augmented(model: StagedViT, training: Training) -> ImageTransform:
-    """The random changes that the settings ask for."""
-    return train_transform(
-        model.preprocess, training.augment, training.policy, training.colour_jitter, training.erasing
-    )
+def augmented(model: StagedViT, training: Training, source: DataSource) -> ImageTransform | ClipTransform:
+    """The random changes that the settings ask for, or clips that have theirs in the data spec."""
+    changes = training.policy, training.colour_jitter, training.erasing
+    if source.clips is None:
+        return train_transform(model.preprocess, training.augment, *changes)
+    augment = source.clips.augment
+    if augment == "run":
+        return clip_transform(model.preprocess, training.augment, *changes)
+    if training.augment != "none":
+        raise ValueError(
+            f"the data say augment={augment} and the settings augment={training.augment}; leave the setting "
+            "out, or write augment=run into the data spec"
+        )
+    return clip_transform(model.preprocess, augment, *changes)
 
 
 def tolerant_images(source: DataSource, training: Training, transform: Any) -> TolerantImages:
@@ -206,18 +221,3 @@ def validation_batches(model: StagedViT, source: DataSource, training: Training)
         return None
     images = source.split("val").with_transform(eval_transform(model.preprocess))
     return ordered_batches(images, training.batch_size, training.workers)
-
-
-@contextmanager
-def own_randomness(seed: int) -> Iterator[None]:
-    """Seed the three generators that transforms draw from, and give them back as they were."""
-    before = random.getstate(), numpy.random.get_state(), torch.get_rng_state()
-    random.seed(seed)
-    numpy.random.seed(seed)
-    torch.default_generator.manual_seed(seed)
-    try:
-        yield
-    finally:
-        random.setstate(before[0])
-        numpy.random.set_state(before[1])
-        torch.set_rng_state(before[2])

@@ -27,6 +27,8 @@ class HistoryRow(Open):
     test_map: Share | None = None
     val_r2: FiniteFloat | None = None
     test_r2: FiniteFloat | None = None
+    val_miou: Share | None = None
+    test_miou: Share | None = None
 
 
 class Tested(Open):

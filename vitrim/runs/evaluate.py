@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,11 +17,13 @@ from vitrim.data import DataSource
 from vitrim.data.transforms import eval_transform
 from vitrim.measuring.devices import start_accelerator
 from vitrim.network.model import StagedViT
+from vitrim.runs import clip_figures
 from vitrim.runs.batches import Batches, ordered_batches
 from vitrim.runs.kinds import KINDS, AnyMetrics
 from vitrim.runs.kinds import Metrics as Metrics
 from vitrim.runs.kinds.kind import output_names
 from vitrim.runs.measured_split import open_measured
+from vitrim.runs.native import Packing, native_transform
 from vitrim.runs.opening import open_model
 from vitrim.settings.task_kinds import TASK_KINDS
 from vitrim.settings.training_choices import CHOICES
@@ -69,13 +72,15 @@ def evaluate(
     workers: int | None = None,
     precision: str = "no",
     cpu: bool = False,
+    native: int | None = None,
 ) -> AnyMetrics:
     """Measure a model, a saved model file or a run folder on one split of `data` (a run's own data if not
-    given): test if no split is named, or val where there is no test split, as training did.
+    given): test if no split is named, or val where there is no test split, as training did. With `native`,
+    every image at its own aspect ratio, of at most so many patches (NaFlexViT).
     """
     return answer(
         model, data, split, root=root, download=download, batch_size=batch_size, workers=workers,
-        precision=precision, cpu=cpu,
+        precision=precision, cpu=cpu, native=native,
     ).metrics  # fmt: skip
 
 
@@ -90,6 +95,7 @@ def answer(
     workers: int | None = None,
     precision: str = "no",
     cpu: bool = False,
+    native: int | None = None,
 ) -> Answers:
     """The same with the answer to every image."""
     check_positive("evaluate", "batch_size", batch_size)
@@ -101,8 +107,12 @@ def answer(
     accelerator = start_accelerator(precision, cpu=cpu)
     staged.to(accelerator.device)
     shared = math.ceil(batch_size / accelerator.num_processes) * accelerator.num_processes
-    tensors = images.with_transform(eval_transform(staged.preprocess))
-    batches = accelerator.prepare(ordered_batches(tensors, shared, workers))
+    if native is None:
+        loader = ordered_batches(images.with_transform(eval_transform(staged.preprocess)), shared, workers)
+    else:
+        tensors = images.with_transform(native_transform(staged, native))
+        loader = ordered_batches(tensors, shared, workers, Packing(staged))
+    batches = accelerator.prepare(loader)
     metrics, answers, losses = run_through(staged, batches, accelerator)
     names = output_names(staged)
     return Answers(staged.task, names, images.names, answers, images.labels, losses, metrics)
@@ -119,18 +129,32 @@ def run_through(
     """The figures, the answer to every image [N, columns] and its loss [N], in the order of the images."""
     if not len(batches):
         raise ValueError("there are no images to measure on")
-    kind = KINDS[model.task]
-    found: list[tuple[Tensor, Tensor, Tensor]] = []
+    kind, clips, began = KINDS[model.task], clip_figures.clips_in(batches), time.perf_counter()
+    found: list[tuple[Tensor, ...]] = []
     training = model.training
     model.eval()
-    with torch.inference_mode():
+    with torch.inference_mode(), clip_figures.counting(clips):
         for images, targets in batches:
             with accelerator.autocast():
-                outputs = model(images)
-            batch = kind.answers(model, outputs), targets, kind.losses(model, outputs, targets)
+                outputs, single = (
+                    (model(images), None) if clips is None else clip_figures.over_views(model, images)
+                )
+            batch: tuple[Tensor, ...] = (
+                kind.answers(model, outputs),
+                targets,
+                kind.losses(model, outputs, targets),
+            )
+            if single is not None:
+                batch = (*batch, clip_figures.beside(outputs, single, targets))
             found.append(accelerator.gather_for_metrics(batch))
-        answers, targets, losses = (torch.cat(columns) for columns in zip(*found, strict=True))
+        answers, targets, losses, *more = (torch.cat(columns) for columns in zip(*found, strict=True))
+        if clips is not None:
+            unread = clip_figures.gather_unread(clips, accelerator)
+            clip_figures.mark_unread(answers, losses, more[0], unread, model.num_classes)
         metrics: AnyMetrics = kind.figures(model, answers, targets, losses)
+        if clips is not None and isinstance(metrics, Metrics):
+            seconds = time.perf_counter() - began
+            metrics = clip_figures.with_clip_figures(metrics, more[0].cpu(), clips, unread, seconds)
     model.train(training)
     return metrics, answers.cpu(), losses.cpu()
 

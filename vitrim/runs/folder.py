@@ -99,13 +99,23 @@ class RunFolder:
         """The record, unless it lacks something of what is needed."""
         from vitrim.runs.records import lacking
 
+        self.check_not_retrieval(record)
         if missing := lacking(record, needed):
             raise ValueError(f"{self.record_file} is damaged or of another version: it lacks {missing}")
         return record
 
+    def check_not_retrieval(self, record: Mapping[str, Any]) -> None:
+        """Refuse a run of pictures and captions, which has neither classes nor one model file."""
+        if record.get("data", {}).get("task") == "retrieval":
+            raise ValueError(
+                f"{self.path} is a run of image-text retrieval, which vitrim evaluate, predict and index take"
+            )
+
     def settings(self) -> dict[str, Any]:
         """What the run was asked for."""
-        settings = self.record().get("settings")
+        record = self.record()
+        self.check_not_retrieval(record)
+        settings = record.get("settings")
         if settings is None:
             raise ValueError(f"{self.record_file} is damaged: it does not say what was run")
         return settings

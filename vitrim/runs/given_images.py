@@ -12,27 +12,47 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import numpy
 import torch
 from PIL import Image
 from torch import Tensor
 
+from vitrim.data.band_files import picture_bands
+from vitrim.data.bands import Bands
 from vitrim.data.finding import EXTENSIONS, FORMATS, walk_pictures
-from vitrim.data.images import ImageError, MissingImageError, decode_image, read_image, upright_rgb
+from vitrim.data.images import (
+    AS_RGB,
+    ImageError,
+    MissingImageError,
+    Picture,
+    decode_image,
+    read_image,
+    turned,
+    upright_rgb,
+)
 
 OneImage: TypeAlias = "str | os.PathLike[str] | bytes | Image.Image | numpy.ndarray | Tensor"
 GivenImages: TypeAlias = "OneImage | Iterable[OneImage]"
 Found = tuple[
-    str, "Path | bytes | Image.Image"
+    str, "Path | bytes | Image.Image | NoPicture"
 ]  # what messages and results call it, and where its pixels are
 
 TAKEN = (
     "paths of files and folders, bytes of an image file, PIL images, arrays [height, width, 3] or "
     "[height, width] "
-    "of uint8, tensors [3, height, width] of uint8, and lists of these"
+    "of uint8, tensors [3, height, width] of uint8, arrays of more channels where the model takes them, and "
+    "lists of these"
 )
+
+
+class NoPicture(NamedTuple):
+    """An array in memory that only a model of other than 1 or 3 channels can take."""
+
+    bands: Bands
+    refusal: str
+    """what the others say to it"""
 
 
 def each_image(images: GivenImages, unread: Counter[str] | None = None) -> Iterator[Found]:
@@ -103,14 +123,18 @@ def _on_disk(path: Path, unread: Counter[str] | None) -> Iterator[Found]:
         raise FileNotFoundError(f"the folder {path} holds no pictures ({', '.join(sorted(EXTENSIONS))})")
 
 
-def read_found(found: Found, at_least: int | None = None) -> Image.Image:
-    """The pixels of one image as upright RGB; `at_least` as for `read_image`."""
+def read_found(found: Found, at_least: int | None = None, channels: int = 3) -> Picture:
+    """The pixels of one image as upright RGB, or its channels; arguments as for `read_image`."""
     called, source = found
     if isinstance(source, Path):
-        return read_image(source, at_least)
+        return read_image(source, at_least, channels)
     if isinstance(source, bytes):
-        return decode_image(io.BytesIO(source), called, at_least)
-    return upright_rgb(source, called)
+        return decode_image(io.BytesIO(source), called, at_least, channels)
+    if isinstance(source, NoPicture):
+        if channels in AS_RGB:
+            raise ValueError(source.refusal)
+        return source.bands
+    return upright_rgb(source, called) if channels in AS_RGB else picture_bands(turned(source), called)
 
 
 def _loaded(image: Image.Image, called: str) -> Image.Image:
@@ -128,30 +152,42 @@ def _loaded(image: Image.Image, called: str) -> Image.Image:
     return image
 
 
-def _from_array(array: numpy.ndarray, called: str) -> Image.Image:
+def _from_array(array: numpy.ndarray, called: str) -> Image.Image | NoPicture:
     colours = array.ndim == 3 and array.shape[2] in (1, 3, 4)
     if array.dtype != numpy.uint8 or not (array.ndim == 2 or colours) or 0 in array.shape:
-        raise ValueError(
+        return _no_picture(
+            array,
+            called,
             f"{called} is an array {list(array.shape)} of {array.dtype}; give [height, width, 3] or "
-            f"[height, width] of uint8, 0 to 255{_hint(array.ndim, array.shape)}"
+            f"[height, width] of uint8, 0 to 255{_hint(array.ndim, array.shape)}",
         )
     return Image.fromarray(
         array[..., 0] if colours and array.shape[2] == 1 else numpy.ascontiguousarray(array)
     )
 
 
-def _from_tensor(tensor: Tensor, called: str) -> Image.Image:
+def _from_tensor(tensor: Tensor, called: str) -> Image.Image | NoPicture:
     colours = tensor.ndim == 3 and tensor.shape[0] in (1, 3, 4)
     if tensor.dtype != torch.uint8 or not (tensor.ndim == 2 or colours) or 0 in tensor.shape:
         hint = "; a batch that is normalised already goes to the model itself: model(images)"
-        raise ValueError(
+        refusal = (
             f"{called} is a tensor {list(tensor.shape)} of {str(tensor.dtype).removeprefix('torch.')}; give "
             f"[3, height, width] or [height, width] of uint8, 0 to 255"
             f"{hint if tensor.is_floating_point() else _hint(tensor.ndim, tensor.shape)}"
         )
+        values = tensor.detach().cpu()
+        return _no_picture(
+            (values.float() if values.is_floating_point() else values).numpy(), called, refusal
+        )
     pixels = tensor.detach().cpu()
     pixels = pixels.permute(1, 2, 0) if colours else pixels  # [height, width, channels]
     return _from_array(pixels.numpy(), called)
+
+
+def _no_picture(array: numpy.ndarray, called: str, refusal: str) -> NoPicture:
+    if array.ndim not in (2, 3) or 0 in array.shape:
+        raise ValueError(refusal)
+    return NoPicture(Bands(array, called), refusal)
 
 
 def _hint(dimensions: int, shape: Sequence[int]) -> str:

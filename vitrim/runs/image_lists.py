@@ -15,10 +15,8 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from PIL import Image
-
 from vitrim.data.finding import is_picture, walk_pictures
-from vitrim.data.images import MissingImageError, read_image
+from vitrim.data.images import MissingImageError, Picture, read_image
 from vitrim.runs.given_images import each_image
 
 if TYPE_CHECKING:
@@ -51,8 +49,8 @@ class FromDisk:
 
     base: str
 
-    def __call__(self, name: str, at_least: int | None = None) -> Image.Image:
-        return read_image(Path(self.base, name), at_least)
+    def __call__(self, name: str, at_least: int | None = None, channels: int = 3) -> Picture:
+        return read_image(Path(self.base, name), at_least, channels)
 
 
 @dataclass
@@ -64,8 +62,8 @@ class FromDataset:
     found: tuple[FromHub, dict[str, int]] | None = field(default=None, repr=False)
     """what reads, and how many rows each split has; once it is open"""
 
-    def __call__(self, name: str, at_least: int | None = None) -> Image.Image:
-        return self.opened()[0](name, at_least)
+    def __call__(self, name: str, at_least: int | None = None, channels: int = 3) -> Picture:
+        return self.opened()[0](name, at_least, channels)
 
     def opened(self) -> tuple[FromHub, dict[str, int]]:
         if self.found is None:

@@ -23,6 +23,8 @@ def model_file_of(run: str | Path) -> Path:
     path = Path(run)
     if path.is_dir():
         folder = RunFolder.open(path)
+        if (path / "vision.safetensors").is_file():
+            folder.check_not_retrieval(folder.record())
         if not folder.model_file.is_file():
             raise FileNotFoundError(
                 f"{run} has no model yet: its training has not finished; continue it with resume"

@@ -87,6 +87,9 @@ class Results(Open):
     images: Annotated[int, Field(ge=1, le=MOST_IMAGES)] = 1
     loss: Loss = 0.0
     top1: Share = 0.0
+    top5: Share | None = None
+    views: list[Share] = []
+    unreadable: list[Text] = []
     mean_per_class: Share = 0.0
     map: Share | None = None
     f1: Share | None = None
@@ -112,6 +115,7 @@ class Data(Open):
     task: Name = "classify"
     classes: Names = []
     images: dict[Name, Images] = {}
+    called: Name = "images"
     notes: list[Text] = []
 
 
@@ -134,15 +138,23 @@ class Costs(Open):
     gmacs_paper: NotNegative = 0.0
     trained_parameters: Count = 0
     trained_head: Count | None = None
+    trained_pooling: Count = 0
+    frames: Count | None = None
     total_parameters: Count = 0
     tokens: PerBlock = []
     blocks: PerBlock = []
+    by_image: bool = False
     folded: Folded | None = None
     plain: Plain = Plain()
 
 
+Numbers = Annotated[list[FiniteFloat], Field(min_length=1, max_length=1024)]
+
+
 class Preprocess(Open):
     image_size: Size | None = None
+    mean: Numbers | None = None
+    std: Numbers | None = None
 
 
 class Deviation(Open):
@@ -178,6 +190,8 @@ class Settings(Open):
     pretrained: bool = False
     weights: Text | None = None
     image_size: Size | None = None
+    in_chans: Annotated[int, Field(ge=1, le=1024)] | None = None
+    patch_size: Size | None = None
     data: Text = ""
     root: Text | None = None
     recipe: Text | None = None
@@ -185,6 +199,7 @@ class Settings(Open):
     protocol: Name | None = None
     per_task: bool = False
     init: Text | None = None
+    video: Text | None = None
     training: Any = None
     """typed in `record_schema`"""
 
@@ -218,6 +233,7 @@ BOUNDED: dict[str, Any] = {
     "epochs": Epoch, "cooldown_epochs": Epoch, "frozen_epochs": Epoch, "patience": Epoch | None,
     "batch_size": Images, "accumulate": Images, "workers": Annotated[int, Field(ge=0, le=1024)] | None,
     "bad_images": Images, "lr_batch": Images | None, "policy": Annotated[str, Field(max_length=200)],
+    "mean": Numbers | None, "std": Numbers | None,
 }  # fmt: skip
 
 

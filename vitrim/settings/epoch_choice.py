@@ -9,9 +9,8 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
-from vitrim.data import DataSource
 from vitrim.settings.task_kinds import score_of
 from vitrim.settings.training import Training
 from vitrim.settings.training_choices import Select
@@ -19,6 +18,16 @@ from vitrim.settings.training_choices import Select
 SCORED_BY = {"val": "val", "best-on-test": "test"}
 NOTHING = (-math.inf, 0.0)  # below every score
 MARKS = {"best-on-test": "best on test"}
+
+
+class HasSplits(Protocol):
+    """Data with named splits, of whatever."""
+
+    @property
+    def spec(self) -> str: ...
+
+    @property
+    def splits(self) -> Mapping[str, Any]: ...
 
 
 @dataclass(frozen=True)
@@ -52,7 +61,7 @@ class Picked:
         return asdict(self)
 
 
-def tested_split(source: DataSource, training: Training) -> str:
+def tested_split(source: HasSplits, training: Training) -> str:
     """The split the finished model is measured on; refused where it would be trained on the same images."""
     split = training.test_split or ("test" if "test" in source.splits else "val")
     trained = {"trainval": ("trainval", "train", "val")}.get(training.train_split, (training.train_split,))
@@ -66,7 +75,7 @@ def tested_split(source: DataSource, training: Training) -> str:
     return split
 
 
-def settled_select(source: DataSource, training: Training) -> Select:
+def settled_select(source: HasSplits, training: Training) -> Select:
     """How the kept epoch is chosen, with the default filled in; refused where its images are missing."""
     held_out = "val" in source.splits and training.train_split == "train"
     if not held_out and (training.select == "val" or training.patience is not None):

@@ -16,6 +16,7 @@ from vitrim.settings.left_open import AUTO, CAN_BE_OPEN, asked_open, for_epochs
 from vitrim.settings.protocols import find_protocol, values_for
 from vitrim.settings.protocols.task_values import training_part
 from vitrim.settings.training import Training
+from vitrim.video.settings import Video, as_video
 
 if TYPE_CHECKING:
     from vitrim.network.method import Method
@@ -32,6 +33,8 @@ DEFAULTS: dict[str, Any] = {
     "weights": None,
     "image_size": None,
     "in_chans": None,
+    "video": None,
+    "patch_size": None,
     "data": DEFAULT_DATA,
     "root": None,
     "recipe": None,
@@ -62,6 +65,10 @@ class RunPlan:
     """the finished run whose weights are the first ones"""
     in_chans: int | None = None
     """channels of the images, if not what the backbone takes"""
+    video: str | None = None
+    """of clips, how their frames become one answer; None of images"""
+    patch_size: tuple[int, int] | None = None
+    """pixels of a patch, if not the backbone's own"""
     left_open: tuple[str, ...] = ()
     """settings of `training` that the number of images has yet to decide; see `left_open.py`"""
     given: frozenset[str] = frozenset()
@@ -81,12 +88,14 @@ class RunPlan:
             "per_task": self.per_task,
             "init": self.init,
             **({} if self.in_chans is None else {"in_chans": self.in_chans}),
+            **({} if self.video is None else {"video": self.video}),
+            **({} if self.patch_size is None else {"patch_size": list(self.patch_size)}),
             "training": self.training.to_json(),
         }
 
     @classmethod
     def from_json(cls, stored: Mapping[str, Any]) -> RunPlan:
-        size = stored["image_size"]
+        size, patch = stored["image_size"], stored.get("patch_size")
         return cls(
             model=stored["model"],
             pretrained=stored["pretrained"],
@@ -100,6 +109,8 @@ class RunPlan:
             per_task=stored["per_task"],
             init=stored.get("init"),
             in_chans=stored.get("in_chans"),
+            video=stored.get("video"),
+            patch_size=(patch[0], patch[1]) if patch else None,
             training=Training().changed(stored["training"]),
         )
 
@@ -121,10 +132,12 @@ class Asked:
     training: Training | Mapping[str, object] | None = None
     init: str | Path | None = None
     in_chans: int | None = None
+    video: Video | str | None = None
+    patch_size: int | tuple[int, int] | None = None
 
     def settings(self) -> dict[str, Any]:
         """The settings asked for outside training, in the form a plan stores."""
-        size = self.image_size
+        size, patch = self.image_size, self.patch_size
         values = {
             "model": self.model,
             "pretrained": self.pretrained,
@@ -138,6 +151,8 @@ class Asked:
             "per_task": self.per_task,
             "init": None if self.init is None else str(Path(self.init).resolve()),
             "in_chans": self.in_chans,
+            "video": None if self.video is None else repr(as_video(self.video)),
+            "patch_size": (patch, patch) if isinstance(patch, int) else patch,
         }
         return {name: value for name, value in values.items() if value is not None}
 
@@ -187,6 +202,8 @@ def settle_plan(asked: Asked) -> RunPlan:
         recipe = recipe_named(settings["recipe"] or DEFAULT_RECIPE, own)
         settings["recipe"] = settings["recipe"] or DEFAULT_RECIPE
         settings["methods"] = method_texts(recipe.methods)
+        if settings["video"] is None and recipe.video is not None:
+            settings["video"] = repr(recipe.video)
         if asked.protocol is None:
             settings["protocol"], training = recipe.protocol, recipe.training
     changes, left_open = asked.training_changes(), asked.left_open()
@@ -209,6 +226,8 @@ def compose_asked(asked: Asked, num_classes: int | None = None) -> StagedViT:
         image_size=plan.image_size,
         weights=plan.weights,
         in_chans=plan.in_chans,
+        video=plan.video,
+        patch_size=plan.patch_size,
     )
 
 

@@ -37,6 +37,7 @@ TASK_KINDS = {
         TaskKind("classify", "classes", "top1", "accuracy", True, "per_class"),
         TaskKind("multilabel", "labels", "map", "mAP", True, "per_label"),
         TaskKind("regress", "targets", "r2", "R2", False, "per_target"),
+        TaskKind("segment", "classes", "miou", "mIoU", True, "per_region"),
     )
 }
 
@@ -79,7 +80,13 @@ def result_words(results: Mapping[str, Any]) -> str:
         return f"{main_figure(results)} averaged over labels, F1 {share(results['f1'])}"
     if kind is not None and kind.name == "regress":
         return f"{main_figure(results)}, mean absolute error {results['mae']:.4g}"
-    return f"{share(results['top1'])} right, {share(results['mean_per_class'])} averaged over classes"
+    if kind is not None and kind.name == "segment":
+        return (
+            f"{main_figure(results)}, mean accuracy {share(results['macc'])}, pixels right "
+            f"{share(results['aacc'])}, boundary IoU {share(results['boundary_iou'])}"
+        )
+    five = f"{share(results['top5'])} among the first five, " if results.get("top5") is not None else ""
+    return f"{share(results['top1'])} right, {five}{share(results['mean_per_class'])} averaged over classes"
 
 
 def share(value: float | None) -> str:

@@ -123,7 +123,17 @@ class Training:
     """
     normalise: Normalise = "checkpoint"
     """mean and std that pixels are normalised with: checkpoint (as the backbone was trained), imagenet, half
-    (0.5 and 0.5) or none (pixels from 0 to 1); saved with the model
+    (0.5 and 0.5), none (pixels from 0 to 1), measured (of every channel, on the training images) or given
+    (mean and std beside it); saved with the model
+    """
+    mean: list[float] | None = None
+    """of every channel, for pixels from 0 to 1; with normalise=given"""
+    std: list[float] | None = None
+    """of every channel, for pixels from 0 to 1; with normalise=given"""
+    scale: float | None = None
+    """the value that counts as 1 in images that are arrays or TIFF of many bands, such as 10000 for
+    reflectance; not given: 255 of uint8, 65535 of uint16, and 1 of floats, which then lie between 0 and 1;
+    saved with the model
     """
     interpolation: Interpolation = "checkpoint"
     """how images are resized: as the backbone was trained, bicubic or bilinear; saved with the model"""
@@ -159,6 +169,9 @@ class Training:
     """most training images per epoch that may be unreadable and are replaced by others; 0: none"""
 
     def __post_init__(self) -> None:
+        for name in ("mean", "std"):
+            if isinstance(getattr(self, name), tuple):  # JSON has lists alone, and a resumed run compares
+                object.__setattr__(self, name, list(getattr(self, name)))
         check_training(self)
 
     @property

@@ -41,6 +41,7 @@ def check_training(training: Training) -> None:
         if given not in choices and not (name == "select" and given is None):
             raise ValueError(f"{name} must be one of {', '.join(choices)}, got {given!r}")
     _check_optional(training)
+    _check_channels(training)
     _check_texts(training)
     _check_curve(training)
     _check_together(training)
@@ -67,6 +68,25 @@ def _check_optional(training: Training) -> None:
             if not isinstance(part, str) or not part:
                 raise ValueError(f"rates must name parts of the model, got {part!r}")
             _check_number(f"rates[{part!r}]", value, least=0.0)
+
+
+def _check_channels(training: Training) -> None:
+    if training.scale is not None:
+        _check_number("scale", training.scale, least=0.0, exclusive=True)
+    for name in ("mean", "std"):
+        values = getattr(training, name)
+        if (values is None) == (training.normalise == "given"):
+            raise ValueError(
+                f"normalise=given takes mean and std, but {name} is not given"
+                if values is None
+                else f"{name} goes with normalise=given, and normalise is {training.normalise}"
+            )
+        if values is None:
+            continue
+        if not isinstance(values, list) or not values:
+            raise ValueError(f"{name} must be a list of numbers, one for each channel, got {values!r}")
+        for value in values:
+            _check_number(name, value, least=0.0 if name == "std" else -math.inf, exclusive=name == "std")
 
 
 def _check_texts(training: Training) -> None:
@@ -122,6 +142,6 @@ def _check_number(
 ) -> None:
     number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
     if not number or value < least or value >= below or (exclusive and value == least):  # type: ignore[operator]
-        bound = f"above {least:g}" if exclusive else f"at least {least:g}"
+        bound = "" if least == -math.inf else f"above {least:g}" if exclusive else f"at least {least:g}"
         bound += f" and below {below:g}" if below < math.inf else ""
-        raise ValueError(f"{name} must be a number {bound}, got {value!r}")
+        raise ValueError(f"{name} must be a number{' ' * bool(bound)}{bound}, got {value!r}")

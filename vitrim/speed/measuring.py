@@ -19,12 +19,12 @@ from vitrim.measuring.bench import turns_of
 from vitrim.measuring.costs import costs
 from vitrim.measuring.devices import pick_device
 from vitrim.measuring.machine import machine, package_versions, versions
+from vitrim.measuring.memory import peak_memory
 from vitrim.network.model import StagedViT
-from vitrim.speed.memory import peak_memory
 from vitrim.speed.plain import plain_macs
 from vitrim.speed.rows import AGAIN, PLAIN, Candidate, Measured, Row, rows_of
-from vitrim.speed.step import composed_step, plain_step
 from vitrim.speed.ways import USUAL, WAYS, Runs, anew, plain_backbone, prepared, why_not
+from vitrim.training.step import composed_step, plain_step
 
 FIGURES = ("latency", "throughput", "step")
 WORTH = 0.97  # of the time for an image: what a larger batch must come below to be the best
@@ -231,8 +231,7 @@ def _twice(step: Callable[[], None]) -> None:
 
 
 def _images(model: StagedViT, batch: int, device: torch.device) -> Tensor:
-    size = (batch, model.preprocess.channels, *model.preprocess.image_size)
-    return torch.randn(size, generator=torch.Generator().manual_seed(0)).to(device)
+    return torch.randn((batch, *model.input_shape()), generator=torch.Generator().manual_seed(0)).to(device)
 
 
 def _record(model: StagedViT, asked: _Asked) -> dict[str, Any]:

@@ -16,10 +16,8 @@ def plain_macs(model: StagedViT) -> int:
     """
     twin = without_values(model)
     like = next(twin.vit.parameters())
-    images = torch.empty(
-        1, model.preprocess.channels, *model.preprocess.image_size, dtype=like.dtype, device=like.device
-    )
+    images = torch.empty(1, *model.input_shape(), dtype=like.dtype, device=like.device)
     counter = MacCounter()
     with counting(counter):
-        twin.vit(images)
+        twin.alone()(images)
     return counter.total

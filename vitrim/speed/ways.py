@@ -72,7 +72,7 @@ class PlainBackbone(nn.Module):
 
 def plain_backbone(model: StagedViT) -> PlainBackbone:
     """The backbone of a model on which everything is folded that folds."""
-    return PlainBackbone(model.vit, model.preprocess).eval()
+    return PlainBackbone(model.alone(), model.preprocess).eval()
 
 
 def why_not(name: str, device: torch.device) -> str | None:

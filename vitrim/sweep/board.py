@@ -18,7 +18,8 @@ class Board:
         self.folder = folder
         self.quiet = quiet
         self.table = {job.folder: row_of_job(job) for job in made}
-        self.say(f"{len(made)} runs in {folder}, {self.count('finished')} of them finished before")
+        runs = "1 run" if len(made) == 1 else f"{len(made)} runs"
+        self.say(f"{runs} in {folder}, {self.count('finished')} finished before")
         self.write()
 
     def count(self, status: str) -> int:

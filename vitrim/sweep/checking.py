@@ -34,7 +34,9 @@ def check(made: Sequence[Job], download: bool = False) -> None:
         if plan.data not in opened:
             refuse_other_tasks(open_for(plan, download))
             opened.add(plan.data)
-        shape = repr((plan.methods, plan.model, plan.weights, plan.image_size))
+        shape = repr(
+            (plan.methods, plan.model, plan.weights, plan.image_size, plan.in_chans, plan.patch_size)
+        )
         if shape not in composed:
             with shapes_only():
                 compose_asked(without_weights(job.asked), num_classes=2)

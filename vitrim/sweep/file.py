@@ -56,6 +56,8 @@ class SweepFile:
     weights: str | None = None
     pretrained: bool = False
     image_size: int | tuple[int, int] | None = None
+    in_chans: int | None = None
+    patch_size: int | tuple[int, int] | None = None
     protocol: str | None = None
     per_task: bool | None = None
     training: Mapping[str, object] = field(default_factory=dict)
@@ -86,8 +88,11 @@ def make_sweep(content: object, where: str = "the sweep") -> SweepFile:
     for key in ("pretrained", "per_task"):
         if not isinstance(found.get(key), bool | None):
             raise ValueError(f"{where}: {key} must be true or false, got {found[key]!r}")
-    if found.get("image_size") is not None:
-        found["image_size"] = _image_size(found["image_size"], where)
+    for key in ("image_size", "patch_size"):
+        if found.get(key) is not None:
+            found[key] = _pixels(key, found[key], where)
+    if found.get("in_chans") is not None and not (type(found["in_chans"]) is int and found["in_chans"] > 0):
+        raise ValueError(f"{where}: in_chans must be a number of channels, got {found['in_chans']!r}")
     for key in ("training", "slurm"):
         found[key] = _mapping(
             found.get(key) or {}, f"{where}, {key}", TRAINING_NAMES if key == "training" else None
@@ -162,10 +167,10 @@ def _refuse_many(values: Sequence[object], key: str, where: str) -> None:
         raise ValueError(f"{where}: {key} are {len(values):,}, but a sweep takes at most {MOST:,} of them")
 
 
-def _image_size(given: Any, where: str) -> int | tuple[int, int]:
+def _pixels(key: str, given: Any, where: str) -> int | tuple[int, int]:
     sides = given if isinstance(given, list) else [given]
     if not all(isinstance(side, int) and side > 0 for side in sides) or len(sides) > 2 or not sides:
-        raise ValueError(f"{where}: image_size must be a number of pixels or [height, width], got {given!r}")
+        raise ValueError(f"{where}: {key} must be a number of pixels or [height, width], got {given!r}")
     return (sides[0], sides[1]) if len(sides) == 2 else sides[0]
 
 

@@ -87,6 +87,8 @@ def ask(sweep: SweepFile, entry: Entry, data: str, seed: int) -> Asked:
         pretrained=sweep.pretrained or None,
         weights=sweep.weights,
         image_size=sweep.image_size,
+        in_chans=sweep.in_chans,
+        patch_size=sweep.patch_size,
         data=data,
         root=sweep.root,
         recipe=entry.recipe if entry.methods is None else None,

@@ -54,6 +54,8 @@ def search(
     pretrained: bool | None = None,
     weights: str | Path | None = None,
     image_size: int | tuple[int, int] | None = None,
+    in_chans: int | None = None,
+    patch_size: int | tuple[int, int] | None = None,
     root: str | Path | None = None,
     protocol: str | None = None,
     per_task: bool | None = None,
@@ -80,8 +82,8 @@ def search(
         evolution: how to search the subnets of a composition with NOAH, which is searched in place of `over`;
             not given: as NOAH's release.
         supernet_epochs: how long its supernet trains; not given: five times as long as the subnet found.
-        recipe, methods, training, model, pretrained, weights, image_size, root, protocol, per_task: as for
-            `train`.
+        recipe, methods, training, model, pretrained, weights, image_size, in_chans, patch_size, root,
+            protocol, per_task: as for `train`.
         parallel: runs at the same time; not given: one per GPU, or one.
         on, download, cpu, quiet: as for `sweep`.
 
@@ -91,6 +93,7 @@ def search(
     base = Asked(
         model=model, pretrained=pretrained, weights=weights, image_size=image_size, data=data, root=root,
         recipe=recipe, methods=methods, training=training, protocol=protocol, per_task=per_task,
+        in_chans=in_chans, patch_size=patch_size,
     )  # fmt: skip
     noah = None if base.methods is None and recipe is None else noah_in(methods_of(base))
     if noah is None and (evolution is not None or supernet_epochs is not None):

@@ -31,7 +31,7 @@ def reduce_by_size(reduce: Reduce, state: TokenState, attended: Attended | None 
     """One reduction of a padded batch: the images of each grid by themselves, padded together again."""
     if state.padding is None:
         return reduce(state, attended)
-    groups: dict[tuple[tuple[int, int], int], list[int]] = {}
+    groups: dict[tuple[tuple[int, ...], int], list[int]] = {}
     for index, alike in enumerate(zip(*state.padding, strict=True)):
         groups.setdefault(alike, []).append(index)
     parts = []
@@ -42,7 +42,42 @@ def reduce_by_size(reduce: Reduce, state: TokenState, attended: Attended | None 
     return _together(state, parts, list(groups.values()))
 
 
-def _images(state: TokenState, rows: Tensor, grid: tuple[int, int], count: int) -> TokenState:
+def masked_by_count(state: TokenState, counts: Sequence[int]) -> TokenState:
+    """The state of images of one grid whose first `counts` patch tokens are their own and the rest padding,
+    which has no size; no mask where there is no padding."""
+    there = _mask(counts, state.count, state.tokens)
+    if there is None:
+        return state.replaced(keep=None, padding=None)
+    padding = Padding((state.grid,) * len(counts), tuple(counts))
+    return state.replaced(sizes=state.sizes * there.to(state.sizes.dtype), keep=there, padding=padding)
+
+
+def counts_of(state: TokenState) -> tuple[int, ...]:
+    """How many patch tokens every image has of its own."""
+    return (state.count,) * len(state.tokens) if state.padding is None else state.padding.counts
+
+
+def split(state: TokenState, groups: Sequence[Sequence[int]]) -> list[TokenState]:
+    """The images of a padded batch in groups, each padded to its own longest."""
+    parts = []
+    for group in groups:
+        counts = [counts_of(state)[index] for index in group]
+        rows = torch.tensor(group, device=state.tokens.device)
+        parts.append(masked_by_count(_images(state, rows, state.grid, max(counts)), counts))
+    return parts
+
+
+def join(parts: Sequence[TokenState], groups: Sequence[Sequence[int]]) -> TokenState:
+    """The batch that `split` made groups of, after something has happened to each."""
+    counts = {i: n for part, group in zip(parts, groups, strict=True)
+              for i, n in zip(group, counts_of(part), strict=True)}  # fmt: skip
+    every = tuple(counts[index] for index in range(len(counts)))
+    like = replace(parts[0], padding=Padding((parts[0].grid,) * len(every), every))
+    whole = _together(like, list(parts), [list(group) for group in groups])
+    return masked_by_count(whole, every)
+
+
+def _images(state: TokenState, rows: Tensor, grid: tuple[int, ...], count: int) -> TokenState:
     """Some images of one grid, without padding."""
     total = state.prefix + count
     return replace(
@@ -82,7 +117,7 @@ def _together(state: TokenState, parts: list[TokenState], indices: list[list[int
     """The images in their old order, each padded to the longest."""
     order = [index for group in indices for index in group]
     back = torch.tensor(order, device=state.tokens.device).argsort()
-    moved, patches = any(part.moved for part in parts), state.started
+    moved, patches = any(part.moved for part in parts), state.source.shape[1]
     longest = max(part.count for part in parts) if moved else state.count  # a full grid stays in its places
 
     def join(pieces: Sequence[Tensor], length: int, fill: float = 0) -> Tensor:
@@ -90,7 +125,8 @@ def _together(state: TokenState, parts: list[TokenState], indices: list[list[int
         padded = [F.pad(piece, (*shape, 0, length - piece.shape[1]), value=fill) for piece in pieces]
         return torch.cat(padded).index_select(0, back)
 
-    counts = {index: part.count for part, group in zip(parts, indices, strict=True) for index in group}
+    counts = {index: count for part, group in zip(parts, indices, strict=True)
+              for index, count in zip(group, counts_of(part), strict=True)}  # fmt: skip
     left = tuple(counts[index] for index in range(len(order)))
     total = parts[0].prefix + longest
     assert state.padding is not None

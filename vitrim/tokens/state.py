@@ -19,15 +19,23 @@ from torch import Tensor
 from vitrim.tokens.grouping import Grouping as Grouping
 from vitrim.tokens.grouping import Mover, with_membership
 from vitrim.tokens.grouping import take_rows as take_rows
-from vitrim.tokens.later import Later, Worked
+from vitrim.tokens.later import Later, Worked, known
 
 
 class Padding(NamedTuple):
     """Of a batch of images of many sizes: the grid of each, and how many of its patch tokens are its own, the
     first ones."""
 
-    grids: tuple[tuple[int, int], ...]
+    grids: tuple[tuple[int, ...], ...]
     counts: tuple[int, ...]
+
+
+class Clips(NamedTuple):
+    """Of clips: how many views of each the rows of a batch are, one after the other, and how many frames of
+    each view."""
+
+    views: int
+    frames: int
 
 
 @dataclass(frozen=True)
@@ -76,6 +84,7 @@ class TokenState:
         history: what every reduction did, in order, for `vitrim.restore`; None unless `run(images,
             history=True)`.
         side: what each side stream carries; see `vitrim.network.side`.
+        clips: of which views and frames the B rows are; None of images.
     """
 
     tokens: Tensor
@@ -96,6 +105,7 @@ class TokenState:
     by_products: bool = False
     moved: bool = False
     side: tuple[SideState, ...] = ()
+    clips: Clips | None = None
 
     @staticmethod
     def start(tokens: Tensor, prefix: int, grid: tuple[int, ...]) -> "TokenState":
@@ -177,6 +187,7 @@ class Reduction:
     slots: Tensor
     keep: Tensor | None
     fused: bool = False
+    fused_at: Tensor | None = None  # [B], where it is in each image, -1 for nowhere, if not the last in all
 
 
 def regroup(state: TokenState, grouping: Grouping) -> TokenState:
@@ -205,7 +216,7 @@ def regroup(state: TokenState, grouping: Grouping) -> TokenState:
         source=Later(_followed, state.noted("source"), slots),
         keep=None if state.keep is None else state.keep.gather(1, lead),
     )
-    return remember(state, reduced, grouping, grouping.fuse is not None)
+    return remember(state, reduced, slots, grouping.fuse is not None)
 
 
 def _cells(tokens: Tensor, count: int) -> Tensor:
@@ -228,12 +239,18 @@ def _followed(source: Tensor, slots: Tensor) -> Tensor:
     return torch.where(source < 0, -1, slots.gather(1, source.clamp(min=0)))  # [B, N0]
 
 
-def remember(before: TokenState, after: TokenState, grouping: Grouping, fused: bool = False) -> TokenState:
+def remember(
+    before: TokenState,
+    after: TokenState,
+    slots: "Tensor | Later",
+    fused: bool = False,
+    fused_at: Tensor | None = None,
+) -> TokenState:
     """Add the step from `before` to `after` to the history, where one is kept."""
     if before.history is None:
         return after
     patches = before.tokens[:, before.prefix :], after.tokens[:, after.prefix :]
-    step = Reduction(*patches, grouping.slots, after.keep, fused)
+    step = Reduction(*patches, known(slots), after.keep, fused, fused_at)
     return after.replaced(history=(*before.history, step))
 
 

@@ -53,7 +53,7 @@ def train_baseline(
     if begun and folder.record().get("status") == "finished":
         return reopened(folder, Found)
     settings = run.record["settings"]
-    size = settings["image_size"]
+    size, patch = settings["image_size"], settings.get("patch_size")
     return train(
         backbone if backbone is not None and not isinstance(backbone, str) else settings["model"],
         settings["data"] if data is None or isinstance(data, str) else data,
@@ -63,6 +63,8 @@ def train_baseline(
         pretrained=settings["pretrained"] or None,
         weights=settings["weights"],
         image_size=(size[0], size[1]) if size else None,
+        in_chans=settings.get("in_chans"),
+        patch_size=(patch[0], patch[1]) if patch else None,
         root=settings["root"],
         resume=begun,
         cpu=cpu,

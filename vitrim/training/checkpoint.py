@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from vitrim.files.saving import saved_tensors
-from vitrim.network.model import StagedViT
+from vitrim.files.saving import Trainable, saved_tensors
 from vitrim.reading import short
 from vitrim.runs.checkpoint_files import plain
 from vitrim.runs.folder import RunFolder
@@ -29,7 +28,7 @@ DAMAGED = "the checkpoint is damaged or of another version of torch: its"
 class Trained:
     """What changes while a run goes on."""
 
-    model: StagedViT
+    model: Trainable
     optimizer: torch.optim.Optimizer
     mean: RunningMean
     accelerator: Accelerator
@@ -90,7 +89,7 @@ def restore_checkpoint(folder: RunFolder, trained: Trained) -> Picked:
     return picked
 
 
-def fill_weights(model: StagedViT, weights: Mapping[str, torch.Tensor]) -> None:
+def fill_weights(model: Trainable, weights: Mapping[str, torch.Tensor]) -> None:
     """Put saved weights back into a model of the same composition."""
     own = saved_tensors(model)
     if set(own) != set(weights):

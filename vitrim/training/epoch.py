@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
+from vitrim.network.budgeting import draw_budgets
+from vitrim.network.model import StagedViT
 from vitrim.runs.batches import Batches
 from vitrim.settings.training import Training
 from vitrim.training.averaging import RunningMean
@@ -33,6 +35,7 @@ class Learning:
     mean: RunningMean
     training: Training
     accelerator: Accelerator
+    model: StagedViT | None = None  # where its methods draw what they keep in each step
 
 
 def train_epoch(learning: Learning, epoch: int, progress: Progress) -> float:
@@ -43,6 +46,8 @@ def train_epoch(learning: Learning, epoch: int, progress: Progress) -> float:
     total = torch.zeros((), device=accelerator.device)
     for step, (images, labels) in enumerate(learning.loader):
         set_rates(optimizer, training, epoch + step / steps)
+        if learning.model is not None:
+            draw_budgets(learning.model, training.seed, epoch, step)
         if learning.mixing is not None:
             images, labels = learning.mixing(images, labels)
         with accelerator.accumulate(learner):

@@ -75,6 +75,8 @@ def why_not_frozen(task: Task, processes: int) -> str | None:
         id(parameter) not in head for parameter in model.trained().values()
     ):
         return "more than one classifier trains"
+    if task.source.clips is not None:
+        return "the frames of training clips are drawn at random"
     if training.augment != "none" or training.colour_jitter or training.erasing:
         return "training images are changed at random"
     if task.mixing is not None or task.teacher is not None:

@@ -18,6 +18,7 @@ from torch import nn
 from vitrim.data import DataSource, open_data
 from vitrim.files.saving import needs_its_backbone, save
 from vitrim.measuring.devices import repeatable, start_accelerator
+from vitrim.network.budgeting import forget_levels
 from vitrim.network.method import Method
 from vitrim.network.model import StagedViT
 from vitrim.network.notebook import table_html
@@ -34,6 +35,7 @@ from vitrim.settings.task_kinds import result_words
 from vitrim.settings.training import Training
 from vitrim.training.averaging import RunningMean
 from vitrim.training.checkpoint import Trained, fill_weights, keep_epoch, restore_checkpoint
+from vitrim.training.clips import with_video
 from vitrim.training.dead_workers import refuse_unguarded, workers_in_words
 from vitrim.training.epoch import Learning, train_epoch
 from vitrim.training.fitting import adopt, fit_for_training, needs_fit
@@ -48,6 +50,7 @@ from vitrim.training.task_asked import asked_task
 from vitrim.training.tracking import check_trackers, start_tracking, track
 from vitrim.training.warm_start import asked_from, warm_start
 from vitrim.training.watching import measured, watched_batches
+from vitrim.video.settings import Video
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -88,6 +91,8 @@ def train(
     weights: str | Path | None = None,
     image_size: int | tuple[int, int] | None = None,
     in_chans: int | None = None,
+    video: Video | str | None = None,
+    patch_size: int | tuple[int, int] | None = None,
     root: str | Path | None = None,
     download: bool = False,
     protocol: str | None = None,
@@ -110,7 +115,9 @@ def train(
         training: a `Training`, or only the settings that differ from the recipe, such as {"epochs": 10}.
             Where neither they nor a protocol say so, the number of images decides `epochs`, and the number
             of steps `lr`; "auto" asks for that beside a protocol too.
-        pretrained, weights, image_size, in_chans: as for `compose`.
+        pretrained, weights, image_size, in_chans, patch_size: as for `compose`.
+        video: of clips, how their frames become one answer; `Video()` if not given. Frames and their stride
+            belong to `data`.
         root: folder of the files of data kinds such as vtab.
         download: whether data that is not there may be fetched, by kinds that can.
         protocol: a name in `PROTOCOLS`, a published way to train in place of the recipe's; what `training`
@@ -138,7 +145,8 @@ def train(
         model=model if isinstance(model, str | None) else f"{type(model).__name__} given as a module",
         data=data.spec if isinstance(data, DataSource) else data,
         recipe=recipe, methods=methods, training=training, pretrained=pretrained,
-        weights=weights, image_size=image_size, in_chans=in_chans, root=root,
+        weights=weights, image_size=image_size, in_chans=in_chans, patch_size=patch_size, video=video,
+        root=root,
         protocol=protocol, per_task=per_task, init=init,
     )  # fmt: skip
     check_trackers(trackers)
@@ -149,13 +157,16 @@ def train(
             data if isinstance(data, DataSource) else open_data(plan.data, root=plan.root, download=download)
         )
     chosen: dict[str, str] = {}
+    known: Mapping[str, Any] | None = None
     if resume:
         begun = RunFolder(str(out))
-        check_same_data(begun.record_to_resume(), source, len(begun.history()))
+        known = begun.record_to_resume()
+        check_same_data(known, source, len(begun.history()))
     else:
         plan, chosen = choose_left_open(plan, len(source.split(plan.training.train_split)))
+        plan = with_video(plan, source)
     backbone = model if isinstance(model, nn.Module) else plan.model
-    prepared = prepare_task(plan, source, backbone, accelerator.num_processes)
+    prepared = prepare_task(plan, source, backbone, accelerator.num_processes, known)
     start = warm_start(plan, prepared.model, Path(str(out)) if resume else None)
     with ExitStack() as held:
         folder = claim_folder(out, plan, resume, accelerator, held)
@@ -199,7 +210,7 @@ def train_epochs(
         WithLoss(seen, training, task.teacher, task.weights), make_optimizer(model, training), batches
     )
     mean = RunningMean(list(model.trained().values()), training.ema)
-    learning = Learning(learner, loader, optimizer, task.mixing, mean, training, accelerator)
+    learning = Learning(learner, loader, optimizer, task.mixing, mean, training, accelerator, model)
     trained = Trained(model, optimizer, mean, accelerator)
     watched = watched_batches(task, frozen, accelerator)
     picked = restore_checkpoint(folder, trained)
@@ -221,6 +232,8 @@ def train_epochs(
             rate = max(group["lr"] for group in optimizer.param_groups)
             row = {"epoch": epoch + 1, "train_loss": loss, "lr": rate}
             row["seconds"] = round(time.perf_counter() - started, 3)
+            if task.source.clips is not None:
+                row["clips_per_second"] = round(len(task.batches.images) / max(row["seconds"], 1e-3), 2)
             if bad := task.batches.replaced(accelerator):
                 row["bad_images"] = bad
             row |= measured(seen, trained, watched)
@@ -246,6 +259,14 @@ def choose_by_data(
     return record
 
 
+def settle_budgets(task: Task, record: Mapping[str, Any], accelerator: Accelerator) -> Mapping[str, Any]:
+    """Find the levels of a budget per image anew: attention has changed by training."""
+    if not forget_levels(task.model):
+        return record
+    fit_for_training(task.model, task.source, task.training, accelerator)
+    return {**record, "chosen_methods": [repr(method) for method in task.model.methods]}
+
+
 def finish(task: Task, folder: RunFolder, record: Mapping[str, Any], picked: Picked, trained: Trained) -> Run:
     """Measure the kept weights on the test images; write model.safetensors and the results."""
     model, accelerator, epoch = task.model, trained.accelerator, picked.last
@@ -255,6 +276,7 @@ def finish(task: Task, folder: RunFolder, record: Mapping[str, Any], picked: Pic
     else:
         epoch = picked.epoch
         fill_weights(model, folder.best(epoch)["weights"])
+    record = settle_budgets(task, record, accelerator)
     metrics, answers, losses = run_through(model, accelerator.prepare(task.test), accelerator)
     results = result_record(task.test_split, epoch, task.select, metrics)
     if accelerator.is_main_process:

@@ -22,10 +22,16 @@ def make_mixup(training: Training, classes: int) -> Mixup | None:
 
     if not mixes(training):
         return None
-    found: Mixup = Mixup(
+    mix: Mixup = Mixup(
         mixup_alpha=training.mixup,
         cutmix_alpha=training.cutmix,
         label_smoothing=training.label_smoothing,
         num_classes=classes,
     )
-    return found
+
+    def mixed(images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """A clip is mixed as one image of all its frames' channels: the same box is cut out of each frame."""
+        flat, shares = mix(images.flatten(1, -3), labels)
+        return flat.view(images.shape), shares
+
+    return mixed

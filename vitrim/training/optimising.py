@@ -16,7 +16,11 @@ def make_optimizer(model: StagedViT, training: Training) -> torch.optim.Optimize
     """torch's optimiser over what trains. Each group keeps its multiple of the learning rate under "scale",
     and whether it rests during `frozen_epochs` under "rests".
     """
-    groups = parameter_groups(model, training)
+    return optimizer_over(parameter_groups(model, training), training)
+
+
+def optimizer_over(groups: list[dict[str, object]], training: Training) -> torch.optim.Optimizer:
+    """torch's optimiser over such groups."""
     if training.optimizer == "sgd":
         return torch.optim.SGD(groups, lr=training.peak, momentum=training.momentum)
     kind = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}[training.optimizer]

@@ -4,12 +4,13 @@ folder exists.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor, nn
 
 from vitrim.backbones.blocks import set_drop_path
-from vitrim.backbones.preprocess import as_asked
 from vitrim.compose import compose
 from vitrim.data import DataSource
 from vitrim.data.transforms import eval_transform
@@ -26,6 +27,8 @@ from vitrim.settings.epoch_choice import settled_select, tested_split
 from vitrim.settings.run_plan import RunPlan
 from vitrim.settings.training import Training
 from vitrim.settings.training_choices import Select
+from vitrim.training.channels import told
+from vitrim.training.clips import video_for
 from vitrim.training.mixup import Mixup, make_mixup, mixes
 from vitrim.training.objectives import balancing_weights
 from vitrim.training.optimising import parameter_groups
@@ -53,14 +56,22 @@ class Task:
     """what class imbalance makes of each class or label in the loss"""
 
 
-def prepare_task(plan: RunPlan, source: DataSource, backbone: str | nn.Module, processes: int = 1) -> Task:
-    """Compose the model a plan asks for, fresh, with a classifier for the data, and open the splits."""
+def prepare_task(
+    plan: RunPlan,
+    source: DataSource,
+    backbone: str | nn.Module,
+    processes: int = 1,
+    known: Mapping[str, Any] | None = None,
+) -> Task:
+    """Compose the model a plan asks for, fresh, with a classifier for the data, and open the splits; `known`
+    is the record of a run that goes on.
+    """
     training = plan.training
     check_shares(training, processes)
     check_single_images(plan, len(source.split(training.train_split)), processes)
     select, test_split = settled_select(source, training), tested_split(source, training)
     teacher = open_teacher(training)  # before the seed is set: it must not change what is drawn
-    model = fresh_model(plan, source, backbone)
+    model = fresh_model(plan, source, backbone, known)
     check_task(model, training)
     teacher = None if teacher is None else introduce(teacher, model, source)
     tested = source.split(test_split).with_transform(eval_transform(model.preprocess))
@@ -81,7 +92,9 @@ def prepare_task(plan: RunPlan, source: DataSource, backbone: str | nn.Module, p
     )
 
 
-def fresh_model(plan: RunPlan, source: DataSource, backbone: str | nn.Module) -> StagedViT:
+def fresh_model(
+    plan: RunPlan, source: DataSource, backbone: str | nn.Module, known: Mapping[str, Any] | None = None
+) -> StagedViT:
     """The model a plan asks for, its random parts drawn from the seed."""
     from accelerate.utils import set_seed
 
@@ -97,13 +110,13 @@ def fresh_model(plan: RunPlan, source: DataSource, backbone: str | nn.Module) ->
         image_size=plan.image_size,
         weights=plan.weights,
         in_chans=plan.in_chans,
+        video=video_for(plan.video, source),
+        patch_size=plan.patch_size,
     )
     model.classes, model.task = source.classes, source.task
     if source.task == "regress":
         model.scale = TargetScale.of(source.classes, source.split(training.train_split).labels)
-    model.preprocess = as_asked(
-        model.preprocess, training.normalise, training.interpolation, training.test_crop
-    )
+    model.preprocess = told(model.preprocess, source, training, known)
     if training.drop_path:
         set_drop_path(model.vit, training.drop_path)
     model.set_gradient_checkpointing(training.gradient_checkpointing)

@@ -30,6 +30,8 @@ ORIGINS = {
 
 ENOUGH = 3  # batches after the first one, which is slower, that tell how long the others take
 
+BY_IMAGE = ", at the mean number of tokens: how many are kept depends on the image"
+
 
 class Progress:
     """Shows the steps of a training run. Use as a context, so that a stop leaves the terminal in order.
@@ -94,6 +96,8 @@ class Progress:
         if kind_of(row, "test_") is not None:
             parts.append(f"test {main_figure(row, before='test_')} (watched: best on test)")
         parts += [f"lr {row['lr']:.2e}", f"{row['seconds']:.1f} s"]
+        if "clips_per_second" in row:
+            parts.append(f"{row['clips_per_second']:.1f} clips/s")
         if remaining := self.epochs - row["epoch"]:
             parts.append(f"{in_units(self._each_epoch(row['epoch']) * remaining)} left")
         if "bad_images" in row:
@@ -127,13 +131,13 @@ def opening_lines(record: Mapping[str, Any], folder: Path, done: int) -> str:
     lines = [
         f"backbone  {settings['model']}, weights: {ORIGINS.get(origin, origin)}",
         f"data      {record['data']['spec']}: {len(record['data']['classes'])} {kind.outputs}, "
-        f"images: {sizes}",
+        f"{record['data'].get('called', 'images')}: {sizes}",
         *task_line(record["data"]),
         *(f"          {note}" for note in record["data"].get("notes", ())),
         f"methods   {', '.join(settings['methods']) or 'none: only the classifier trains'}",
         f"trains    {found['trained_parameters']:,} of {found['total_parameters']:,} parameters; "
         f"{found['gmacs']:.3f} GMACs per image of {' x '.join(map(str, record['preprocess']['image_size']))} "
-        "pixels",
+        f"pixels{BY_IMAGE if found.get('by_image') else ''}",
         *length_lines(settings["training"], record.get("chosen", {})),
         *protocol_lines(record.get("protocol"), settings["per_task"]),
         *teacher_line(record.get("teacher")),

@@ -10,9 +10,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from vitrim.compose import compose, merge
+from vitrim.compose import merge
 from vitrim.data import DataSource
-from vitrim.measuring.costs import costs
+from vitrim.measuring.costs import Costs, costs
 from vitrim.measuring.machine import machine, versions
 from vitrim.methods.plugins import plugins_of
 from vitrim.network.model import StagedViT
@@ -55,6 +55,7 @@ def start_record(
             "classes": list(source.classes),
             "images": {name: len(split) for name, split in source.splits.items()},
             "notes": list(source.notes),
+            **({} if source.clips is None else {"called": "clips"}),
         },
         "preprocess": model.preprocess.to_json(),
         "backbone": model.origin.to_json(),
@@ -94,16 +95,18 @@ def check_same_data(record: Mapping[str, Any], source: DataSource, epochs: int) 
 def cost_record(model: StagedViT) -> dict[str, Any]:
     """Parameters, multiply-adds and tokens of a model, beside those of its backbone alone."""
     merged = merge(model)
-    found, plain = costs(model), costs(compose(merged.vit))
+    found, plain = costs(model), costs(merged.plain())
     folded = costs(merged) if any(method.folds for method in model.methods) else found
     return {
         "gmacs": found.gmacs,
         "gmacs_paper": found.gmacs_paper,
         "trained_parameters": found.trained,
         "trained_head": found.trained_head,
+        **_of_clips(found),
         "total_parameters": found.total,
         "tokens": list(found.tokens),
         "blocks": list(found.blocks),
+        **({"by_image": True} if found.by_image else {}),
         "folded": {"gmacs": folded.gmacs, "total_parameters": folded.total, "blocks": list(folded.blocks)},
         "plain": {
             "gmacs": plain.gmacs,
@@ -113,6 +116,11 @@ def cost_record(model: StagedViT) -> dict[str, Any]:
             "blocks": list(plain.blocks),
         },
     }
+
+
+def _of_clips(found: Costs) -> dict[str, int]:
+    """What a video model has besides: an image model's record stays as it was."""
+    return {} if found.frames is None else {"trained_pooling": found.trained_pooling, "frames": found.frames}
 
 
 def finish_record(

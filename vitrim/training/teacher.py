@@ -79,6 +79,7 @@ def introduce(teacher: Teacher, student: StagedViT, source: DataSource) -> Teach
     for what, mine, theirs in (
         ("images of (height, width)", ours.image_size, its.image_size),
         ("this many colour channels:", ours.channels, its.channels),
+        ("arrays whose value for 1 is", ours.scale, its.scale),
         ("pixels of mean", ours.mean, its.mean),
         ("pixels of standard deviation", ours.std, its.std),
     ):

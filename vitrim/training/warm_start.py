@@ -17,8 +17,18 @@ from vitrim.settings.run_plan import Asked, RunPlan, method_texts, recipe_named
 from vitrim.training.checkpoint import fill_weights
 from vitrim.training.fitting import adopt
 
-TAKEN = ("model", "pretrained", "weights", "image_size", "in_chans", "recipe", "methods")
-SEEN_ALIKE = ("normalise", "interpolation", "test_crop", "head")  # what the weights were trained to see
+TAKEN = (
+    "model", "pretrained", "weights", "image_size", "in_chans", "patch_size", "video", "recipe", "methods",
+)  # fmt: skip
+SEEN_ALIKE = (
+    "normalise",
+    "interpolation",
+    "test_crop",
+    "head",
+    "scale",
+    "mean",
+    "std",
+)  # what the weights were trained to see
 
 
 def asked_from(asked: Asked) -> Asked:
@@ -32,6 +42,8 @@ def asked_from(asked: Asked) -> Asked:
             )
     named = stored.recipe is not None and method_texts(recipe_named(stored.recipe).methods) == stored.methods
     same = {name: getattr(stored.training, name) for name in SEEN_ALIKE} if asked.protocol is None else {}
+    if isinstance(asked.training, Mapping) and "normalise" in asked.training:
+        same = {name: value for name, value in same.items() if name not in ("mean", "std")}
     training = asked.training if not isinstance(asked.training, Mapping | None) else {
         **same, **(asked.training or {})
     }  # fmt: skip
@@ -42,6 +54,8 @@ def asked_from(asked: Asked) -> Asked:
         weights=stored.weights,
         image_size=stored.image_size,
         in_chans=stored.in_chans,
+        video=stored.video,
+        patch_size=stored.patch_size,
         recipe=stored.recipe if named else None,
         methods=None if named else stored.methods,
         data=asked.data or stored.data,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from vitrim.cli.verbs.shared import composition_options, given_methods
+from vitrim.cli.verbs.shared import at_budget, budget_option, budgets_of, composition_options, given_methods
 
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser, Namespace
@@ -40,6 +40,7 @@ def options(parser: ArgumentParser) -> None:
         "run", nargs="?", type=str | None, metavar="RUN", help="a run folder or a model.safetensors file"
     )
     composition_options(parser)
+    budget_option(parser, several=True)
     parser.add_argument(
         "--ways",
         type=str | None,
@@ -82,13 +83,11 @@ def options(parser: ArgumentParser) -> None:
 
 def run(chosen: Namespace) -> None:
     import json
-    import sys
     from pathlib import Path
 
     import torch
     from rich.console import Console
 
-    from vitrim.speed.measuring import measure_speed
     from vitrim.writing import write_whole
 
     if chosen.threads is not None:
@@ -99,8 +98,36 @@ def run(chosen: Namespace) -> None:
     for name, place in places.items():
         if not place.parent.is_dir():
             raise FileNotFoundError(f"--{name}: there is no folder {place.parent} to write {place.name} into")
-    measured = measure_speed(
-        _model(chosen),
+    model, shares = _model(chosen), budgets_of(chosen)
+    if len(shares) > 1 and "picture" in places:
+        raise ValueError("--picture draws one budget; give --budget one share, or leave it out")
+    console, found = Console(soft_wrap=True, highlight=False, markup=False), []
+    each: list[float | None] = [*shares] or [None]
+    for share in each:
+        if share is not None:
+            at_budget(model, share, chosen)
+            console.print(f"budget {share:g}: {', '.join(map(repr, model.methods))}")
+        found.append(_measured(model, chosen))
+        _print(console, found[-1], composition=chosen.run is None)
+    records = [measured.to_json() for measured in found]
+    if "json" in places:
+        pairs = zip(shares, records, strict=False)
+        several = [{"budget": share, **record} for share, record in pairs]
+        written = several if len(shares) > 1 else records[0]
+        write_whole(places["json"], (json.dumps(written, indent=1) + "\n").encode())
+    if "picture" in places:
+        from vitrim.speed.picture import picture
+
+        write_whole(places["picture"], picture(found[0]))
+
+
+def _measured(model: StagedViT, chosen: Namespace) -> Measured:
+    import sys
+
+    from vitrim.speed.measuring import measure_speed
+
+    return measure_speed(
+        model,
         ways=_listed(chosen.ways),
         figures=_listed(chosen.figures) or (),
         batch_sizes=_batches(chosen.batch_size),
@@ -110,13 +137,6 @@ def run(chosen: Namespace) -> None:
         device=chosen.device,
         say=lambda words: sys.stderr.write(f"{words}\n") if sys.stderr.isatty() else None,
     )
-    _print(Console(soft_wrap=True, highlight=False, markup=False), measured, composition=chosen.run is None)
-    if "json" in places:
-        write_whole(places["json"], (json.dumps(measured.to_json(), indent=1) + "\n").encode())
-    if "picture" in places:
-        from vitrim.speed.picture import picture
-
-        write_whole(places["picture"], picture(measured))
 
 
 def _number(value: int | str | list[int]) -> int | list[int]:
@@ -209,5 +229,7 @@ def _model(chosen: Namespace) -> StagedViT:
         weights=chosen.weights,
         image_size=chosen.image_size,
         in_chans=chosen.in_chans,
+        patch_size=chosen.patch_size,
+        video=chosen.video,
     )
     return compose_asked(asked)

@@ -70,19 +70,19 @@ def run(chosen: Namespace) -> None:
             out.print(table)
             out.print()
     decoded = _decode(data, chosen.check)
-    for line in size_lines(decoded, chosen.check):
+    for line in size_lines(decoded, chosen.check, data.called):
         out.print(line)
     wrong, worth = findings(data)
     for line in worth:
         out.print(f"note: {line}")
-    for line in (*look_notes(decoded), *_repeated(decoded)):
+    for line in (*look_notes(decoded, data.called), *_repeated(decoded, data.called)):
         out.print(f"note: {line}")
     if chosen.write_lists is not None:
         for path in _write_lists(data, Path(chosen.write_lists)):
             out.print(f"list: {path}")
     if chosen.sheet is not None:
         out.print(f"contact sheet: {_sheet(data, chosen.sheet)}")
-    _end(out, decoded, wrong, chosen.check)
+    _end(out, decoded, wrong, chosen.check, data.called)
 
 
 def _decode(data: DataSource, every: bool) -> Decoded:
@@ -97,12 +97,12 @@ def _decode(data: DataSource, every: bool) -> Decoded:
         return decode(data, every=True, tick=lambda: progress.advance(task))
 
 
-def _repeated(decoded: Decoded) -> list[str]:
+def _repeated(decoded: Decoded, called: str) -> list[str]:
     if not decoded.repeated:
         return []
     first, second = decoded.repeated[0]
     return [
-        f"{len(decoded.repeated):,} test images have the same pixels as one of train or val, "
+        f"{len(decoded.repeated):,} test {called} have the same pixels as one of train or val, "
         f"such as {second} and {first}"
     ]
 
@@ -126,15 +126,15 @@ def _sheet(data: DataSource, asked: str) -> Path:
     return draw_sheet(data, Path(asked or f"{name}.png").expanduser())
 
 
-def _end(out: Any, decoded: Decoded, wrong: list[str], every: bool) -> None:
-    """The broken images, all of them, and the error that sets the exit code."""
+def _end(out: Any, decoded: Decoded, wrong: list[str], every: bool, called: str) -> None:
+    """The broken images or clips, all of them, and the error that sets the exit code."""
     for line in (*wrong, *decoded.broken):
         out.print(f"broken: {line}")
     if decoded.broken:
         more = "" if every else " (of a sample: --check looks at all)"
-        count = f"{len(decoded.broken):,} of {decoded.images:,} images"
+        count = f"{len(decoded.broken):,} of {decoded.images:,} {called}"
         raise ValueError(f"{count} cannot be read; they are listed above{more}")
     if wrong:
         raise ValueError(f"the lists contradict themselves: {wrong[0]}")
     if every:
-        out.print(f"all {decoded.images:,} images can be read")
+        out.print(f"all {decoded.images:,} {called} can be read")

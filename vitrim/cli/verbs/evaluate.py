@@ -4,26 +4,43 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vitrim.cli.verbs.shared import data_options, refuse_mistyped, size_option, trust_option
+from vitrim.cli.segmenting import evaluate_masks, inference_option, refuse_given, takes_masks
+from vitrim.cli.verbs.image_text import evaluate_captions
+from vitrim.cli.verbs.shared import (
+    at_budget,
+    budget_option,
+    budgets_of,
+    data_options,
+    native_option,
+    refuse_mistyped,
+    size_option,
+    trust_option,
+)
+from vitrim.retrieval.asked import is_retrieval_run
 
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser, Namespace
 
+    from vitrim.data import DataSource
     from vitrim.runs.evaluate import Answers
 
 DESCRIPTION = """
 Measure a trained model on a split of a data set: the share of images classified correctly, the same averaged
 over classes, and the loss; then every class by itself, and the images it is most wrong about. Of several
-labels a picture: mean average precision and F1; of numbers: mean absolute error and R2.
+labels a picture: mean average precision and F1; of numbers: mean absolute error and R2; of
+segmentation: mIoU, mean accuracy and boundary IoU over all pixels, and every class; of pictures
+with captions: recall both ways.
 """
 
 EXAMPLES = """
 vitrim evaluate runs/flowers
 vitrim evaluate runs/flowers --split val --predictions answers.csv --confusion confusion.csv
 vitrim evaluate runs/flowers/model.safetensors --data folder:other-flowers
+vitrim evaluate runs/flowers --budget 0.5,0.7,0.9
 """
 
 FEW = 20  # classes up to which every one gets a line
@@ -48,7 +65,9 @@ def options(parser: ArgumentParser) -> None:
     parser.add_argument("--precision", type=str, default="no", metavar="{no,bf16,fp16}", help="number format")
     parser.add_argument("--cpu", action="store_true", help="stay on the CPU where there is a GPU")
     size_option(parser)
+    native_option(parser)
     trust_option(parser)
+    budget_option(parser, several=True)
     data_options(parser)
     _output_options(parser)
 
@@ -74,10 +93,38 @@ def _output_options(parser: ArgumentParser) -> None:
         metavar="N",
         help="how many of the most wrong images to show (usually 5)",
     )
+    found = parser.add_argument_group("of image-text retrieval")
+    found.add_argument(
+        "--k_test",
+        type=int,
+        default=128,
+        metavar="N",
+        help="how many of the most similar are matched again, where the model can (usually 128)",
+    )
+    found.add_argument(
+        "--beta",
+        type=float,
+        default=0.0,
+        metavar="WEIGHT",
+        help="weight of the similarity beside the match (usually 0, as UniAdapter; BLIP has 1)",
+    )
     group.add_argument("--json", action="store_true", help="print all figures as JSON instead")
+    group.add_argument(
+        "--unreduced",
+        action="store_true",
+        help="of segmentation: also measure the same weights without reduction, and how far both agree",
+    )
+    inference_option(group)
 
 
 def run(chosen: Namespace) -> None:
+    if is_retrieval_run(chosen.run):
+        evaluate_captions(chosen)
+        return
+    if takes_masks(chosen.run, chosen.data):
+        evaluate_masks(chosen)
+        return
+    refuse_given(chosen, "unreduced", "inference")
     refuse_mistyped(chosen.data)
     from accelerate import PartialState
 
@@ -96,15 +143,18 @@ def run(chosen: Namespace) -> None:
     data, split = open_measured(
         chosen.run, chosen.data, chosen.split, chosen.root, chosen.download, model.task
     )
-    found = answer(
-        model,
-        data,
-        split,
-        batch_size=chosen.batch_size,
-        workers=chosen.workers,
-        precision=chosen.precision,
-        cpu=chosen.cpu,
-    )
+    shares = budgets_of(chosen)
+    how = {name: chosen[name] for name in ("batch_size", "workers", "precision", "cpu", "native")}
+    if len(shares) > 1:
+        if predictions or per_class or confusion:
+            raise ValueError("files are written of one budget; give --budget one share, or leave them out")
+        lines = at_each_budget(model, shares, chosen, lambda: answer(model, data, split, **how), data)
+        if PartialState().is_main_process:
+            sys.stdout.write(lines)
+        return
+    for share in shares:
+        at_budget(model, share, chosen, chosen.data)
+    found = answer(model, data, split, **how)
     if not PartialState().is_main_process:
         return
     if chosen.data is None and differs(read_tested(Path(chosen.run)), data, split):
@@ -125,6 +175,40 @@ def run(chosen: Namespace) -> None:
         show(found, f"{split}{unnamed}", chosen.worst)
 
 
+def at_each_budget(
+    model: Any, shares: list[float], chosen: Namespace, measured: Callable[[], Answers], data: DataSource
+) -> str:
+    """A line for each budget of one model: its figure beside what an image costs; with --json a list."""
+    from vitrim.measuring.costs import costs
+    from vitrim.measuring.costs_on_images import costs_on_images
+    from vitrim.settings.task_kinds import result_words
+    from vitrim.training.budgets import calibration_batches
+
+    rows: list[dict[str, Any]] = []
+    for share in shares:
+        at_budget(model, share, chosen, chosen.data)
+        found, counted = measured(), costs(model)
+        row = {"budget": share, **found.metrics.to_json(), "gmacs": counted.gmacs}
+        if counted.by_image:
+            row |= {"costs_on_images": costs_on_images(model, calibration_batches(model, data)).to_json()}
+        rows.append(row)
+    if chosen.json:
+        return json.dumps(rows, indent=1) + "\n"
+    return "".join(
+        f"budget {row['budget']:g}: {result_words(row)}, loss {row['loss']:.4f}, {_cost_words(row)}\n"
+        for row in rows
+    )
+
+
+def _cost_words(row: dict[str, Any]) -> str:
+    spread = row.get("costs_on_images")
+    if spread is None:
+        return f"{row['gmacs']:.3f} GMACs"
+    of = spread["gmacs_percentiles"]
+    range_ = f"{of['5']:.3f} to {of['95']:.3f} for nine in ten images"
+    return f"{spread['gmacs_mean']:.3f} GMACs in the mean, {range_}"
+
+
 def as_json(found: Answers, split: str, worst: int) -> dict[str, Any]:
     """All that is known, as values of JSON."""
     from vitrim.settings.task_kinds import TASK_KINDS
@@ -143,17 +227,31 @@ def show(found: Answers, split: str, worst: int) -> None:
     from vitrim.settings.task_kinds import result_words
 
     metrics = found.metrics
+    called, speed = clip_words(metrics)
     sys.stdout.write(
-        f"{split}: {result_words(metrics.to_json())}, loss {metrics.loss:.4f} ({metrics.images:,} images)\n"
+        f"{split}: {result_words(metrics.to_json())}, loss {metrics.loss:.4f} "
+        f"({metrics.images:,} {called}{speed})\n"
     )
+    for name in getattr(metrics, "unreadable", ()):
+        sys.stderr.write(f"vitrim: cannot be read and counts as wrong: {name}\n")
     out = Console(soft_wrap=True, highlight=False, markup=False)
     out.print()
     out.print(_part_table(found))
     rows = found.most_wrong(worst)
     if rows:
-        out.print(f"\nmost wrong (of {metrics.images:,} images, by loss):")
+        out.print(f"\nmost wrong (of {metrics.images:,} {called}, by loss):")
     for row in rows:
         out.print(f"  {row['path']}  {_wrong_words(row)}")
+
+
+def clip_words(metrics: Any) -> tuple[str, str]:
+    """What was measured on, and of clips how fast and how good every view is alone."""
+    if not getattr(metrics, "views", ()):
+        return "images", ""
+    views = ""
+    if len(metrics.views) > 1:
+        views = ", views alone " + " ".join(f"{100 * share:.2f}" for share in metrics.views) + " %"
+    return "clips", f", {metrics.per_second:.2f} clips/s{views}" if metrics.per_second else views
 
 
 def _part_table(found: Answers) -> Any:

@@ -12,7 +12,8 @@ DESCRIPTION = """
 Explain what a model says to pictures: its answer with probabilities, which patches still had a token of their
 own after each block that shortens the sequence, which were merged, fused or dropped, and what the model
 attends to in its last block beside the plain backbone, the reducers alone and the tuners alone. For every
-picture a PNG to look at and a JSON file with all numbers in it are written.
+picture a PNG to look at and a JSON file with all numbers in it are written. Pictures that cannot be read are
+passed over and listed at the end, with exit code 2.
 """
 
 EXAMPLES = """
@@ -31,10 +32,15 @@ def options(parser: ArgumentParser) -> None:
 
 
 def run(chosen: Namespace) -> None:
+    from collections import Counter
+
+    from vitrim.data.finding import unread_note
     from vitrim.report.explaining import explain, file_name
 
     used: set[str] = set()
-    for explained in explain(chosen.run, chosen.images, top=chosen.top):
+    unread: Counter[str] = Counter()
+    broken: list[str] = []
+    for explained in explain(chosen.run, chosen.images, top=chosen.top, unread=unread, broken=broken):
         name = file_name(explained.name)
         while name in used:
             name += "-again"
@@ -46,3 +52,7 @@ def run(chosen: Namespace) -> None:
         lines.append(f"  {explained.save(chosen.out, name)}")
         sys.stdout.write("\n".join(lines) + "\n")
         sys.stdout.flush()
+    for line in (*unread_note(unread), *broken):
+        sys.stderr.write(f"vitrim: {line}\n")
+    if broken:
+        raise ValueError(f"{len(broken):,} pictures cannot be read; they are listed above")

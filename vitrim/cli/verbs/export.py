@@ -68,6 +68,11 @@ def options(parser: ArgumentParser) -> None:
         "--aot", action="store_true", help="compile a pt2 file to machine code (C++ compiler)"
     )
     parser.add_argument(
+        "--fixed",
+        action="store_true",
+        help="where images keep their own number of tokens: the same number for all, their mean",
+    )
+    parser.add_argument(
         "--max_drop",
         type=float,
         default=1.0,
@@ -85,13 +90,18 @@ def run(chosen: Namespace) -> None:
 
     from vitrim.checks import check_one_of
     from vitrim.deploy.export import export
+    from vitrim.network.budgeting import fixed
+    from vitrim.runs.opening import data_of_run, open_model
 
     check_one_of("export", "to", chosen.to, tuple(NAMES))
     place = Path(chosen.run)
     folder = place if place.is_dir() else place.parent
     out = Path(chosen.out) if chosen.out is not None else folder / NAMES[chosen.to]
+    data, root = chosen.data, chosen.root
+    if chosen.fixed and data is None and place.is_dir():
+        data, root = data_of_run(chosen.run, root)
     done = export(
-        chosen.run,
+        fixed(open_model(chosen.run)) if chosen.fixed else chosen.run,
         out,
         to=chosen.to,
         precision=chosen.precision,
@@ -99,8 +109,8 @@ def run(chosen: Namespace) -> None:
         raw=chosen.raw,
         aot=chosen.aot,
         max_drop=chosen.max_drop,
-        data=chosen.data,
-        root=chosen.root,
+        data=data,
+        root=root,
     )
     sys.stdout.write(f"{done.path}: {done.megabytes:.2f} MB, {_kind(done.about)}\n")
     sys.stdout.write(f"checked: {done.agreement.in_words()}\n")

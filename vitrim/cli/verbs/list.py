@@ -53,6 +53,7 @@ def recipes() -> Iterator[str]:
 
     width = max(map(len, RECIPES))
     yield f"{'':<{width}}  trained   GMACs  when to use it (figures: ViT-B/16, 224 pixels, no head)"
+    yield f"{'':<{width}}  of clips: a view of 8 frames with 400 classes; their pooling trains besides"
     for name, recipe in RECIPES.items():
         trained, gmacs = recipe.expects.get("trained"), recipe.expects.get("gmacs_paper")
         count = "by data" if trained is None else f"{trained / 1e6:.3f} M"
@@ -96,8 +97,9 @@ def models() -> Iterator[str]:
 def data() -> Iterator[str]:
     from vitrim.data import KINDS
 
-    for opener in KINDS.values():  # each module's first line explains its spec
-        yield (sys.modules[opener.__module__].__doc__ or "").strip().splitlines()[0]
+    modules = dict.fromkeys(getattr(opener, "func", opener).__module__ for opener in KINDS.values())
+    for module in modules:  # each module's first line explains its specs
+        yield (sys.modules[module].__doc__ or "").strip().splitlines()[0]
 
 
 def settings() -> Iterator[str]:

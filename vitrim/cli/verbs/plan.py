@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from jsonargparse import ArgumentParser, Namespace
     from rich.console import Console
 
+    from vitrim.network.method import Method
+    from vitrim.network.model import StagedViT
     from vitrim.planner.proposals import Proposal, Proposals
 
 DESCRIPTION = """
@@ -25,6 +27,7 @@ EXAMPLES = """
 vitrim plan --model vit_base_patch16_224 --budget 0.6
 vitrim plan --model vit_small_patch16_224 --budget 60% --budget 0.3MB --plot plan.png
 vitrim plan --model vit_small_patch16_224 --budget 12ms --batch_size 8
+vitrim plan --model vitrim_tiny_patch8_96 --schedule --budget 0.6 --data folder:flowers
 """
 
 
@@ -75,6 +78,21 @@ def options(parser: ArgumentParser) -> None:
         )
     parser.add_argument("--top", type=int, default=12, metavar="N", help="rows to show (usually 12)")
     parser.add_argument("--plot", type=str | None, metavar="FILE", help="draw all proposals to a PNG file")
+    _schedule_options(parser)
+
+
+def _schedule_options(parser: ArgumentParser) -> None:
+    group = parser.add_argument_group("where to reduce")
+    group.add_argument(
+        "--schedule",
+        action="store_true",
+        help="instead: blocks and shares for EViT that lose the least attention on training images of "
+        "--data, beside the placements of TR-PTS; one --budget, a share",
+    )
+    group.add_argument("--data", type=str | None, metavar="SPEC", help="the task's data; the bundled digits")
+    group.add_argument("--root", type=str | None, metavar="PATH", help="where that data lies")
+    group.add_argument("--weights", type=str | None, metavar="FILE", help="weights of --model")
+    group.add_argument("--pretrained", action="store_true", help="let timm download them")
 
 
 def run(chosen: Namespace) -> None:
@@ -88,6 +106,9 @@ def run(chosen: Namespace) -> None:
     from vitrim.planner.stopwatch import Stopwatch
     from vitrim.writing import write_whole
 
+    if chosen.schedule:
+        _schedule(chosen)
+        return
     check_positive("plan", "top", chosen.top)
     check_positive("plan", "classes", chosen.classes)
     budgets = _listed(chosen.budget) or []
@@ -119,6 +140,37 @@ def run(chosen: Namespace) -> None:
 
         write_whole(Path(chosen.plot), picture(proposals))
         console.print(f"\nwrote {chosen.plot}")
+
+
+def _schedule(chosen: Namespace) -> None:
+    import torch
+    from rich.console import Console
+
+    from vitrim.data import open_data
+    from vitrim.planner.budget import parse_budget
+    from vitrim.planner.schedule import schedules, table
+    from vitrim.settings.run_plan import Asked, compose_asked
+    from vitrim.training.budgets import calibration_batches
+
+    budget = parse_budget(_listed(chosen.budget) or [])
+    if budget.share is None or budget.milliseconds is not None or budget.megabytes is not None:
+        raise ValueError("--schedule takes one --budget, a share of the plain operations such as 0.6")
+    source = open_data(chosen.data or "digits", root=chosen.root)
+
+    def composed(methods: Sequence[Method]) -> StagedViT:
+        asked = Asked(
+            model=chosen.model, methods=list(methods), pretrained=chosen.pretrained or None,
+            weights=chosen.weights, image_size=chosen.image_size,
+        )  # fmt: skip
+        torch.manual_seed(0)
+        return compose_asked(asked, len(source.classes)).eval()
+
+    batches = list(calibration_batches(composed([]), source))
+    found = schedules(composed, batches, budget.share)
+    console = Console(soft_wrap=True, highlight=False, markup=False)
+    console.print(f"{chosen.model}, {source.spec}: {sum(len(labels) for _, labels in batches)} images\n")
+    console.print(table(found))
+    console.print("\nMACs: of the plain operations; lost: attention that leaves, summed over blocks")
 
 
 def _text(value: str | float | list[str | float]) -> str | list[str]:

@@ -19,6 +19,7 @@ are compared with it.
 EXAMPLES = """
 vitrim report runs/sparse-tuning-digits
 vitrim report runs/mine runs/linear --out comparison.html
+vitrim report runs/* --measure --charts charts --out comparison.html
 """
 
 
@@ -37,6 +38,12 @@ def options(parser: ArgumentParser) -> None:
         help="write every chart there, as PNG, CSV and JSON",
     )
     parser.add_argument(
+        "--measure",
+        action="store_true",
+        help="measure the time of one image and the memory of a training step of every run now, and set "
+        "accuracy against them",
+    )
+    parser.add_argument(
         "--data", type=str | None, metavar="SPEC", help="the first run's pictures, if they have moved"
     )
     parser.add_argument("--root", type=str | None, metavar="PATH", help="where that data lies")
@@ -44,10 +51,18 @@ def options(parser: ArgumentParser) -> None:
 
 def run(chosen: Namespace) -> None:
     from vitrim.report import write_report
+    from vitrim.report.segmentation import is_of_masks, write_mask_report
 
-    page = write_report(
-        runs_in(chosen.runs), chosen.out, data=chosen.data, root=chosen.root, charts_folder=chosen.charts
-    )
+    runs = runs_in(chosen.runs)
+    if is_of_masks(runs):
+        page = write_mask_report(
+            runs, chosen.out, data=chosen.data, root=chosen.root, charts_folder=chosen.charts
+        )
+    else:
+        page = write_report(
+            runs, chosen.out, data=chosen.data, root=chosen.root, charts_folder=chosen.charts,
+            measure=chosen.measure,
+        )  # fmt: skip
     sys.stdout.write(f"{page}\n")
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
+from vitrim.cli.segmenting import asks_for_masks, segmentation_options, train_masks
+from vitrim.cli.verbs.image_text import is_about_captions, train_captions, train_options
 from vitrim.cli.verbs.shared import (
     composition_options,
     data_options,
@@ -34,6 +36,8 @@ vitrim train --data folder:flowers --out runs/flowers
 vitrim train --data folder:flowers --model vit_small_patch16_224 --pretrained --recipe lora --epochs 30
 vitrim train --method "LoRA(rank=4)" --method "EViT(keep=0.5, at=(4, 8))" --lr 0.002 --seed 1
 vitrim train --data vtab:cifar --root vtab-1k --recipe gps --protocol vtab/gps
+vitrim train --data retrieval:captions.json --root photos --method "Bipartite(at=(6,))" --out runs/words
+vitrim train --task segment --data "seg:road?classes=ground,car" --method LoRA --method EViT --out runs/road
 vitrim train --resume --out runs/flowers
 vitrim train --init runs/flowers --epochs 10 --out runs/flowers-longer
 """
@@ -45,10 +49,12 @@ def options(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--task",
         type=str | None,
-        metavar="{classify,multilabel,regress}",
+        metavar="{classify,multilabel,regress,segment,retrieval}",
         help="what the labels of a table are: one class a picture, several labels, or numbers to predict; "
-        "not given: what they certainly are",
+        "not given: what they certainly are. segment: a class for every pixel, by masks; retrieval: pictures "
+        "with captions",
     )
+    segmentation_options(parser)
     run = parser.add_argument_group("the run")
     run.add_argument(
         "--out", type=str | None, metavar="FOLDER", help="run folder to make; not given: a new one in runs/"
@@ -79,11 +85,18 @@ def options(parser: ArgumentParser) -> None:
     )
     run.add_argument("--cpu", action="store_true", help="stay on the CPU where there is a GPU")
     run.add_argument("--quiet", action="store_true", help="print the result alone")
+    train_options(parser)
     protocol_options(parser)
     training_options(parser)
 
 
 def run(chosen: Namespace) -> None:
+    if is_about_captions(chosen):
+        train_captions(chosen)
+        return
+    if asks_for_masks(chosen):
+        train_masks(chosen)
+        return
     refuse_mistyped(chosen.data, chosen.recipe)
     from accelerate import PartialState
 
@@ -103,6 +116,8 @@ def run(chosen: Namespace) -> None:
         weights=chosen.weights,
         image_size=chosen.image_size,
         in_chans=chosen.in_chans,
+        video=chosen.video,
+        patch_size=chosen.patch_size,
         root=chosen.root,
         download=chosen.download,
         protocol=chosen.protocol,

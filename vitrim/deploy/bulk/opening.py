@@ -11,6 +11,7 @@ import torch
 from vitrim.compose import compose, merge
 from vitrim.deploy.exported import ExportedModel, open_answering
 from vitrim.network.model import StagedViT
+from vitrim.video.refusing import refuse_clips
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,9 @@ class Opening:
                     "--weights FILE or --pretrained"
                 )
             return model.eval()
-        return open_answering(str(self.run), self.trust, self.image_size)
+        model = open_answering(str(self.run), self.trust, self.image_size)
+        refuse_clips(model, "bulk")
+        return model
 
 
 def digest_of(source: Opening | StagedViT, model: StagedViT) -> str:

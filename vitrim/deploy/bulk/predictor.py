@@ -54,7 +54,7 @@ class Images(Dataset[tuple[Item, "Tensor | str"]]):
 
     def __getitem__(self, item: Item) -> tuple[Item, Tensor | str]:
         try:
-            return item, self.transform(self.read(item.name, self.transform.at_least))
+            return item, self.transform(self.read(item.name, *self.transform.wants))
         except ImageError as error:
             return item, str(error)
 

@@ -55,7 +55,7 @@ class Decoder:
                     f"{self.most_pixels / 1e6:g} million, so shrink it first"
                 )
             with self.budget.taking(width * height):
-                return transform(read_found(picture, transform.at_least))
+                return transform(read_found(picture, *transform.wants))
         except TooManyPixelsError as error:
             raise Refusal(413, str(error)) from error
         except ImageError as error:

@@ -2,7 +2,7 @@
 dropped afterwards.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
@@ -78,6 +78,18 @@ class DynamicViT(Method):
             )
         return self.keep
 
+    def with_budget(self, share: float) -> "DynamicViT":
+        """The same for another share in evaluation; predictors trained for one rank for all."""
+        return replace(self, keep=share)
+
+    def uncalibrated(self) -> "DynamicViT":
+        """The same without levels."""
+        return self
+
+    def with_fixed_counts(self) -> "DynamicViT":
+        """Counts are fixed already."""
+        return self
+
     def attach(self, model: "StagedViT") -> None:
         if model.width % 4:
             raise ValueError(f"{self}: predictors quarter the width, which {model.width} does not allow")
@@ -117,9 +129,14 @@ class DropUnlikely(Selector):
 
     def __init__(self, settings: DynamicViT, stage: int, predictor: Predictor) -> None:
         super().__init__()
-        self.settings, self.predictor = settings, predictor
-        self.ratio = settings.ratios()[stage]
+        self.predictor, self.stage = predictor, stage
+        self.adjust(settings)
         self.noise = gumbel_noise  # a function of the log-probabilities; tests put a reproducible one here
+
+    def adjust(self, settings: DynamicViT) -> None:
+        """Work with other settings from now on."""
+        self.settings = settings
+        self.ratio = settings.ratios()[self.stage]
 
     def leaving(self, entering: int, start: int) -> int:
         return min(entering, max(1, int(start * self.ratio)))

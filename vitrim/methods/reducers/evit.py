@@ -1,26 +1,22 @@
 """EViT: keep the tokens the class token attends to most, fuse the rest into one."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, ClassVar, Self
-
-import torch
-from torch import Tensor, nn
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from vitrim.checks import block_indices, check_one_of, check_positive, check_share, is_number
+from vitrim.methods.budgets import BUDGETS, RULES
+from vitrim.methods.budgets.fixed import ROUND
+from vitrim.methods.reducers.keeping import KeepAttended as KeepAttended
+from vitrim.methods.reducers.keeping import keep_best as keep_best
+from vitrim.methods.reducers.keeping import share_at as share_at
 from vitrim.methods.selection.placement import PLACEMENTS, choose_blocks
 from vitrim.network.method import Method, option, store_setting
-from vitrim.network.parts import Reducer
-from vitrim.tokens.attended import Attended
-from vitrim.tokens.later import Later
-from vitrim.tokens.state import Grouping, TokenState, regroup
+from vitrim.network.placing import placed
 
 if TYPE_CHECKING:
     from vitrim.methods.selection.scores import LabelledImages
     from vitrim.network.model import StagedViT
-
-ROUND = {"ceil": math.ceil, "floor": math.floor}
 
 
 @dataclass(frozen=True, repr=False)
@@ -41,8 +37,20 @@ class EViT(Method):
     `EViT(keep=0.95, at="sparse", rounding="floor")` (its section 3.3; scores are the head mean of
     the scaled softmax over all tokens, as here, where its eq. 8 leaves that open).
 
+    **As many tokens as the picture needs.** With `budget` another than "fixed", every image keeps its own
+    number of tokens in evaluation; `vitrim.fit` finds the levels at which the mean of some images is that of
+    the fixed share, K at every block, and writes them into `levels`. Training keeps the fixed share of all.
+
+        mass       K = the fewest of the largest a that hold a share `level` of all a
+        threshold  K = how many a_i exceed `level` times the mean of a
+        sampled    the a_i |v_i| at `level` evenly spaced quantiles, each once (ATS, arXiv 2111.15667, as
+                   released), v_i the token's values of all heads
+
+    Images of a batch are padded behind a mask or split into sub-batches of like counts: see docs/adaptive.md.
+
     Attributes:
         keep: share of the patch tokens each of the blocks keeps, above 0 and at most 1; 1 changes nothing.
+            Or one share for each block, in their order.
         at: indices of the blocks that reduce, counted from 0; or a rule by which `vitrim.fit` chooses them
             (TR-PTS, Table 5): "sparse", the blocks that hold the smallest share of the highest Fisher
             scores, "dense", the largest, "random", any.
@@ -60,12 +68,17 @@ class EViT(Method):
         blocks, first, apart: how many blocks a rule chooses, from which block on, and how far from each other
             at least. The paper gives no numbers; its pictures show three blocks, 3, 6 and 9.
         seed: of the rule "random".
+        budget: how many tokens an image keeps: "fixed", "mass", "threshold" or "sampled".
+        least, most: bounds on what an image keeps, as shares of its tokens, rounded up.
+        levels: one for each block, found by `vitrim.fit`.
+        train_keep: (low, high), a range from which training draws the share of every step, the same for all
+            blocks, so that one set of weights serves many budgets: see `model.set_budget`. None: `keep`.
     """
 
     reduces: ClassVar[bool] = True
     fits_late: ClassVar[bool] = True  # where to stand may depend on which weights train
 
-    keep: float = 0.7
+    keep: float | tuple[float, ...] = 0.7
     at: tuple[int, ...] | str = (3, 6, 9)
     fuse: str = option("mean")
     score: str = option("class")
@@ -75,9 +88,13 @@ class EViT(Method):
     first: int = option(3)
     apart: int = option(2)
     seed: int = option(0)
+    budget: str = option("fixed")
+    least: float = option(0.0)
+    most: float = option(1.0)
+    levels: tuple[float, ...] | None = option(None)
+    train_keep: tuple[float, float] | None = option(None)
 
     def __post_init__(self) -> None:
-        check_share("EViT", "keep", self.keep)
         if isinstance(self.at, str):
             check_one_of("EViT", "at", self.at, PLACEMENTS)
             check_positive("EViT", "blocks", self.blocks)
@@ -92,6 +109,27 @@ class EViT(Method):
         if self.warmup is not None:
             check_warmup(self.warmup)
             store_setting(self, "warmup", tuple(self.warmup))
+        check_keep(self)
+        check_budget(self)
+
+    @property
+    def count(self) -> int:
+        """In how many blocks it stands."""
+        return self.blocks if isinstance(self.at, str) else len(self.at)
+
+    def shares(self) -> tuple[float, ...]:
+        """The share that each of its blocks keeps, of all images or in the mean."""
+        return self.keep if isinstance(self.keep, tuple) else (self.keep,) * self.count
+
+    def first_blocks(self, count: int, depth: int) -> "Method | None":
+        if isinstance(self.at, str):
+            return self
+        kept = tuple(block for block in self.at if block < count)
+        if not kept:
+            return None
+        keep = self.keep[: len(kept)] if isinstance(self.keep, tuple) else self.keep
+        levels = None if self.levels is None else self.levels[: len(kept)]
+        return replace(self, at=kept, keep=keep, levels=levels)
 
     @classmethod
     def example(cls, model: "StagedViT") -> Self:
@@ -117,16 +155,28 @@ class EViT(Method):
         if isinstance(self.at, str):
             self._choose((0.0,) * model.depth)  # refused now if so many do not fit
             model.awaits = self
-        else:
-            model.reduce_at(self.at, [KeepAttended(self, model.vit) for _ in self.at], by=self)
+        elif not self._calibrates(model):
+            parts = [KeepAttended(self, model.vit, stage) for stage in range(self.count)]
+            model.reduce_at(self.at, parts, by=self)
+
+    def _calibrates(self, model: "StagedViT") -> bool:
+        """Give levels to the steps that stand here without any."""
+        if self.levels is None:
+            return False
+        waiting = replace(self, levels=None)
+        steps = [part for _, part in placed(model) if part.by == waiting and isinstance(part, KeepAttended)]
+        for step in steps:
+            step.by = self
+            step.adjust(self)
+        return bool(steps)
 
     def _choose(self, found: Sequence[float]) -> tuple[int, ...]:
         return choose_blocks(found, str(self.at), self.blocks, self.first, self.apart, self.seed)
 
     @property
     def settled(self) -> bool:
-        """Whether the blocks are known."""
-        return not isinstance(self.at, str)
+        """Whether the blocks and the levels are known."""
+        return not isinstance(self.at, str) and (self.budget == "fixed" or self.levels is not None)
 
     @property
     def two_views(self) -> bool:
@@ -134,14 +184,102 @@ class EViT(Method):
         return False
 
     def fit(self, model: "StagedViT", batches: "LabelledImages") -> "EViT":
-        """Choose the blocks by how many of the backbone's top weights each holds, and stand on them."""
+        """Choose the blocks, by how many of the backbone's top weights each holds, and the levels, by what
+        images need; stand on them."""
+        placed_one = self._placed(model, batches) if isinstance(self.at, str) else self
+        return placed_one if placed_one.settled else placed_one._calibrated(model, batches)
+
+    def _placed(self, model: "StagedViT", batches: "LabelledImages") -> "EViT":
         from vitrim.methods.selection.shares import block_shares
 
         found = (0.0,) * model.depth if self.at == "random" else block_shares(model, batches, self)
-        placed = replace(self, at=self._choose(found), blocks=3, first=3, apart=2, seed=0)
+        placed_one = replace(self, at=self._choose(found), blocks=3, first=3, apart=2, seed=0)
         model.awaits = None
-        placed.attach(model)
-        return placed
+        placed_one.attach(model)
+        return placed_one
+
+    def _calibrated(self, model: "StagedViT", batches: "LabelledImages") -> "EViT":
+        from vitrim.methods.budgets.calibrating import calibrate
+
+        steps = [
+            (block, part)
+            for block, part in placed(model)
+            if isinstance(part, KeepAttended) and part.by == self
+        ]
+        calibrated = replace(self, levels=calibrate(model, steps, batches, self))
+        calibrated.attach(model)
+        return calibrated
+
+    def with_budget(self, share: float) -> "EViT":
+        """The same for another share; levels have to be found anew."""
+        least, most = min(self.least, share), max(self.most, share)
+        return replace(self, keep=share, levels=None, least=least, most=most)
+
+    def uncalibrated(self) -> "EViT":
+        """The same without levels."""
+        return replace(self, levels=None)
+
+    def with_fixed_counts(self) -> "EViT":
+        """The same with the number that images keep in the mean, for every image."""
+        return replace(self, budget="fixed", levels=None, least=0.0, most=1.0)
+
+
+def check_keep(method: EViT) -> None:
+    """Refuse shares outside (0, 1], or not one for each block."""
+    if isinstance(method.keep, list | tuple):
+        store_setting(method, "keep", tuple(method.keep))
+    for share in method.shares():
+        check_share("EViT", "keep", share)
+    if len(method.shares()) != method.count:
+        raise ValueError(
+            f"EViT: keep must be one share, or one for each of the {method.count} blocks, got {method.keep!r}"
+        )
+
+
+def check_budget(method: EViT) -> None:
+    """Refuse budgets, bounds, levels and ranges that mean nothing."""
+    check_one_of("EViT", "budget", method.budget, BUDGETS)
+    for name in ("least", "most"):
+        value = getattr(method, name)
+        if not is_number(value) or not 0 <= value <= 1:
+            raise ValueError(f"EViT: {name} must be a share from 0 to 1, got {value!r}")
+    if method.least > method.most:
+        raise ValueError(f"EViT: least must not be above most, got {method.least} and {method.most}")
+    if method.budget == "fixed" and (method.least, method.most, method.levels) != (0, 1, None):
+        raise ValueError(
+            "EViT: least, most and levels belong to a budget per image; give budget="
+            f"{' or '.join(map(repr, RULES))}, or leave them out"
+        )
+    if not method.least <= min(method.shares()) or not max(method.shares()) <= method.most:
+        raise ValueError(f"EViT: keep={method.keep} must lie between least={method.least} and {method.most}")
+    if method.levels is not None:
+        _check_levels(method)
+    if method.train_keep is not None:
+        _check_range(method)
+
+
+def _check_levels(method: EViT) -> None:
+    given: Any = method.levels
+    levels = tuple(given) if isinstance(given, list | tuple) else (given,)
+    store_setting(method, "levels", levels)
+    whole = RULES[method.budget].whole
+    fits = all(is_number(each) and each >= 0 and (not whole or each == int(each) >= 1) for each in levels)
+    if not fits or len(levels) != method.count:
+        what = "a whole number of at least 1" if whole else "a number of at least 0"
+        raise ValueError(
+            f"EViT: levels must be {what} for each of the {method.count} blocks, got {given!r}; "
+            "leave them out and call vitrim.fit"
+        )
+
+
+def _check_range(method: EViT) -> None:
+    given: Any = method.train_keep
+    pair = tuple(given) if isinstance(given, list | tuple) else ()
+    if len(pair) != 2 or not all(is_number(each) for each in pair) or not 0 < pair[0] <= pair[1] <= 1:
+        raise ValueError(f"EViT: train_keep must be (low, high), shares above 0 and at most 1, got {given!r}")
+    store_setting(method, "train_keep", pair)
+    if method.warmup is not None:
+        raise ValueError("EViT: train_keep and warmup both say what training keeps; leave out one of them")
 
 
 def check_warmup(value: object) -> None:
@@ -149,85 +287,3 @@ def check_warmup(value: object) -> None:
     pair = tuple(value) if isinstance(value, tuple | list) else ()
     if len(pair) != 2 or not all(is_number(number) and number >= 0 for number in pair):
         raise ValueError(f"EViT: warmup must be (start, epochs), both at least 0, got {value!r}")
-
-
-def share_at(epoch: float, keep: float, warmup: tuple[float, float]) -> float:
-    """The share of tokens kept after `epoch` epochs: 1 until `start`, then half a cosine down to `keep`."""
-    start, epochs = warmup
-    if epoch < start:
-        return 1.0
-    if epoch >= start + epochs:
-        return keep
-    return keep + (1 - keep) * (1 + math.cos(math.pi * (epoch - start) / epochs)) / 2
-
-
-class KeepAttended(Reducer):
-    """One block's EViT step."""
-
-    reads_masks = True  # masked tokens receive no attention, so they rank last
-
-    def __init__(self, settings: EViT, vit: nn.Module) -> None:
-        super().__init__()
-        self.settings = settings
-        # A sum of weights below one would scale the projection's bias; a pool reads finished tokens
-        self.commutes = settings.fuse != "sum" and settings.score != "pool"
-        self.share = settings.keep  # in training
-        self._backbone = (vit,)  # in a tuple: no second name for its weights
-        self.follow(0)
-
-    def follow(self, epoch: float) -> None:
-        """Set the share that training keeps from now on."""
-        if self.settings.warmup is not None:
-            self.share = share_at(epoch, self.settings.keep, self.settings.warmup)
-
-    def kept(self, entering: int) -> int:
-        """K, at least one token."""
-        share = self.share if self.training else self.settings.keep
-        return max(1, ROUND[self.settings.rounding](share * entering))
-
-    def leaving(self, entering: int) -> int:
-        kept = self.kept(entering)
-        return entering if kept >= entering else kept + (self.settings.fuse != "drop")
-
-    def forward(self, state: TokenState, attended: Attended) -> TokenState:
-        kept = self.kept(state.count)
-        if kept >= state.count:
-            return state
-        return regroup(state, keep_best(self.scores(state, attended), kept, self.settings.fuse))
-
-    def scores(self, state: TokenState, attended: Attended) -> Tensor:
-        """How much attention each patch gets, from whom the settings say. [B, N]"""
-        from vitrim.backbones.heads import pool_attention
-
-        if self.settings.score == "class":
-            return attended.from_class_token()
-        return (
-            attended.received()
-            if self.settings.score == "received"
-            else pool_attention(self._backbone[0], state)
-        )
-
-
-def _slots(placed: Tensor, count: int, others: int) -> Tensor:
-    """The new place of every one of `count` old tokens: those `placed` [B, K] in that order. [B, N]"""
-    places = torch.arange(placed.shape[1], device=placed.device).expand_as(placed)
-    return placed.new_full((placed.shape[0], count), others).scatter(1, placed, places)
-
-
-def keep_best(scores: Tensor, kept: int, fuse: str) -> Grouping:
-    """The reduction that keeps the `kept` best of [B, N] scores in descending order and fuses or drops the
-    others.
-    """
-    lead = scores.topk(
-        kept + (fuse != "drop"), dim=1
-    ).indices  # [B, K] or [B, K+1], the best loser leads the fused token
-    best = lead[:, :kept]  # [B, K]
-    if fuse not in ("mean", "sum"):
-        return Grouping(Later(_slots, lead, scores.shape[1], -1), lead)
-    slots = Later(_slots, best, scores.shape[1], kept)
-    weights = scores.clamp(min=torch.finfo(scores.dtype).tiny).scatter(
-        1, best, 0.0
-    )  # never all zero, so no 0 / 0
-    if fuse == "mean":
-        weights = weights / weights.sum(1, keepdim=True)
-    return Grouping(slots, lead, fuse=weights)

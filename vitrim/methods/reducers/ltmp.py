@@ -120,6 +120,7 @@ class ThresholdStep(Reducer):
     reads_masks = True
     static = False
     has_penalty = True
+    takes_padding = True
 
     def __init__(self, settings: LTMP, place: Place, like: Tensor) -> None:
         super().__init__()
@@ -157,7 +158,7 @@ class ThresholdStep(Reducer):
         if self.training:
             state = regroup(state, grouping).replaced(keep=keep)
             return self.account(state, entering, keep)
-        return remove(state, grouping, keep)
+        return remove(state, grouping, keep, self.assumed)
 
     def matches(self, keys: Tensor, keep: Tensor, prefix: int) -> tuple[Tensor, Tensor]:
         """Whether each patch of A merges (1 or 0, with a gradient to the threshold), and its best match in B.

@@ -4,7 +4,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from vitrim.tokens.state import Grouping, TokenState, regroup
+from vitrim.tokens.padded import masked_by_count
+from vitrim.tokens.state import Grouping, TokenState, regroup, remember
 
 
 def decided(before: Tensor, now: Tensor) -> Tensor:
@@ -44,11 +45,14 @@ def merge_slots(joins: Tensor, partner: Tensor, importance: Tensor, prefix: int)
     return Grouping(slots, order, member=member.gather(2, back[:, None].expand(-1, count, -1))), best
 
 
-def remove(state: TokenState, grouping: Grouping, keep: Tensor) -> TokenState:
+def remove(state: TokenState, grouping: Grouping, keep: Tensor, most: int | None = None) -> TokenState:
     """Inference: take out the slots with `keep` 0; images of a batch are padded to the longest, behind a
-    mask.
+    mask. Without values to count by, `most` are left, if given.
     """
-    left = keep.shape[1] if keep.is_meta else int(keep.sum(1).max())
+    everything = keep.shape[1]
+    assumed = [everything if most is None else min(most, everything)]
+    counts = assumed if keep.is_meta else keep.sum(1).long().tolist()
+    left = max(counts)
     chosen = (
         (keep == 0).to(torch.uint8).argsort(dim=1, stable=True)[:, :left]
     )  # [B, M], survivors in order, then padding
@@ -59,9 +63,12 @@ def remove(state: TokenState, grouping: Grouping, keep: Tensor) -> TokenState:
     member = grouping.member
     if member is not None:
         member = member.gather(1, chosen[..., None].expand(-1, -1, member.shape[2]))
-    present = None if len(keep) == 1 else torch.zeros_like(keep).scatter(1, grouping.lead, keep)
-    state = regroup(state.replaced(keep=present), Grouping(slots, lead, member=member))
-    return state if state.keep is None else state.replaced(sizes=state.sizes * state.keep)
+    reduced = regroup(
+        state.replaced(keep=None, padding=None, history=None), Grouping(slots, lead, member=member)
+    )
+    if not keep.is_meta:
+        reduced = masked_by_count(reduced, counts)
+    return remember(state, reduced.replaced(history=state.history), slots)
 
 
 def with_one_left(keep: Tensor, importance: Tensor) -> Tensor:

@@ -204,7 +204,7 @@ class MergeModulated(Reducer):
             grouping = merge_most_similar(unit(attended.patch_keys()), state.prefix, self.count)
         modulated = state.replaced(tokens=self.modulated(state, grouping), history=None)
         reduced = regroup(modulated, grouping).replaced(history=state.history)
-        return remember(state, reduced, grouping)
+        return remember(state, reduced, grouping.noted_slots())
 
     def modulated(self, state: TokenState, grouping: Grouping) -> Tensor:
         """The tokens, those that are to join others times 1 + w1 w2. [B, P+N, D]"""

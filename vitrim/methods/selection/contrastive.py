@@ -1,6 +1,6 @@
 """The supervised contrastive loss, and the two views of an image it is taken on (GPS's score)."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from PIL.Image import Image
@@ -34,6 +34,11 @@ class TwoViews:
     def __init__(self, preprocess: "Preprocess") -> None:
         from torchvision.transforms import v2
 
+        if preprocess.channels not in (1, 3):
+            raise ValueError(
+                f"two views of an image differ in colour, which images of {preprocess.channels} channels "
+                "have not; choose another score"
+            )
         colour = v2.RandomApply([v2.ColorJitter(0.4, 0.4, 0.4, 0.1)], p=0.8)
         self.change = v2.Compose(
             [
@@ -47,5 +52,7 @@ class TwoViews:
             ]
         )
 
-    def __call__(self, image: Image) -> tuple[Tensor, Tensor]:
+    def __call__(self, image: Any) -> tuple[Tensor, Tensor]:
+        if not isinstance(image, Image):  # an array: 8 bits, grey or RGB
+            image = image.picture().convert("RGB")
         return self.change(image), self.change(image)

@@ -20,7 +20,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vitrim.backbones.heads import features
 from vitrim.backbones.tuned_linear import TunedLinear
 from vitrim.methods.selection.candidates import Candidate, candidates
 from vitrim.methods.selection.contrastive import contrastive_loss
@@ -60,7 +59,7 @@ def measure_scores(
     Raises:
         ValueError: if there are no images, labels the classifier does not have, or nothing to rank by.
     """
-    plain = StagedViT(model.vit, model.preprocess, model.origin)  # no reducers, no branches
+    plain = model.plain()
     was_training = model.training
     plain.eval()
     anchor = torch.zeros((), requires_grad=True, device=next(model.vit.parameters()).device)
@@ -68,6 +67,8 @@ def measure_scores(
     with _observed(candidates(model, patch), anchor, measure, by) as tallies, torch.enable_grad():
         for images, labels in batches:
             labels = labels.to(anchor.device)
+            for tally in tallies.values():
+                tally.samples = len(labels) * (2 if loss == "contrastive" else 1)
             total = _loss(plain, images, labels, loss, "sum" if measure == "per_sample" else "mean", by)
             torch.autograd.grad(total, anchor, allow_unused=True)
             images_seen, batches_seen = images_seen + len(labels), batches_seen + 1
@@ -85,8 +86,7 @@ def _loss(plain: StagedViT, images: Any, labels: Tensor, loss: str, reduction: s
         if not isinstance(images, tuple | list) or len(images) != 2:
             raise ValueError(f"{by}: contrastive needs batches of ((view, other view), labels)")
         both = torch.cat([view.to(labels.device) for view in images])  # [2B, C, height, width]
-        _, state = plain.run(both)
-        return contrastive_loss(features(plain.vit, state), labels.repeat(2))
+        return contrastive_loss(plain.read_by_head(both), labels.repeat(2))
     if isinstance(images, tuple | list):
         images = images[0]
     if int(labels.max()) >= plain.num_classes:
@@ -112,13 +112,17 @@ class Tally:
     def __init__(self, weight: Tensor, measure: str) -> None:
         self.total = torch.zeros_like(weight.detach().flatten(1))
         self.measure = measure
+        self.samples = 1  # images or clips of the batch at hand
 
     @torch.no_grad()
     def add(self, gradients: Tensor, inputs: Tensor, rows: slice) -> None:
-        """From output gradients [B, T, O] of the rows, and inputs [B, T, I]."""
+        """From output gradients [B, T, O] of the rows, and inputs [B, T, I]; of clips every frame is one of
+        the B."""
         total = self.total[rows]
         if self.measure == "per_sample":
-            add_squares(total, gradients, inputs)
+            add_squares(
+                total, *(each.reshape(self.samples, -1, each.shape[-1]) for each in (gradients, inputs))
+            )
             return
         product = gradients.flatten(0, 1).t() @ inputs.flatten(0, 1)
         total.add_(product if self.measure == "gradient" else product.square_())

@@ -16,6 +16,7 @@ VALIDATION = {
     "classify": "right on the validation images, %",
     "multilabel": "mAP on the validation images, %",
     "regress": "R2 on the validation images",
+    "segment": "mIoU on the validation images, %",
 }
 Histories = Mapping[str, Sequence[Mapping[str, Any]]]
 

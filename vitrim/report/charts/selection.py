@@ -127,7 +127,7 @@ def token_redundancy(model: StagedViT, source: DataSource, count: int = IMAGES) 
     split = source.split("test" if "test" in source.splits else "val")
     tensors = split.with_transform(eval_transform(model.preprocess))
     images = torch.stack([tensors[index][0] for index in by_class_in_turn(split.labels)[:count]])
-    plain = StagedViT(model.vit, model.preprocess, model.origin).eval()
+    plain = model.plain().eval()
     first, _ = plain.begin(images)
     return [redundancy(state) for state, _ in pairwise([first, *states(plain, images)])]
 

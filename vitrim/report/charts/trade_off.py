@@ -43,9 +43,12 @@ def _speed(record: Record, what: str) -> float | None:
     return None if value is None else float(value)
 
 
+MEMORY = "MiB at the peak of a training step of 16 images, above the weights"
+
 AXES = (
     Axis("gmacs", "billion multiply-adds for one image", lambda r: r["costs"]["gmacs"]),
     Axis("time", "measured time, plain backbone = 1", lambda r: _speed(r, "ratio")),
+    Axis("memory", MEMORY, lambda r: r.get("step_memory_mib")),
     Axis("parameters", "parameters trained", lambda r: r["costs"]["trained_parameters"], logarithmic=True),
     Axis("file", "megabytes on disk for this task", lambda r: r["model_bytes"] / 1e6, logarithmic=True),
 )

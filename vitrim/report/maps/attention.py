@@ -52,8 +52,9 @@ def attention_maps(traced: Mapping[str, Traced], image: int) -> list[AttentionMa
     found: list[AttentionMap] = []
     for name, each in traced.items():
         rows, columns = each.grid[-2:]
-        values = each.blocks[-1].attention_of_patches(spread=True)[image].double().numpy()
-        values = values.reshape(rows, columns)
+        count = each.frames or 1  # of a clip, all its frames beside each other
+        spread = each.blocks[-1].attention_of_patches(spread=True)[image * count : (image + 1) * count]
+        values = spread.double().numpy().reshape(count, rows, columns).swapaxes(0, 1).reshape(rows, -1)
         if not found:
             found.append(AttentionMap(name, values))
             continue

@@ -14,11 +14,14 @@ Cells = NDArray[numpy.int64]  # [height, width], the patch each pixel is in
 
 def as_pictures(model: StagedViT, images: Tensor) -> list[Pixels]:
     """Undo the normalisation of [B, C, height, width]; one channel is grey, of more than three the first
-    three are shown.
+    three are shown, each from its lowest value to its highest.
     """
     mean, std = numpy.array(model.preprocess.mean), numpy.array(model.preprocess.std)
     pixels = images.detach().cpu().double().permute(0, 2, 3, 1).numpy() * std + mean
     shown = pixels[..., :3] if pixels.shape[-1] >= 3 else pixels[..., :1].repeat(3, axis=-1)
+    if pixels.shape[-1] not in (1, 3):
+        low, high = shown.min((1, 2), keepdims=True), shown.max((1, 2), keepdims=True)
+        shown = (shown - low) / numpy.where(high > low, high - low, 1)
     return list(shown.clip(0, 1))
 
 

@@ -42,6 +42,8 @@ class TokenMap:
     fate: Cells
     skipped: NDArray[numpy.bool_]
     scattered: tuple[int, float]
+    frames: int = 1
+    """of a clip, beside each other"""
 
     @property
     def words(self) -> str:
@@ -50,7 +52,16 @@ class TokenMap:
         said = [f"{count} {words}" for count, words in zip(counts, FATES, strict=True) if count]
         if self.skipped.any():
             said.append(f"{int(self.skipped.sum())} skipped the MLP")
-        return f"after block {self.block}, of {self.fate.size} patches: " + ", ".join(said)
+        return f"after block {self.block}, of {self.fate.size} patches{self._by_frame}: " + ", ".join(said)
+
+    @property
+    def _by_frame(self) -> str:
+        """Of a clip: how many tokens each frame has left."""
+        if self.frames == 1:
+            return ""
+        parts = numpy.split(self.group, self.frames, axis=1)
+        left = " ".join(str(len(set(part[part >= 0].tolist()))) for part in parts)
+        return f" in {self.frames} frames (tokens left in each: {left})"
 
 
 def token_map(pixels: Pixels, block: TracedBlock, image: int, grid: tuple[int, ...]) -> TokenMap:

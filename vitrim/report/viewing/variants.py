@@ -25,6 +25,7 @@ from vitrim.report.maps.sheet import embedded
 from vitrim.report.traced import Traced, trace
 from vitrim.report.viewing.dials import dial_of
 from vitrim.runs.opening import model_file_of
+from vitrim.video.refusing import refuse_clips
 
 Methods = tuple[Method, ...]
 MOST_KEPT = 24  # variants in memory
@@ -47,6 +48,7 @@ class Viewed:
         self.name, self.file, self.turn = name, model_file_of(run), turn
         self.base = base_of(*bare_backbone_of(self.file))
         self.trained = load_onto(self.base, self.file)
+        refuse_clips(self.trained, "view")
         if self.trained.num_classes == 0:
             raise ValueError(f"{run} gives features, no classes, so there is no prediction to view")
         self.dial, self.why_none = dial_of(self.trained.methods, self.trained.patch_count)

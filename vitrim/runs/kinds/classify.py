@@ -30,14 +30,25 @@ class Metrics:
     """images by true class (rows) and by the class given (columns)"""
     right: tuple[bool, ...] = field(default=(), compare=False, repr=False)
     """whether each image was classified correctly, in order"""
+    top5: float | None = None
+    """of clips of more than five classes, the share whose class is among the five most probable ones"""
+    views: tuple[float, ...] = ()
+    """of clips, the share of each view by itself classified correctly"""
+    unreadable: tuple[str, ...] = ()
+    """clips that could not be read, which count as wrong"""
+    per_second: float | None = field(default=None, compare=False)
+    """clips read and classified a second, of all views"""
 
-    def to_json(self) -> dict[str, float]:
-        return {
+    def to_json(self) -> dict[str, Any]:
+        figures: dict[str, Any] = {
             "top1": self.top1,
             "mean_per_class": self.mean_per_class,
             "loss": self.loss,
             "images": self.images,
         }
+        if self.views:
+            figures |= {"top5": self.top5, "views": list(self.views)}
+        return figures | ({"unreadable": list(self.unreadable)} if self.unreadable else {})
 
 
 class Classify:
@@ -54,15 +65,18 @@ class Classify:
     def figures(self, model: StagedViT, answers: Tensor, targets: Tensor, losses: Tensor) -> Metrics:
         from torchmetrics.functional.classification import multiclass_confusion_matrix
 
-        confusion = multiclass_confusion_matrix(answers[:, 0].long(), targets, model.num_classes)
-        right, total = confusion.diagonal(), confusion.sum(1)  # [C], rows are the true classes
+        given = answers[:, 0].long()
+        read = given >= 0  # clips that cannot be read are given no class, and count as wrong
+        confusion = multiclass_confusion_matrix(given[read], targets[read], model.num_classes)
+        right = confusion.diagonal()  # [C], rows are the true classes
+        total = targets.bincount(minlength=model.num_classes)  # [C]
         present = total > 0
         return Metrics(
             top1=int(right.sum()) / int(total.sum()),
             mean_per_class=(right[present].double() / total[present]).mean().item(),
             loss=losses.double().mean().item(),
             images=int(total.sum()),
-            parts=_parts(output_names(model), confusion),
+            parts=_parts(output_names(model), confusion, total),
             confusion=tuple(map(tuple, confusion.tolist())),
             right=tuple((answers[:, 0].long() == targets).tolist()),
         )
@@ -71,12 +85,13 @@ class Classify:
         return [(names[int(answer[0])], answer[1])]
 
     def row(self, names: tuple[str, ...], answer: list[float], target: Any) -> dict[str, Any]:
-        given, truth = names[int(answer[0])], names[int(target)]
+        given = names[int(answer[0])] if answer[0] >= 0 else "(cannot be read)"
+        truth = names[int(target)]
         return {"truth": truth, "prediction": given, "confidence": answer[1], "right": given == truth}
 
 
-def _parts(names: tuple[str, ...], confusion: Tensor) -> tuple[dict[str, Any], ...]:
-    columns = confusion.diagonal().tolist(), confusion.sum(1).tolist(), confusion.sum(0).tolist()
+def _parts(names: tuple[str, ...], confusion: Tensor, total: Tensor) -> tuple[dict[str, Any], ...]:
+    columns = confusion.diagonal().tolist(), total.tolist(), confusion.sum(0).tolist()
     return tuple(
         {
             "name": name,

@@ -6,9 +6,10 @@ from vitrim.checks import did_you_mean
 from vitrim.settings.protocols.larger import LARGER
 from vitrim.settings.protocols.protocol import Protocol as Protocol
 from vitrim.settings.protocols.small import SMALL
+from vitrim.settings.protocols.video import VIDEO
 from vitrim.settings.protocols.vtab import VTAB
 
-PROTOCOLS: dict[str, Protocol] = {**VTAB, **SMALL, **LARGER}
+PROTOCOLS: dict[str, Protocol] = {**VTAB, **SMALL, **LARGER, **VIDEO}
 
 
 def find_protocol(name: str) -> Protocol:

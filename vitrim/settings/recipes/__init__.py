@@ -16,8 +16,9 @@ from vitrim.settings.recipes.recipe import Recipe as Recipe
 from vitrim.settings.recipes.recipe import parse_changes
 from vitrim.settings.recipes.sparse_tuning import SPARSE_TUNING
 from vitrim.settings.recipes.tr_pts import TR_PTS
+from vitrim.settings.recipes.video import VIDEO
 
-RECIPES: dict[str, Recipe] = {**SPARSE_TUNING, **TR_PTS, **FPET, **BASELINES, **NOAH_RECIPES}
+RECIPES: dict[str, Recipe] = {**SPARSE_TUNING, **TR_PTS, **FPET, **BASELINES, **NOAH_RECIPES, **VIDEO}
 
 
 def find_recipe(text: str, usual: Mapping[str, object] | None = None) -> Recipe:

@@ -12,6 +12,7 @@ from vitrim.methods.notation import method_class
 from vitrim.network.method import Method, owners
 from vitrim.settings.protocols import find_protocol
 from vitrim.settings.training import Training
+from vitrim.video.settings import Video
 
 
 @dataclass(frozen=True)
@@ -24,9 +25,11 @@ class Recipe:
         advice: one line on when to use it.
         protocol: name of the published training protocol, or of the nearest that is published where the
             paper is silent.
+        video: of recipes for clips, how their frames become one answer.
         expects: "trained" parameters and "gmacs_paper" on ViT-B/16 at 224 pixels without a head, in the
-            papers' convention (LayerNorm counted, head not); a test recomputes every entry. Empty where
-            the images decide, and for changed forms.
+            papers' convention (LayerNorm counted, head not); of clips, a view of 8 frames and 400 classes,
+            the pooling of frames left out of the parameters. A test recomputes every entry. Empty where the
+            images decide, and for changed forms.
     """
 
     methods: tuple[Method, ...]
@@ -34,6 +37,7 @@ class Recipe:
     advice: str
     protocol: str = "vtab/shared"
     expects: Mapping[str, float] = field(default_factory=dict)
+    video: Video | None = None
 
     @property
     def training(self) -> Training:

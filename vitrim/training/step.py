@@ -24,7 +24,7 @@ def composed_step(model: StagedViT, batch: int, device: torch.device) -> Callabl
 
 def plain_step(model: StagedViT, batch: int, device: torch.device) -> Callable[[], None]:
     """A step in which all of timm's own model trains; `model` has nothing left to fold."""
-    vit: nn.Module = copy.deepcopy(model.vit).to(device).train().requires_grad_(True)
+    vit: nn.Module = copy.deepcopy(model.alone()).to(device).train().requires_grad_(True)
     images, labels = _images(model, batch, device), _labels(model, batch, device)
     if model.task == "classify":
         return _step(lambda: F.cross_entropy(vit(images), labels), vit.parameters())
@@ -43,8 +43,7 @@ def _step(loss: Callable[[], Tensor], weights: Iterable[nn.Parameter]) -> Callab
 
 
 def _images(model: StagedViT, batch: int, device: torch.device) -> Tensor:
-    size = (batch, model.preprocess.channels, *model.preprocess.image_size)
-    return torch.randn(size, generator=torch.Generator().manual_seed(0)).to(device)
+    return torch.randn((batch, *model.input_shape()), generator=torch.Generator().manual_seed(0)).to(device)
 
 
 def _labels(model: StagedViT, batch: int, device: torch.device) -> Tensor:

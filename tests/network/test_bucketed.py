@@ -1,0 +1,161 @@
+"""Batches of images that keep different counts: padded, in sub-batches and one by one they are the same."""
+
+import pytest
+import torch
+from toys import images, toy
+
+import vitrim
+from vitrim import LTMP, EViT, ToMe, compose
+from vitrim.methods.budgets import RULES
+from vitrim.network import bucketed
+from vitrim.network.bucketed import buckets, tokens_in, varies
+from vitrim.network.model import StagedViT
+from vitrim.tokens.restore import restore
+
+# Levels by hand, at which these toys keep from 1 to all tokens
+LEVELS = {"mass": (0.8, 0.5, 0.9), "sampled": (90, 40, 30), "threshold": (0.8, 0.9, 1.0)}
+
+
+def batch_of(model: StagedViT, count: int = 7) -> torch.Tensor:
+    """Images of very different contrast, so that counts differ."""
+    factors = torch.logspace(-1, 1.5, count, dtype=torch.float64).view(-1, 1, 1, 1)
+    batch = images(model, batch=count)
+    return batch * factors.to(batch.dtype)
+
+
+def one_by_one(model: StagedViT, batch: torch.Tensor) -> torch.Tensor:
+    return torch.cat([model(batch[i : i + 1]) for i in range(len(batch))])
+
+
+def check_same(model: StagedViT, batch: torch.Tensor, within: float) -> list[int]:
+    """Logits in every way to run are those of single images; how many tokens each image has in the end."""
+    singles = one_by_one(model, batch)
+    for execution in ("padded", "bucketed", "measured", "measured"):
+        model.set_execution(execution)
+        torch.testing.assert_close(model(batch), singles, rtol=0, atol=within)
+        logits, state = model.run(batch)
+        torch.testing.assert_close(logits, singles, rtol=0, atol=within)
+    ends = [model.run(batch[i : i + 1])[1] for i in range(len(batch))]
+    counts = [end.count for end in ends]
+    assert state.padding is not None and list(state.padding.counts) == counts
+    for row, end in enumerate(ends):
+        assert torch.equal(state.source[row], end.source[0])
+        assert state.keep[row].sum() == counts[row] and state.keep[row, : counts[row]].all()
+    return counts
+
+
+@pytest.mark.parametrize(
+    ("rule", "fuse"),
+    [*((rule, "mean") for rule in RULES), ("mass", "sum"), ("sampled", "argmax"), ("threshold", "drop")],
+)
+def test_every_way_to_run_is_the_same(rule: str, fuse: str) -> None:
+    method = EViT(at=(1, 3, 5), budget=rule, fuse=fuse, levels=LEVELS[rule])
+    model = compose(toy("vit", depth=7), method)
+    with torch.no_grad():
+        counts = check_same(model, batch_of(model), 1e-12)
+        assert len(set(counts)) > 3
+        if fuse == "mean":
+            single = compose(toy("vit", depth=7, dtype=torch.float32), method)
+            check_same(single, batch_of(single, 5), 4e-6)
+
+
+@pytest.mark.parametrize("family", ["dinov3", "siglip", "beit", "average-registers"])
+def test_every_kind_of_backbone(family: str) -> None:
+    score = "class" if family in ("dinov3", "beit") else "received"
+    model = compose(toy(family, depth=6), EViT(at=(1, 3), budget="mass", levels=(0.7, 0.6), score=score))
+    with torch.no_grad():
+        check_same(model, batch_of(model, 5), 1e-11)
+
+
+def test_counts_from_one_to_all() -> None:
+    model = compose(toy("vit", depth=4), EViT(at=(1, 2), budget="threshold", levels=(1.0, 0.0), fuse="drop"))
+    step = model.stages[1].reducer
+    wanted = torch.tensor([1, 2, 17, 40, 63, 64, 64, 5])
+    step.choose = lambda scores: vitrim.methods.budgets.chosen.Chosen(
+        wanted[: len(scores)] if len(scores) > 1 else wanted[step.row : step.row + 1],
+        scores.argsort(dim=1, descending=True, stable=True),
+    )
+    batch = images(model, batch=8)
+    with torch.no_grad():
+        singles = []
+        for row in range(8):
+            step.row = row
+            singles.append(model(batch[row : row + 1]))
+        for execution in ("padded", "bucketed"):
+            model.set_execution(execution)
+            torch.testing.assert_close(model(batch), torch.cat(singles), rtol=0, atol=1e-12)
+
+
+def test_reducers_behind_it_see_no_padding() -> None:
+    methods = EViT(at=1, budget="mass", levels=(0.7,)), ToMe(r=[0, 0, 3, 2, 0, 0]), EViT(keep=0.5, at=4)
+    model = compose(toy("vit", depth=6), *methods)
+    with torch.no_grad():
+        check_same(model, batch_of(model), 1e-12)
+
+
+def test_learned_thresholds_run_the_same_way() -> None:
+    model = compose(toy("vit", depth=6), LTMP(at=(1, 3)))
+    with torch.no_grad():
+        for name, value in model.trained().items():
+            if name.endswith("prune_below"):
+                value.fill_(0.013)
+            elif name.endswith("merge_above"):
+                value.fill_(0.6)
+        counts = check_same(model, batch_of(model), 1e-12)
+    assert len(set(counts)) > 2
+
+
+def test_restoring_and_what_was_fused_are_those_of_single_images() -> None:
+    from vitrim.report.traced import FUSED, trace
+
+    model = compose(toy("vit", depth=6), EViT(at=(1, 3), budget="mass", levels=(0.7, 0.8)))
+    batch = batch_of(model)
+    whole, fates = model.run(batch, history=True)[1], trace(model, batch).blocks[-1].fate
+    assert (fates == FUSED).any()
+    for row in range(len(batch)):
+        alone = batch[row : row + 1]
+        for mode in ("delta", "copy", "knn"):
+            single = restore(model.run(alone, history=True)[1], mode)
+            torch.testing.assert_close(restore(whole, mode)[row : row + 1], single, rtol=0, atol=1e-10)
+        assert torch.equal(trace(model, alone).blocks[-1].fate[0], fates[row])
+
+
+def test_sub_batches_are_the_best_there_are() -> None:
+    assert buckets([5, 5, 5]) == [[0, 1, 2]]
+    assert buckets([9, 3, 9, 3]) == [[1, 3], [0, 2]]
+    counts = torch.randint(10, 100, (12,), generator=torch.Generator().manual_seed(0)).tolist()
+    found = buckets(counts)
+    assert sorted(index for group in found for index in group) == list(range(12)) and len(found) <= 4
+    ordered = sorted(range(12), key=lambda index: counts[index])
+    every = [
+        tokens_in(counts, [ordered[i:j] for i, j in zip((0, *cut), (*cut, 12), strict=True)])
+        for a in range(1, 10)
+        for b in range(a + 1, 11)
+        for cut in [(a, b, c) for c in range(b + 1, 12)]
+    ]
+    assert tokens_in(counts, found) <= min(every) / (1 - bucketed.LEAST_GAIN)
+
+
+def test_what_was_measured_is_kept_by_shape(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = compose(toy("vit", depth=3), EViT(at=1, budget="mass", levels=(0.7,)))
+    model.set_execution("measured")
+    seconds = iter([3.0, 3.0, 1.0, 1.0])
+    monkeypatch.setattr(bucketed, "_seconds", lambda run: next(seconds))
+    batch = batch_of(model)
+    model(batch)
+    model(batch)  # not measured again
+    assert list(model.faster.values()) == ["bucketed"]
+    with pytest.raises(ValueError, match="execution must be one of 'bucketed', 'padded', 'measured'"):
+        model.set_execution("fast")
+
+
+def test_gradients_are_those_of_single_images() -> None:
+    model = compose(toy("vit", depth=4), EViT(at=1, budget="mass", levels=(0.7,)))
+    assert varies(model)
+    batch, found = batch_of(model), []
+    for run in (model, lambda images: one_by_one(model, images)):
+        model.zero_grad()
+        run(batch).square().mean().backward()
+        found.append([p.grad.clone() for p in model.trained().values()])
+    for ours, theirs in zip(*found, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-10)
