@@ -83,7 +83,7 @@ def check_states(model: StagedViT, batch: torch.Tensor) -> None:
 
 @pytest.mark.parametrize(("name", "family"), ON_BACKBONES)
 def test_tokens_and_logits_in_every_precision(name: str, family: str) -> None:
-    model = compose(toy(family), method_for(name, family))
+    model = compose(toy(family, depth=6), method_for(name, family, depth=6))
     batch = images(model)
     with torch.no_grad():
         logits = model(batch)
@@ -103,7 +103,7 @@ def test_tokens_and_logits_in_every_precision(name: str, family: str) -> None:
 @pytest.mark.parametrize(("name", "family"), ON_BACKBONES)
 def test_training_reaches_every_trained_weight(name: str, family: str) -> None:
     torch.manual_seed(0)
-    model = compose(toy(family), method_for(name, family), LoRA(rank=2)).train()
+    model = compose(toy(family, depth=6), method_for(name, family, depth=6), LoRA(rank=2)).train()
     with torch.no_grad():
         for weight, parameter in model.trained().items():
             if weight.endswith("merge_above"):

@@ -1,7 +1,8 @@
 """Small backbones of every supported family with all weights random, and what the contract tests ask of a
 composition."""
 
-from functools import partial
+import math
+from functools import lru_cache, partial
 from typing import Any
 
 import pytest
@@ -205,16 +206,28 @@ def toy(
 def wake(model: nn.Module, seed: int = 0) -> nn.Module:
     """Replace every parameter by random values of a sensible size, so that nothing is zero, one or tiny by
     its start."""
-    generator = torch.Generator().manual_seed(seed)
+    parameters = dict(model.named_parameters())
+    shapes = tuple((name, parameter.shape, parameter.dtype) for name, parameter in parameters.items())
     with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            noise = torch.randn(parameter.shape, generator=generator, dtype=torch.float64).to(parameter.dtype)
-            if parameter.ndim > 1:
-                parameter.copy_(noise / max(1, parameter[0].numel()) ** 0.5)
-            else:
-                gain = name.endswith("weight") or "gamma" in name
-                parameter.copy_(gain + 0.1 * noise)
+        for parameter, value in zip(parameters.values(), _woken(shapes, seed), strict=True):
+            parameter.copy_(value)
     return model
+
+
+@lru_cache(maxsize=32)
+def _woken(shapes: tuple[tuple[str, torch.Size, torch.dtype], ...], seed: int) -> list[Tensor]:
+    """The values of weights of these names and shapes, drawn once: the suites build the same toys thousands
+    of times."""
+    generator = torch.Generator().manual_seed(seed)
+    values = []
+    for name, shape, dtype in shapes:
+        noise = torch.randn(shape, generator=generator, dtype=torch.float64).to(dtype)
+        if len(shape) > 1:
+            values.append(noise / max(1, math.prod(shape[1:])) ** 0.5)
+        else:
+            gain = name.endswith("weight") or "gamma" in name
+            values.append(gain + 0.1 * noise)
+    return values
 
 
 def images(model: nn.Module, batch: int = 2, seed: int = 1) -> Tensor:

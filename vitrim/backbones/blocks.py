@@ -24,7 +24,7 @@ from vitrim.backbones.bridge import (
     project_keys,
 )
 from vitrim.backbones.places import Places
-from vitrim.backbones.support import POST_NORM, TimmModule, attentions
+from vitrim.backbones.support import POST_NORM, TimmModule, attentions, part_of
 from vitrim.backbones.tuned_linear import linear_rows
 from vitrim.tokens.attended import Attended, beside
 from vitrim.tokens.state import TokenState
@@ -169,11 +169,11 @@ def _residual(block: TimmModule, update: Tensor, half: str) -> Tensor:
         return block.ls(update)
     if isinstance(block, POST_NORM):
         update = getattr(block, f"norm{half}")(update)
-    gamma = getattr(block, f"gamma_{half}", None)  # EvaBlock keeps LayerScale as a bare parameter
+    gamma = part_of(block, f"gamma_{half}")  # EvaBlock keeps LayerScale as a bare parameter
     if gamma is not None:
         update = gamma * update
-    scale = getattr(block, f"ls{half}", None)
+    scale = part_of(block, f"ls{half}")
     if scale is not None:
         update = scale(update)
-    skipped = block.drop_path if isinstance(block, LayerScaleBlock) else getattr(block, f"drop_path{half}")
+    skipped = part_of(block, "drop_path" if isinstance(block, LayerScaleBlock) else f"drop_path{half}")
     return skipped(update)

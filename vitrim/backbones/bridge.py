@@ -22,6 +22,7 @@ from vitrim.backbones.support import (
     TimmModule,
     attentions,
     fused_projection,
+    part_of,
 )
 from vitrim.backbones.tuned_linear import computes_rows, linear_rows
 from vitrim.tokens.attended import Attended, Source
@@ -51,7 +52,7 @@ def attend(
     """
     places = Places() if places is None else places
     queries, plain_keys, values = _project(attention, normed, rows)
-    if hasattr(attention, "q_norm"):
+    if part_of(attention, "q_norm") is not None:
         queries, plain_keys = attention.q_norm(queries), attention.k_norm(plain_keys)
     turn = _turning(attention, state, places)
     queries = turn(queries, values) if rows is None else queries
@@ -73,8 +74,9 @@ def attend(
 def joined_heads(attention: TimmModule, mixed: Tensor, normed: Tensor) -> Tensor:
     """The heads side by side, under the attention's norm and gate where it has them: [B, T, D']."""
     mixed = mixed.transpose(1, 2).flatten(2)
-    mixed = attention.norm(mixed) if hasattr(attention, "norm") else mixed
-    gate = getattr(attention, "gate", None)
+    norm = part_of(attention, "norm")
+    mixed = mixed if norm is None else norm(mixed)
+    gate = part_of(attention, "gate")
     return mixed if gate is None else mixed * gate(normed).sigmoid()
 
 
@@ -110,7 +112,7 @@ def attention_bias(state: TokenState, proportional: bool, padded: bool = True) -
     if state.keep is not None and padded:
         absent = torch.zeros_like(state.sizes).masked_fill(state.keep == 0, -torch.inf)
         bias = absent if bias is None else bias + absent
-    return None if bias is None else F.pad(bias, (state.prefix, 0))[:, None, None]
+    return None if bias is None else F.pad(bias, (state.prefix, 0)).unflatten(0, (-1, 1, 1))
 
 
 def _project(attention: TimmModule, normed: Tensor, rows: int | None) -> tuple[Tensor, Tensor, Tensor]:
@@ -127,6 +129,11 @@ def _project(attention: TimmModule, normed: Tensor, rows: int | None) -> tuple[T
         if rows is None or not computes_rows(layer):
             joint = linear_rows(layer, normed, own) if own.start else layer(normed)
             joint = joint if extra is None else joint + extra
+            if rows is None and not isinstance(attention, DiffAttention):  # all have as many heads
+                queries, keys, values = (
+                    joint.unflatten(-1, (3, attention.num_heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
+                )
+                return queries, keys, values
             queries, keys, values = joint.split(width, dim=-1)
             queries = queries if rows is None else queries[:, :rows]
         else:
@@ -176,7 +183,7 @@ def queries_alone(attention: TimmModule, normed: Tensor) -> Tensor:
 
 def _groups(attention: TimmModule) -> int:
     """How many heads of queries share one head of keys and values."""
-    return int(getattr(attention, "num_kv_groups", 1))
+    return int(part_of(attention, "num_kv_groups") or 1)
 
 
 def _repeated(attention: TimmModule, shared: Tensor) -> Tensor:
@@ -191,7 +198,7 @@ def split_heads(tokens: Tensor, heads: int) -> Tensor:
 
 def _separate_bias(attention: TimmModule) -> Tensor | None:
     """EVA keeps query and value bias apart from a bias-free qkv layer (and reads `qkv.weight` directly)."""
-    if getattr(attention, "q_bias", None) is None:
+    if part_of(attention, "q_bias") is None:
         return None
     return torch.cat((attention.q_bias, attention.k_bias, attention.v_bias))
 

@@ -1,7 +1,5 @@
 """CaiT's class-attention blocks: after the trunk, a class token reads the patches, which stay as they are."""
 
-from dataclasses import replace
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -27,7 +25,7 @@ def with_class_token(vit: TimmModule, state: TokenState) -> TokenState:
         update = _attend(block.attn, normed, bias)
         classes = classes + block.drop_path(block.gamma_1 * update)
         classes = classes + block.drop_path(block.gamma_2 * block.mlp(block.norm2(classes)))
-    return replace(state, tokens=torch.cat([classes, state.tokens], dim=1), prefix=state.prefix + 1)
+    return state.replaced(tokens=torch.cat([classes, state.tokens], dim=1), prefix=state.prefix + 1)
 
 
 def _attend(attention: TimmModule, normed: Tensor, bias: Tensor | None) -> Tensor:

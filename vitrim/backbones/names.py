@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from vitrim.backbones.shapes import shapes_only
 from vitrim.backbones.support import check_support
 from vitrim.checks import did_you_mean
 
@@ -79,7 +80,7 @@ def structure_named(name: str) -> nn.Module:
     import timm
 
     try:
-        with torch.device("meta"):
+        with shapes_only():
             return timm.create_model(name)
     except RuntimeError:  # older timm reads values of tensors, which have none there
         with torch.device("cpu"):

@@ -19,6 +19,7 @@ from vitrim.backbones.geometry import image_size as _size_of
 from vitrim.backbones.names import BUNDLED, CHECKPOINT_ENDINGS, check_name, name_in_file, structure_named
 from vitrim.backbones.patches import pair_of, patch_size, set_patch_size
 from vitrim.backbones.repositories import find_repository, is_repository
+from vitrim.backbones.shapes import shapes_only
 from vitrim.backbones.structure import Architecture, build, describe, structure_digest
 from vitrim.backbones.support import TimmModule, check_support
 from vitrim.backbones.weights.describe import classes_in
@@ -208,7 +209,7 @@ def structure_of(origin: Origin) -> str | None:
     little."""
     if origin.structure is not None:
         return origin.structure
-    with torch.device("meta"):
+    with shapes_only():
         if origin.architecture is not None:
             known = "arguments" in origin.architecture
             return structure_digest(build(origin.architecture)) if known else None

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from vitrim.backbones.support import TimmModule
+from vitrim.backbones.support import TimmModule, part_of
 from vitrim.tokens.state import TokenState
 
 
@@ -53,9 +53,9 @@ def _whole_table(attention: TimmModule, shared: Tensor | None) -> Tensor | None:
     """The bias between all places of the whole sequence, as timm computes it. [H, P0+N0, P0+N0]"""
     if shared is not None and shared.ndim == 4:
         shared = shared[0]
-    if getattr(attention, "rel_pos", None) is not None:
+    if part_of(attention, "rel_pos") is not None:
         return attention.rel_pos.get_bias()[0]  # timm leaves a shared bias out then
-    if getattr(attention, "relative_position_bias_table", None) is None:
+    if part_of(attention, "relative_position_bias_table") is None:
         return shared
     own = attention._get_rel_pos_bias()[0]
     return own if shared is None else own + shared

@@ -9,14 +9,14 @@ import hashlib
 import json
 import types
 from contextlib import suppress
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
-import torch
 from timm.layers.drop import DropPath
 from torch import nn
 
 from vitrim.backbones.geometry import image_size, set_image_size
+from vitrim.backbones.shapes import shapes_only
 from vitrim.backbones.structure_reading import ACTIVATIONS, BLOCKS, CLASSES, NORMS
 from vitrim.backbones.support import TimmModule
 
@@ -29,6 +29,7 @@ NOT_STRUCTURE = {
 }  # fmt: skip
 
 Architecture = dict[str, Any]
+Parts = list[tuple[Any, ...]]
 
 
 def describe(vit: TimmModule) -> Architecture:
@@ -44,16 +45,24 @@ def describe(vit: TimmModule) -> Architecture:
         with suppress(AttributeError, TypeError, KeyError):  # a part exchanged for one of another kind
             arguments = {"img_size": size, **read(vit)}
             candidates.append({"class": type(vit).__name__, "arguments": arguments})
+    if not candidates:
+        return {"class": type(vit).__name__}
     mine = _parts(vit)
     for candidate in candidates:
-        try:
-            with torch.device("meta"):
-                twin = build(candidate)
-        except Exception:  # timm asserts and raises many kinds for arguments that cannot be
-            continue
-        if _parts(twin) == mine:
+        if _twin_parts(json.dumps(candidate)) == mine:
             return candidate
     return {"class": type(vit).__name__}
+
+
+@lru_cache(maxsize=64)
+def _twin_parts(described: str) -> Parts | None:
+    """The parts of a model built from a description, the text that files hold; None where none can be
+    built. Kept, because a sweep or a test composes the same backbone again and again."""
+    try:
+        with shapes_only():
+            return _parts(build(json.loads(described)))
+    except Exception:  # timm asserts and raises many kinds for arguments that cannot be
+        return None
 
 
 def build(architecture: Architecture, **changes: Any) -> TimmModule:
@@ -121,9 +130,9 @@ def _kind(part: nn.Module) -> str:
     return "Identity" if isinstance(part, IDLE) else type(part).__name__
 
 
-def _parts(vit: TimmModule) -> list[tuple[Any, ...]]:
+def _parts(vit: TimmModule) -> Parts:
     """Everything that decides what a model computes, but for its weights."""
-    found: list[tuple[Any, ...]] = []
+    found: Parts = []
     for name, part in vit.named_modules():
         plain = {} if isinstance(part, IDLE) else vars(part)
         settings = sorted((key, _plain(value)) for key, value in plain.items() if _is_setting(key, value))

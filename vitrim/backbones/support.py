@@ -170,6 +170,18 @@ def _check_class_attention(vit: TimmModule) -> None:
             raise _refusal(f"the attention of {where}", block.attn)
 
 
+def part_of(module: nn.Module, name: str) -> Any:
+    """A part, weight or setting of a module, None where it has none: asked of every block in every pass,
+    and torch's own look-up makes an error, with its text, for each that is not there."""
+    own = module.__dict__
+    if "parametrizations" in own["_modules"]:  # what torch computes is a property of the class
+        return getattr(module, name, None)
+    found = own.get(name)
+    if found is None:
+        found = own["_modules"].get(name)
+    return own["_parameters"].get(name) if found is None else found
+
+
 def attentions(block: TimmModule) -> list[TimmModule]:
     """The attentions of a block; where attention and MLP share a projection, the block itself holds them."""
     if isinstance(block, ParallelThingsBlock):
@@ -189,7 +201,7 @@ def fused_projection(attention: TimmModule) -> tuple[TimmModule, slice] | None:
     three."""
     if isinstance(attention, ParallelScalingBlock):
         return attention.in_proj, slice(attention.in_split[0], attention.in_proj.out_features)
-    layer = getattr(attention, "qkv", None)
+    layer = part_of(attention, "qkv")
     return None if layer is None else (layer, slice(0, layer.out_features))
 
 

@@ -65,13 +65,12 @@ def _settings(kind: type[Method], meanings: dict[str, str], width: int) -> Itera
 
 def _counts(kind: type[Method]) -> Iterator[str]:
     """What `vitrim costs` says of the defaults on the papers' backbone."""
-    import torch
-
+    from vitrim.backbones.shapes import shapes_only
     from vitrim.compose import compose
     from vitrim.measuring.costs import costs
     from vitrim.training.fitting import needs_fit
 
-    with torch.device("meta"):
+    with shapes_only():
         plain, model = compose(PAPERS_MODEL), compose(PAPERS_MODEL, kind())
     ours, theirs = costs(model), costs(plain)
     yield f"on ViT-B/16 at 224 pixels, with these settings ({PAPERS_MODEL}):"

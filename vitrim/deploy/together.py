@@ -6,7 +6,6 @@ one of them reads are the tokens that all of them read.
 
 import copy
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import cast
 
 import torch
@@ -88,7 +87,7 @@ class Together(nn.Module):
         models = [cast("StagedViT", model) for model in self.models]
         first, sides = models[0], [model.side for model in models]
         state, places = first.begin(images)
-        state = replace(state, side=tuple(side.start(state) for side in sides if side is not None))
+        state = state.replaced(side=tuple(side.start(state) for side in sides if side is not None))
         read = [model.rows_read() for model in models]
         rows = None if None in read else max(row for row in read if row is not None)
         last = first.depth - 1
@@ -98,7 +97,7 @@ class Together(nn.Module):
         streams = iter(state.side)
         own = [(next(streams),) if side is not None else () for side in sides]
         return tuple(
-            model.classify(replace(state, side=side)) for model, side in zip(models, own, strict=True)
+            model.classify(state.replaced(side=side)) for model, side in zip(models, own, strict=True)
         )
 
 

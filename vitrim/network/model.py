@@ -3,7 +3,6 @@
 import math
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
@@ -201,8 +200,7 @@ class StagedViT(nn.Module):
         states: list[TokenState] | None = None,
     ) -> TokenState:
         state, places = self.begin(images, history)
-        state = replace(
-            state,
+        state = state.replaced(
             complete=complete,
             history=() if history else None,
             attention=() if attention else None,
@@ -238,7 +236,7 @@ class StagedViT(nn.Module):
         embedded = embed(self.vit, images)
         state = embedded.start(prefix_count(self.vit))
         side = () if self.side is None else (self.side.start(state),)
-        return replace(state, by_products=self.by_products, side=side), embedded.places
+        return state.replaced(by_products=self.by_products, side=side), embedded.places
 
     def pass_blocks(
         self,

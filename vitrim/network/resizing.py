@@ -2,10 +2,9 @@
 
 from dataclasses import replace
 
-import torch
-
 from vitrim.backbones.geometry import set_image_size
 from vitrim.backbones.opening import Origin
+from vitrim.backbones.shapes import shapes_only
 from vitrim.backbones.structure import build, structure_digest
 from vitrim.network.model import StagedViT
 from vitrim.network.placing import placed
@@ -55,6 +54,6 @@ def _origin_at(origin: Origin, size: tuple[int, int]) -> Origin:
         return replace(moved, structure=None)  # given again, at this size, it is told by its weights alone
     arguments = {**origin.architecture["arguments"], "img_size": list(size)}
     architecture = {**origin.architecture, "arguments": arguments}
-    with torch.device("meta"):
+    with shapes_only():
         known = structure_digest(build(architecture))
     return replace(moved, architecture=architecture, structure=origin.structure if adapted else known)

@@ -1,8 +1,7 @@
 """The forward pass of a block: a `Stage` with its plug points. Read second."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
-from typing import cast
+from typing import Any, cast
 
 from torch import Tensor, nn
 
@@ -61,66 +60,76 @@ class Stage(nn.Module):
         where it is there already."""
         dispatches = self.dispatch is not None and not state.complete
         learns = dispatches or (self.reducer is not None and self.reducer.has_penalty)
-        if (self.training and learns) or any(branch.reads_all for branch in self.beside_mlp):
+        if (self.training and learns) or any(branch.reads_all for branch in self._all("beside_mlp")):
             rows = None
         if self.prompts is not None:
             state = self.prompts(state)
-        state = self._select(state)
+        if self.before is not None:
+            state = self._select(state)
         normed = before_attention(block, state.tokens)  # [B, T, D]
         mixing = self.mixing if self.training else None
         mixed, attended = attend_in(block, normed, state, places, self.proportional, rows, mixing)
         if state.attention is not None:
-            state = replace(state, attention=(*state.attention, attended.whole()))
-        for change in self.after_mixing:
+            state = state.replaced(attention=(*state.attention, attended.whole()))
+        for change in self._all("after_mixing"):
             mixed = change(block, mixed, attended)
-        asked = state
-        state = self._beside(state, lambda step, side: step.reading(block, asked, attended, side))
+        if state.side:
+            asked = state
+            state = self._beside(state, lambda step, side: step.reading(block, asked, attended, side))
         if rows is not None:
             state, normed = state.first(rows), normed[:, :rows]
         reducer = self.reducer if rows is None else None  # nobody reads patches after the last attention
+        after, beside = self._all("after_attention"), self._all("beside_attention")
         early = (
             reducer is not None
             and reducer.commutes
             and projects_linearly(block)
+            and _saves(reducer, state)
             and state.history is None  # restoring adds what blocks changed to the tokens before a reduction
-            and not self.after_attention
-            and not self.beside_attention
+            and not after
+            and not beside
         )
         # The MLP will read it, of the tokens that are left
         entered: Sequence[Tensor] = (normed,) if shares_norm(block) else ()
         if reducer is not None and early:
             state, (mixed, *entered) = _reduce_with(reducer, state, attended, mixed, *entered)
         update = after_attention(block, project_attention(block, mixed))
-        state = self._add(state, normed, update, self.after_attention, self.beside_attention)
+        state = self._add(state, normed, update, after, beside)
         if reducer is not None and not early:
             state, entered = _reduce_with(reducer, state, attended, *entered)
         return state, entered
 
     def leave(self, block: TimmModule, state: TokenState, entered: Sequence[Tensor]) -> TokenState:
         """The second half: the MLP."""
+        beside_mlp = self._all("beside_mlp")
         if self.dispatch is not None:
             update, state = self.dispatch(block, state)
-            read = any(branch.reads_norm for branch in self.beside_mlp)
+            read = any(branch.reads_norm for branch in beside_mlp)
             normed = before_mlp(block, state.tokens, *entered) if read else update
         else:
             normed = before_mlp(block, state.tokens, *entered)  # [B, P+M, D]
             update = after_mlp(block, mlp(block, normed))
-        left = self._add(state, normed, update, self.after_mlp, self.beside_mlp)
-        return self._beside(left, lambda step, side: step.leaving(left, side))
+        left = self._add(state, normed, update, self._all("after_mlp"), beside_mlp)
+        return self._beside(left, lambda step, side: step.leaving(left, side)) if state.side else left
+
+    def _all(self, name: str) -> Sequence[Any]:
+        """The parts of one plug point: a tuple, because a `ModuleList` that is empty takes as long to look at
+        as a small product."""
+        parts = self._modules[name]
+        assert parts is not None
+        return tuple(parts._modules.values())
 
     def _beside(self, state: TokenState, advance: Callable[[SideStep, SideState], SideState]) -> TokenState:
         """The state after every side stream has made a step."""
-        if not state.side:
-            return state
         steps = zip(self.aside, state.side, strict=True)
-        return replace(state, side=tuple(advance(cast("SideStep", step), side) for step, side in steps))
+        return state.replaced(side=tuple(advance(cast("SideStep", step), side) for step, side in steps))
 
     def _select(self, state: TokenState) -> TokenState:
-        selector = self.before
-        return state if selector is None else reduce_by_size(lambda part, _: selector(part), state)
+        selector = cast("Selector", self.before)
+        return reduce_by_size(lambda part, _: selector(part), state)
 
     def _add(
-        self, state: TokenState, normed: Tensor, update: Tensor, after: nn.ModuleList, beside: nn.ModuleList
+        self, state: TokenState, normed: Tensor, update: Tensor, after: Sequence[Any], beside: Sequence[Any]
     ) -> TokenState:
         for change in after:
             update = change(update)
@@ -128,7 +137,12 @@ class Stage(nn.Module):
         for branch in beside:
             added, state = branch(state, normed)
             tokens = tokens + added
-        return replace(state, tokens=tokens)
+        return state.replaced(tokens=tokens)
+
+
+def _saves(reducer: Reducer, state: TokenState) -> bool:
+    """Whether so many tokens leave that not projecting them is worth moving a second tensor."""
+    return 8 * (state.count - reducer.leaving(state.count)) >= state.count
 
 
 def _reduce_with(
@@ -139,6 +153,6 @@ def _reduce_with(
     With the attention's output, only survivors pass the output projection: the same up to rounding, because
     the projection is linear and nothing else reads its result; 2 % fewer products with EViT.
     """
-    state = replace(state, trail=(*others, *state.trail))
+    state = state.replaced(trail=(*others, *state.trail))
     state = reducer(state, attended) if reducer.takes_padding else reduce_by_size(reducer, state, attended)
-    return replace(state, trail=state.trail[len(others) :]), state.trail[: len(others)]
+    return state.replaced(trail=state.trail[len(others) :]), state.trail[: len(others)]

@@ -148,9 +148,10 @@ def count(job: Job) -> Counted:
 def plain(backbone: str) -> nn.Module:
     """The backbone, without weights."""
     import timm
-    import torch
 
-    with torch.device("meta"):
+    from vitrim.backbones.shapes import shapes_only
+
+    with shapes_only():
         return timm.create_model(backbone)
 
 

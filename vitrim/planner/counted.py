@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import copy
 
-import torch
-
 from vitrim.backbones.names import name_without_weights
+from vitrim.backbones.shapes import shapes_only
 from vitrim.compose import compose
 from vitrim.measuring.costs import paper_macs
 from vitrim.network.method import Method
@@ -23,12 +22,12 @@ class Counted:
         self._macs: dict[Methods, int] = {}
         self._megabytes: dict[Methods, float] = {}
         self._trained: dict[Methods, int] = {}
-        with torch.device("meta"):
+        with shapes_only():
             self.bare = compose(name_without_weights(model), num_classes=classes, image_size=image_size)
 
     def composed(self, methods: Methods) -> StagedViT:
         """On a copy of the backbone, which takes a tenth of the time of making it anew."""
-        with torch.device("meta"):
+        with shapes_only():
             return compose(copy.deepcopy(self.bare.vit), *methods)
 
     def macs(self, methods: Methods) -> int:

@@ -24,8 +24,7 @@ def open_for(plan: RunPlan, download: bool) -> DataSource:
 
 def check(made: Sequence[Job], download: bool = False) -> None:
     """Refuse what cannot work before anything runs: recipes, methods, settings, data, models."""
-    import torch
-
+    from vitrim.backbones.shapes import shapes_only
     from vitrim.settings.run_plan import compose_asked
 
     opened: set[str] = set()
@@ -39,7 +38,7 @@ def check(made: Sequence[Job], download: bool = False) -> None:
             (plan.methods, plan.model, plan.weights, plan.image_size, plan.in_chans, plan.patch_size)
         )
         if shape not in composed:
-            with torch.device("meta"):
+            with shapes_only():
                 compose_asked(without_weights(job.asked), num_classes=2)
             composed.add(shape)
         check_same(job)

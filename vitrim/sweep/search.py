@@ -173,9 +173,9 @@ def _search_subnets(
 
 def backbone_size(asked: Asked) -> tuple[int, int]:
     """The width of the backbone's tokens, and its blocks."""
-    import torch
+    from vitrim.backbones.shapes import shapes_only
 
-    with torch.device("meta"):
+    with shapes_only():
         model = compose_asked(without_weights(asked), num_classes=2)
     return model.width, model.depth
 

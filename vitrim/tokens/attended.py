@@ -94,7 +94,11 @@ class Attended:
             return self.weights[:, :, rows]
         queries, precise = self.queries[:, :, rows], at_least_float32(self.queries.dtype)
         with without_autocast(queries.device):
-            scores = (queries.to(precise) * self.scale) @ self.keys.to(precise).transpose(-2, -1)
+            asking, keys = (
+                (queries.to(precise) * self.scale).flatten(0, 1),
+                self.keys.to(precise).flatten(0, 1),
+            )
+            scores = torch.bmm(asking, keys.transpose(1, 2)).unflatten(0, queries.shape[:2])
             if self.bias is not None:
                 bias = self.bias if self.bias.shape[2] == 1 else self.bias[:, :, rows]
                 scores = scores + bias.to(precise)

@@ -1,9 +1,13 @@
 """How a reduction is written down, and how it moves rows: the arithmetic under `regroup`."""
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
+
+from vitrim.tokens.later import Later, Worked, known
 
 
 @dataclass(frozen=True)
@@ -16,7 +20,8 @@ class Grouping:
     fused into one last slot (EViT).
 
     Attributes:
-        slots: [B, N], the new place 0..M-1 of every old patch token, -1 for dropped.
+        slots: [B, N], the new place 0..M-1 of every old patch token, -1 for dropped; or a `Later`, because
+            most of the time nobody reads it.
         lead: [B, M], the old token whose place in the grid a slot keeps.
         join: [B, R], old tokens that are averaged into the slot `slots` gives them, weighted by size; None
             where none are.
@@ -24,19 +29,25 @@ class Grouping:
             nothing is fused. Not together with `join`.
         member: [B, M, N], membership as a differentiable 0/1 matrix, used instead of the indices while a
             matching learns.
+        target: [B, R], the slot of each of `join` where that is known already; else it is read off `slots`.
     """
 
-    slots: Tensor
-    lead: Tensor
+    slots: Worked = Worked()  # without a default
+    lead: Tensor  # type: ignore[misc]
     join: Tensor | None = None
     fuse: Tensor | None = None
     member: Tensor | None = None
+    target: Tensor | None = None
+
+    def noted_slots(self) -> Any:
+        """`slots` as they were put in: a tensor, or how to work it out."""
+        return self.__dict__["slots"]
 
 
 def take_rows(tokens: Tensor, index: Tensor) -> Tensor:
     """Rows `index` [B, M] of `tokens` [B, N, D] -> [B, M, D]; ten times faster than gather with an index
     expanded over D."""
-    flat = tokens.flatten(0, 1).index_select(0, _flat(index, tokens.shape[1]))
+    flat = tokens.flatten(0, 1).index_select(0, _rows(index, tokens.shape[1]).flatten())
     return flat.unflatten(0, index.shape)
 
 
@@ -55,65 +66,86 @@ class Mover:
     weighted by size, without touching rows that nothing joins.
 
     Attributes:
-        sizes: [B, M], how many original patches each slot stands for.
+        sizes: [B, M], how many original patches each slot stands for, or how to work it out.
     """
 
-    def __init__(self, grouping: Grouping, sizes: Tensor, prefix: int) -> None:
+    def __init__(self, grouping: Grouping, sizes: Any, total: int, prefix: int) -> None:
         self.prefix = prefix
-        self.matrix = self.fuse = self.share = None
-        if grouping.member is not None:
-            member = grouping.member.to(sizes.dtype)
-            self.sizes = (member @ sizes[..., None]).squeeze(-1)
-            whole = torch.where(self.sizes == 0, 1, self.sizes)  # padding counts for nothing and stays finite
-            self.matrix = member * sizes[:, None] / whole[..., None]  # [B, M, N]
-            return
+        self.matrix: Tensor | None = None
+        self.fuse: Tensor | None = None
+        self.share: Tensor | None = None
+        self.sizes: Any
         lead = grouping.lead
-        self.sizes = sizes.gather(1, lead)  # [B, M]
-        if grouping.fuse is not None:
-            self.fuse, lead = grouping.fuse[:, None], lead[:, :-1]
-            joined = (sizes * (grouping.slots == lead.shape[1])).sum(1, keepdim=True)
-            self.sizes = torch.cat([self.sizes[:, :-1], joined], dim=1)
-        rows = [
-            torch.arange(-prefix, 0, device=lead.device).expand(lead.shape[0], -1),
-            lead,
-        ]  # [B, P], [B, M]
+        if grouping.member is not None:
+            self._multiply(grouping.member, known(sizes))
+            return
         if grouping.join is not None:
-            slot, joining = grouping.slots.gather(1, grouping.join), sizes.gather(1, grouping.join)  # [B, R]
-            self.sizes = self.sizes.scatter_add(1, slot, joining)
-            self.share = (joining / self.sizes.gather(1, slot)).flatten()[:, None]  # [B R, 1]
-            self.target = _flat(slot, prefix + lead.shape[1], prefix)
-            rows += [grouping.join, lead.gather(1, slot)]
+            sizes, join = known(sizes), grouping.join
+            slot = grouping.slots.gather(1, join) if grouping.target is None else grouping.target  # [B, R]
+            joining = sizes.gather(1, join)
+            self.sizes = sizes.gather(1, lead).scatter_add(1, slot, joining)  # [B, M]
+            self.share = (joining / self.sizes.gather(1, slot)).view(-1, 1)  # [B R, 1]
+            self.target = _rows(slot, prefix + lead.shape[1], prefix).flatten()
+            self.joining = _rows(join, total, prefix).flatten()
+        elif grouping.fuse is not None:
+            self.fuse = grouping.fuse[:, None]
+            self.sizes = Later(_fused_sizes, sizes, grouping.noted_slots(), lead)
+            lead = lead[:, :-1]
+        else:
+            self.sizes = Later(_sizes_at, sizes, lead)
         self.shape = (lead.shape[0], prefix + lead.shape[1])
-        numbers = _start(lead, sizes.shape[1] + prefix, prefix) + torch.cat(rows, dim=1)
-        self.rows = numbers[:, : self.shape[1]].flatten()
-        self.pairs = numbers[:, self.shape[1] :].flatten()
+        self.rows = _with_prefix(lead, total, prefix).flatten()
+
+    def _multiply(self, member: Tensor, sizes: Tensor) -> None:
+        member = member.to(sizes.dtype)
+        self.sizes = (member @ sizes[..., None]).squeeze(-1)
+        whole = torch.where(self.sizes == 0, 1, self.sizes)  # padding counts for nothing and stays finite
+        self.matrix = member * sizes[:, None] / whole[..., None]  # [B, M, N]
 
     def __call__(self, tokens: Tensor) -> Tensor:
         """[B, P+N, C] -> [B, P+M, C]"""
-        patches = tokens[:, self.prefix :]
         if self.matrix is not None:
+            patches = tokens[:, self.prefix :]
             return torch.cat([tokens[:, : self.prefix], self.matrix.to(tokens.dtype) @ patches], dim=1)
         flat = tokens.flatten(0, 1)
         rows = flat.index_select(0, self.rows)
-        if self.share is not None:
-            joining, leaders = (
-                flat.index_select(0, self.pairs).view(self.shape[0], 2, -1, flat.shape[1]).unbind(1)
-            )
-            change = (joining - leaders).flatten(0, 1) * self.share.to(tokens.dtype)
-            rows.index_add_(0, self.target, change)  # in place: nobody else holds them yet
+        if self.share is not None:  # in place: nobody else holds the rows yet
+            change = flat.index_select(0, self.joining) - rows.index_select(0, self.target)
+            rows.index_add_(0, self.target, change * self.share.to(tokens.dtype))
         moved = rows.unflatten(0, self.shape)
         if self.fuse is None:
             return moved
-        return torch.cat([moved, (self.fuse.to(tokens.dtype) @ patches).to(tokens.dtype)], dim=1)
+        patches = tokens[:, self.prefix :]
+        fused = torch.bmm(self.fuse.to(tokens.dtype), patches)  # [B, 1, C]
+        return torch.cat([moved, fused.to(tokens.dtype)], dim=1)
 
 
-def _flat(index: Tensor, count: int, prefix: int = 0) -> Tensor:
-    """Row numbers [B, R] of patches within each image as row numbers of the flattened [B count, C]. -> [B
-    R]
-    """
-    return (_start(index, count, prefix) + index).flatten()
+def _sizes_at(sizes: Tensor, lead: Tensor) -> Tensor:
+    return sizes.gather(1, lead)  # [B, M]
+
+
+def _fused_sizes(sizes: Tensor, slots: Tensor, lead: Tensor) -> Tensor:
+    """As above, with everything else in the last slot. [B, M]"""
+    fused = (sizes * (slots == lead.shape[1] - 1)).sum(1, keepdim=True)
+    return torch.cat([sizes.gather(1, lead[:, :-1]), fused], dim=1)
+
+
+def _with_prefix(index: Tensor, count: int, prefix: int) -> Tensor:
+    """Row numbers of the prefix and of patches `index` [B, M] in the flattened [B count, C]. -> [B, P+M]"""
+    if prefix > 1:
+        before = torch.arange(-prefix, 0, device=index.device).expand(index.shape[0], -1)
+        return _rows(torch.cat([before, index], dim=1), count, prefix)
+    return _rows(F.pad(index, (prefix, 0), value=-1), count, prefix)
+
+
+def _rows(index: Tensor, count: int, prefix: int = 0) -> Tensor:
+    """Row numbers [B, R] of patches within each image as row numbers of the flattened [B count, C]."""
+    if index.shape[0] == 1 and not torch.jit.is_tracing():  # which would fix the number of images
+        return index + prefix if prefix else index
+    return _start(index, count, prefix) + index
 
 
 def _start(index: Tensor, count: int, prefix: int) -> Tensor:
     """Row number of each image's first patch: [B, 1]"""
-    return (torch.arange(index.shape[0], device=index.device) * count + prefix)[:, None]
+    first = torch.arange(index.shape[0], device=index.device)[:, None] * count
+    return first + prefix if prefix else first

@@ -47,9 +47,9 @@ def masked_by_count(state: TokenState, counts: Sequence[int]) -> TokenState:
     which has no size; no mask where there is no padding."""
     there = _mask(counts, state.count, state.tokens)
     if there is None:
-        return replace(state, keep=None, padding=None)
+        return state.replaced(keep=None, padding=None)
     padding = Padding((state.grid,) * len(counts), tuple(counts))
-    return replace(state, sizes=state.sizes * there.to(state.sizes.dtype), keep=there, padding=padding)
+    return state.replaced(sizes=state.sizes * there.to(state.sizes.dtype), keep=there, padding=padding)
 
 
 def counts_of(state: TokenState) -> tuple[int, ...]:

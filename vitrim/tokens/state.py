@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -19,6 +19,7 @@ from torch import Tensor
 from vitrim.tokens.grouping import Grouping as Grouping
 from vitrim.tokens.grouping import Mover, with_membership
 from vitrim.tokens.grouping import take_rows as take_rows
+from vitrim.tokens.later import Later, Worked, known
 
 
 class Padding(NamedTuple):
@@ -57,7 +58,8 @@ class SideState:
 @dataclass(frozen=True)
 class TokenState:
     """The tokens of a batch of images between two blocks, with all that is known about them. Never modified,
-    only replaced.
+    only replaced, by `replaced` where time counts: what nobody reads of sizes, position and source is never
+    worked out (vitrim/tokens/later.py).
 
     Attributes:
         tokens: [B, P+N, D], prefix tokens first, then patches.
@@ -87,10 +89,10 @@ class TokenState:
 
     tokens: Tensor
     prefix: int
-    sizes: Tensor
-    position: Tensor
-    source: Tensor
-    grid: tuple[int, ...]
+    sizes: Worked = Worked()
+    position: Worked = Worked()
+    source: Worked = Worked()
+    grid: tuple[int, ...]  # type: ignore[misc]  # the three before it have no defaults
     trail: tuple[Tensor, ...] = ()
     keep: Tensor | None = None
     padding: Padding | None = None
@@ -111,16 +113,31 @@ class TokenState:
         count = tokens.shape[1] - prefix
         if count != math.prod(grid):
             raise ValueError(f"{count} patch tokens do not fill a grid of {grid} cells")
-        cells = torch.arange(count, device=tokens.device).expand(tokens.shape[0], -1)  # [B, N]
-        sizes = torch.ones(
-            (tokens.shape[0], count), device=tokens.device, dtype=at_least_float32(tokens.dtype)
-        )
+        sizes = Later(_ones, tokens, count)
+        cells = Later(_cells, tokens, count)
         return TokenState(tokens, prefix, sizes, position=cells, source=cells, grid=tuple(grid))
+
+    def replaced(self, **changes: Any) -> "TokenState":
+        """As `dataclasses.replace`, in a quarter of the time, and without reading what is yet to be worked
+        out."""
+        changed = object.__new__(TokenState)
+        changed.__dict__.update(self.__dict__)
+        changed.__dict__.update(changes)
+        return changed
+
+    def noted(self, name: str) -> Any:
+        """A field as it was put in: the tensor, or how to work it out."""
+        return self.__dict__[name]
 
     @property
     def count(self) -> int:
         """N, a Python integer: shapes are known before the image is."""
         return self.tokens.shape[1] - self.prefix
+
+    @property
+    def started(self) -> int:
+        """N0, the patch tokens there were at the start."""
+        return math.prod(self.grid)
 
     @property
     def full(self) -> bool:
@@ -130,12 +147,11 @@ class TokenState:
     def first(self, rows: int) -> "TokenState":
         """Only the first `rows` tokens, all of them prefix: what the last block needs when the head reads
         nothing else."""
-        return replace(
-            self,
+        return self.replaced(
             tokens=self.tokens[:, :rows],
             prefix=rows,
-            sizes=self.sizes[:, :0],
-            position=self.position[:, :0],
+            sizes=Later(_none_of, self.noted("sizes")),
+            position=Later(_none_of, self.noted("position")),
             trail=tuple(earlier[:, :rows] for earlier in self.trail),
             side=tuple(each.changed(lambda tokens: tokens[:, :rows]) for each in self.side),
             keep=None,
@@ -151,8 +167,7 @@ class TokenState:
         def own(tokens: Tensor) -> Tensor:
             return torch.cat([tokens[:, :prefix], tokens[:, self.prefix :]], dim=1)
 
-        return replace(
-            self,
+        return self.replaced(
             tokens=own(self.tokens),
             trail=tuple(map(own, self.trail)),
             side=tuple(each.changed(own) for each in self.side),
@@ -189,36 +204,60 @@ def regroup(state: TokenState, grouping: Grouping) -> TokenState:
         )
     if state.by_products and grouping.join is not None:
         grouping = with_membership(grouping)
-    move = Mover(grouping, state.sizes, state.prefix)
-    source = torch.where(state.source < 0, -1, grouping.slots.gather(1, state.source.clamp(min=0)))  # [B, N0]
-    reduced = replace(
-        state,
+    sizes, lead, slots = state.noted("sizes"), grouping.lead, grouping.noted_slots()
+    move = Mover(grouping, sizes, state.tokens.shape[1], state.prefix)
+    reduced = state.replaced(
         moved=True,
         tokens=move(state.tokens),
-        trail=tuple(move(earlier) for earlier in state.trail),
-        side=tuple(each.changed(move) for each in state.side),
+        trail=tuple([move(earlier) for earlier in state.trail]),
+        side=tuple([each.changed(move) for each in state.side]),
         sizes=move.sizes,
-        position=state.position.gather(1, grouping.lead),
-        source=source,
-        keep=None if state.keep is None else state.keep.gather(1, grouping.lead),
+        position=Later(_at, state.noted("position"), lead),
+        source=Later(_followed, state.noted("source"), slots),
+        keep=None if state.keep is None else state.keep.gather(1, lead),
     )
-    return remember(state, reduced, grouping.slots, grouping.fuse is not None)
+    return remember(state, reduced, slots, grouping.fuse is not None)
+
+
+def _cells(tokens: Tensor, count: int) -> Tensor:
+    return torch.arange(count, device=tokens.device).expand(tokens.shape[0], -1)  # [B, N]
+
+
+def _ones(tokens: Tensor, count: int) -> Tensor:
+    return torch.ones((tokens.shape[0], count), device=tokens.device, dtype=at_least_float32(tokens.dtype))
+
+
+def _none_of(value: Tensor) -> Tensor:
+    return value[:, :0]
+
+
+def _at(position: Tensor, lead: Tensor) -> Tensor:
+    return position.gather(1, lead)  # [B, M]
+
+
+def _followed(source: Tensor, slots: Tensor) -> Tensor:
+    return torch.where(source < 0, -1, slots.gather(1, source.clamp(min=0)))  # [B, N0]
 
 
 def remember(
-    before: TokenState, after: TokenState, slots: Tensor, fused: bool = False, fused_at: Tensor | None = None
+    before: TokenState,
+    after: TokenState,
+    slots: "Tensor | Later",
+    fused: bool = False,
+    fused_at: Tensor | None = None,
 ) -> TokenState:
     """Add the step from `before` to `after` to the history, where one is kept."""
     if before.history is None:
         return after
     patches = before.tokens[:, before.prefix :], after.tokens[:, after.prefix :]
-    return replace(after, history=(*before.history, Reduction(*patches, slots, after.keep, fused, fused_at)))
+    step = Reduction(*patches, known(slots), after.keep, fused, fused_at)
+    return after.replaced(history=(*before.history, step))
 
 
 def at_least_float32(dtype: torch.dtype) -> torch.dtype:
     """The dtype itself or float32, whichever is more precise: sizes, scores and matching never run in half
     precision."""
-    return torch.promote_types(dtype, torch.float32)
+    return dtype if dtype == torch.float64 else torch.float32
 
 
 def without_autocast(device: torch.device) -> AbstractContextManager[object]:

@@ -1,7 +1,6 @@
 """`VideoModel`: an image model that takes clips. Every frame passes the same tuned and reduced blocks alone;
 what is left of all frames is pooled and classified once."""
 
-from dataclasses import replace
 from typing import Self
 
 from torch import Tensor, nn
@@ -105,7 +104,7 @@ class VideoModel(StagedViT):
         else:
             views, frames = 1, clips.shape[2]
         state, places = super().begin(clips.transpose(1, 2).flatten(0, 1), history)
-        return replace(state, clips=Clips(views, frames)), places
+        return state.replaced(clips=Clips(views, frames)), places
 
     def rows_read(self) -> int | None:
         """One token of the last block where class tokens or a side stream are all that is read; CaiT's comes

@@ -248,7 +248,10 @@ def test_reducers_stack_with_tuners(family):
     assert bool(logits.isfinite().all())
     assert [after.count for _, after in seen] == [42, 38, 34, 17]  # 64 -> 46 with the fused token -> 17
     for before, after in seen:
-        assert len(after.trail) == 4  # three earlier adapter outputs and the attention's
+        early = 8 * (before.count - after.count) >= before.count  # few that leave are projected too
+        assert (
+            len(before.trail) == len(after.trail) == 3 + early
+        )  # earlier adapter outputs, and the attention's
         check_merge(before, after, tolerance=1e-10)
     assert state.prefix == model.vit.num_prefix_tokens
 

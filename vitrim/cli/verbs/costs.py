@@ -43,11 +43,11 @@ def options(parser: ArgumentParser) -> None:
 
 
 def run(chosen: Namespace) -> None:
-    import torch
     from rich.console import Console
     from rich.table import Table
 
     from vitrim.backbones.names import name_without_weights
+    from vitrim.backbones.shapes import shapes_only
     from vitrim.measuring.costs import costs
     from vitrim.network.placing import placed
     from vitrim.settings.run_plan import Asked, compose_asked
@@ -66,7 +66,7 @@ def run(chosen: Namespace) -> None:
             patch_size=chosen.patch_size,
             video=video,
         )
-        with torch.device("meta") if chosen.weights is None else contextlib.nullcontext():
+        with shapes_only() if chosen.weights is None else contextlib.nullcontext():
             return compose_asked(asked, chosen.classes)
 
     model = composed(given_methods(chosen), chosen.recipe, chosen.video)

@@ -72,8 +72,9 @@ class QuantisedLinear(nn.Linear):
     def packed(self) -> Packed:
         """The weight as it is stored: `dequantise` gives W back, up to the rounding to float32."""
         weight = self.weight.detach()
-        indices = level_indices(standardise(weight), self.levels)
-        return Packed(pack_levels(indices, self.bits), weight.mean().float(), weight.std().float())
+        mean, deviation = weight.mean(), weight.std()
+        indices = level_indices(standardise(weight, mean, deviation), self.levels)
+        return Packed(pack_levels(indices, self.bits), mean.float(), deviation.float())
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, bits={self.bits}"
@@ -81,14 +82,17 @@ class QuantisedLinear(nn.Linear):
 
 def fake_quantise(weight: Tensor, levels: Tensor) -> Tensor:
     """The weight with every entry at its level; gradients pass through rounding, mean and deviation."""
-    normed = standardise(weight)
+    mean, deviation = weight.mean(), weight.std()
+    normed = standardise(weight, mean, deviation)
     rounded = levels[level_indices(normed.detach(), levels)]
-    return (rounded + (normed - normed.detach())) * weight.std() + weight.mean()
+    if normed.requires_grad:
+        rounded = rounded + (normed - normed.detach())
+    return rounded * deviation + mean
 
 
-def standardise(weight: Tensor) -> Tensor:
+def standardise(weight: Tensor, mean: Tensor, deviation: Tensor) -> Tensor:
     """Zero mean, unit deviation over the whole matrix; epsilon is in the division only."""
-    return (weight - weight.mean()) / (weight.std() + EPSILON)
+    return (weight - mean) / (deviation + EPSILON)
 
 
 def level_indices(normed: Tensor, levels: Tensor) -> Tensor:

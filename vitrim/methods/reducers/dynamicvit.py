@@ -146,7 +146,7 @@ class DropUnlikely(Selector):
         log_probability = self.predictor(state.tokens[:, state.prefix :], before)  # [B, N, 2]
         if self.training:
             return self.mask(state, before, log_probability)
-        kept = self.leaving(state.count, state.source.shape[1])
+        kept = self.leaving(state.count, state.started)
         if kept == state.count:
             return state
         ranked = log_probability[..., 0].masked_fill(before == 0, -torch.inf)  # padding goes first
@@ -155,11 +155,11 @@ class DropUnlikely(Selector):
     def mask(self, state: TokenState, before: Tensor, log_probability: Tensor) -> TokenState:
         """Training: the decision in `keep`, its distance from the ratio in `penalty`."""
         decision = sample_keep(log_probability, self.noise(log_probability)) * before
-        share = decision.sum(1) / state.source.shape[1]  # of N0
+        share = decision.sum(1) / state.started  # of N0
         stages = len(self.settings.at)
         penalty = self.settings.ratio_weight * ((share - self.ratio) ** 2).mean() / stages
-        return replace(
-            state, keep=decision, penalty=penalty if state.penalty is None else state.penalty + penalty
+        return state.replaced(
+            keep=decision, penalty=penalty if state.penalty is None else state.penalty + penalty
         )
 
 

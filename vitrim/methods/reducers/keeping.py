@@ -12,6 +12,7 @@ from vitrim.methods.budgets.fixed import kept_of
 from vitrim.methods.reducers.varying import keep_chosen
 from vitrim.network.parts import Reducer
 from vitrim.tokens.attended import Attended
+from vitrim.tokens.later import Later
 from vitrim.tokens.state import Grouping, TokenState, regroup
 
 if TYPE_CHECKING:
@@ -130,6 +131,12 @@ class KeepAttended(Reducer):
         )
 
 
+def _slots(placed: Tensor, count: int, others: int) -> Tensor:
+    """The new place of every one of `count` old tokens: those `placed` [B, K] in that order. [B, N]"""
+    places = torch.arange(placed.shape[1], device=placed.device).expand_as(placed)
+    return placed.new_full((placed.shape[0], count), others).scatter(1, placed, places)
+
+
 def keep_best(scores: Tensor, kept: int, fuse: str) -> Grouping:
     """The reduction that keeps the `kept` best of [B, N] scores in descending order and fuses or drops the
     others.
@@ -138,12 +145,9 @@ def keep_best(scores: Tensor, kept: int, fuse: str) -> Grouping:
         kept + (fuse != "drop"), dim=1
     ).indices  # [B, K] or [B, K+1], the best loser leads the fused token
     best = lead[:, :kept]  # [B, K]
-    fused = fuse in ("mean", "sum")
-    slots = torch.full_like(scores, kept if fused else -1, dtype=torch.long)  # [B, N]
-    placed = best if fused else lead
-    slots = slots.scatter(1, placed, torch.arange(placed.shape[1], device=scores.device).expand_as(placed))
-    if not fused:
-        return Grouping(slots, lead)
+    if fuse not in ("mean", "sum"):
+        return Grouping(Later(_slots, lead, scores.shape[1], -1), lead)
+    slots = Later(_slots, best, scores.shape[1], kept)
     weights = scores.clamp(min=torch.finfo(scores.dtype).tiny).scatter(
         1, best, 0.0
     )  # never all zero, so no 0 / 0

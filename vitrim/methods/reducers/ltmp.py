@@ -1,6 +1,6 @@
 """LTMP: learned thresholds decide how many tokens each image may merge and prune, block by block."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import torch
@@ -156,7 +156,7 @@ class ThresholdStep(Reducer):
             keep = decided(keep, self.above(importance, self.prune_below))
         keep = with_one_left(keep, importance)
         if self.training:
-            state = replace(regroup(state, grouping), keep=keep)
+            state = regroup(state, grouping).replaced(keep=keep)
             return self.account(state, entering, keep)
         return remove(state, grouping, keep, self.assumed)
 
@@ -184,7 +184,7 @@ class ThresholdStep(Reducer):
         """Add what the blocks since the last step cost to `spent`; the last step turns it into the
         penalty.
         """
-        tokens, width = state.prefix + state.source.shape[1], state.tokens.shape[-1]
+        tokens, width = state.prefix + state.started, state.tokens.shape[-1]
         before = (state.prefix + entering.sum(1).mean()) / tokens  # share of the tokens, the batch's mean
         after = (state.prefix + leaving.sum(1).mean()) / tokens
         whole = torch.ones_like(before)
@@ -192,10 +192,10 @@ class ThresholdStep(Reducer):
         spent = idle * block_cost(before, before, tokens, width) + block_cost(before, after, tokens, width)
         spent = spent if state.spent is None else state.spent + spent
         if not self.place.last:
-            return replace(state, spent=spent)
+            return state.replaced(spent=spent)
         spent = spent + (self.place.depth - 1 - self.place.block) * block_cost(after, after, tokens, width)
         share = spent / self.place.depth / block_cost(whole, whole, tokens, width)
         penalty = self.settings.budget_weight * (share - self.settings.budget) ** 2
-        return replace(
-            state, spent=share, penalty=penalty if state.penalty is None else state.penalty + penalty
+        return state.replaced(
+            spent=share, penalty=penalty if state.penalty is None else state.penalty + penalty
         )

@@ -1,7 +1,5 @@
 """The steps of LTMP as functions of tensors: who joins whom, who is left, what the rest costs."""
 
-from dataclasses import replace
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -66,11 +64,11 @@ def remove(state: TokenState, grouping: Grouping, keep: Tensor, most: int | None
     if member is not None:
         member = member.gather(1, chosen[..., None].expand(-1, -1, member.shape[2]))
     reduced = regroup(
-        replace(state, keep=None, padding=None, history=None), Grouping(slots, lead, member=member)
+        state.replaced(keep=None, padding=None, history=None), Grouping(slots, lead, member=member)
     )
     if not keep.is_meta:
         reduced = masked_by_count(reduced, counts)
-    return remember(state, replace(reduced, history=state.history), slots)
+    return remember(state, reduced.replaced(history=state.history), slots)
 
 
 def with_one_left(keep: Tensor, importance: Tensor) -> Tensor:

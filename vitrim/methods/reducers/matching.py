@@ -7,17 +7,18 @@ to rounding.
 """
 
 import math
+from dataclasses import replace
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
+from vitrim.tokens.later import Later
 from vitrim.tokens.state import Grouping, take_rows
 
 
 def unit(keys: Tensor) -> Tensor:
     """Rows of length one, so that their products are cosines; a zero row stays zero."""
-    return F.normalize(keys, dim=-1)
+    return keys / keys.norm(dim=-1, keepdim=True).clamp(min=1e-12)  # as F.normalize, in three operators
 
 
 def merge_most_similar(keys: Tensor, prefix: int, merge: int) -> Grouping:
@@ -28,10 +29,10 @@ def merge_most_similar(keys: Tensor, prefix: int, merge: int) -> Grouping:
     N, d]; `merge` is at most N // 2, which both sets hold.
     """
     first = prefix % 2  # place among the patches of the first one in A
-    scores = keys[:, first::2] @ keys[:, 1 - first :: 2].transpose(-2, -1)
+    scores = torch.bmm(keys[:, first::2], keys[:, 1 - first :: 2].transpose(-2, -1))
     best, partner = scores.max(-1)  # [B, A]
     order = best.argsort(-1, descending=True)
-    places = order * 2 + first
+    places = order * 2 + first if first else order * 2
     rest = places[:, merge:].sort(-1).values  # [B, A-R]
     odd = torch.arange(1 - first, keys.shape[1], 2, device=keys.device).expand(keys.shape[0], -1)
     target = partner.gather(1, order[:, :merge]) + rest.shape[1]  # [B, R]
@@ -87,14 +88,15 @@ def merge_all_softly(scores: Tensor, a: Tensor, b: Tensor) -> Grouping:
     grouping = merge_all(scores, a, b)
     threshold = scores.topk(2, dim=-1).values.mean(-1, keepdim=True)  # [B, A, 1]
     soft = (scores - threshold).sigmoid()
-    hard = torch.zeros_like(soft).scatter(-1, grouping.slots.gather(1, a)[..., None], 1.0)
+    assert grouping.target is not None  # `joined` knows it
+    hard = torch.zeros_like(soft).scatter(-1, grouping.target[..., None], 1.0)
     match = straight_through(hard, soft)  # [B, A, B']
     own = torch.eye(b.shape[1], dtype=match.dtype, device=match.device).expand(b.shape[0], -1, -1)
     ordered = torch.cat(
         [match.transpose(1, 2), own], dim=2
     )  # [B, B', A+B'], columns in the order of A, then B
     columns = torch.cat([a, b], dim=1).argsort(1)[:, None].expand(-1, b.shape[1], -1)
-    return Grouping(grouping.slots, grouping.lead, grouping.join, member=ordered.gather(2, columns))
+    return replace(grouping, member=ordered.gather(2, columns))
 
 
 def straight_through(hard: Tensor, soft: Tensor) -> Tensor:
@@ -105,6 +107,11 @@ def straight_through(hard: Tensor, soft: Tensor) -> Tensor:
 def joined(lead: Tensor, join: Tensor, target: Tensor) -> Grouping:
     """The reduction in which tokens `lead` [B, M] keep a slot each, in that order, and `join` [B, R] enter
     slot `target`."""
+    return Grouping(Later(_slots_joined, lead, join, target), lead, join, target=target)
+
+
+def _slots_joined(lead: Tensor, join: Tensor, target: Tensor) -> Tensor:
+    """The new place of every old token. [B, N]"""
     places = torch.arange(lead.shape[1], device=lead.device).expand_as(lead)
     slots = torch.cat([places, target], dim=1)
-    return Grouping(torch.empty_like(slots).scatter(1, torch.cat([lead, join], dim=1), slots), lead, join)
+    return torch.empty_like(slots).scatter(1, torch.cat([lead, join], dim=1), slots)

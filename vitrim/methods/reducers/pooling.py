@@ -1,7 +1,7 @@
 """Pool: average or take the maximum of neighbouring patches, wherever they look alike or not."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import prod
 from typing import TYPE_CHECKING, ClassVar
 
@@ -140,4 +140,4 @@ def _with_maximum(state: TokenState, pooled: TokenState, members: list[list[int]
     if history:
         last = history[-1]
         history = (*history[:-1], Reduction(last.before, largest, last.slots, last.keep))
-    return replace(pooled, tokens=tokens, history=history)
+    return pooled.replaced(tokens=tokens, history=history)

@@ -202,15 +202,15 @@ class MergeModulated(Reducer):
         self.leaving(state.count)  # refuses too few
         with torch.no_grad(), without_autocast(state.tokens.device):
             grouping = merge_most_similar(unit(attended.patch_keys()), state.prefix, self.count)
-        modulated = replace(state, tokens=self.modulated(state, grouping), history=None)
-        reduced = replace(regroup(modulated, grouping), history=state.history)
-        return remember(state, reduced, grouping.slots)
+        modulated = state.replaced(tokens=self.modulated(state, grouping), history=None)
+        reduced = regroup(modulated, grouping).replaced(history=state.history)
+        return remember(state, reduced, grouping.noted_slots())
 
     def modulated(self, state: TokenState, grouping: Grouping) -> Tensor:
         """The tokens, those that are to join others times 1 + w1 w2. [B, P+N, D]"""
-        source = grouping.join
-        assert source is not None  # merge_most_similar always joins
-        receiver = grouping.lead.gather(1, grouping.slots.gather(1, source))  # [B, m]
+        source, target = grouping.join, grouping.target
+        assert source is not None and target is not None  # merge_most_similar always joins
+        receiver = grouping.lead.gather(1, target)  # [B, m]
         patches = state.tokens[:, state.prefix :]
         weighed = [
             take_rows(patches, index) * state.sizes.gather(1, index)[..., None].to(patches.dtype)

@@ -1,7 +1,5 @@
 """The reduction that leaves every image as many tokens as were chosen for it, padded behind a mask."""
 
-from dataclasses import replace
-
 import torch
 from torch import Tensor
 
@@ -26,14 +24,14 @@ def keep_chosen(state: TokenState, scores: Tensor, chosen: Chosen, fuse: str) ->
     places = torch.arange(scores.shape[1], device=scores.device)
     order = torch.where(gone[:, None], chosen.order, places)  # whoever keeps all stays as it is
     chosen = Chosen(kept, order)
-    bare = replace(state, keep=None, padding=None, history=None)
+    bare = state.replaced(keep=None, padding=None, history=None)
     if fuse in ("mean", "sum"):
         reduced, slots = _fused(bare, scores, chosen, fuse)
     else:
         rank = order.argsort(1)  # [B, N], the place of each token in the order
         slots = torch.where(rank < left[:, None], rank, -1)
         reduced = regroup(bare, Grouping(slots, order[:, : int(left.max())]))
-    reduced = masked_by_count(replace(reduced, history=state.history), left.tolist())
+    reduced = masked_by_count(reduced.replaced(history=state.history), left.tolist())
     at = torch.where(gone, kept, -1) if fuse in ("mean", "sum") else None
     return remember(state, reduced, slots, fused_at=at)
 

@@ -1,6 +1,6 @@
 """Dense adapters (Sparse-Tuning): an adapter that also reads the outputs of adapters in earlier blocks."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
@@ -133,7 +133,7 @@ class DenseBottleneck(Branch):
         inputs = [state.tokens, *(state.trail[distance - 1] for distance in self.reads)]  # [B, T, D] each
         output = self.combine(inputs)
         added = output if self.scale == 1 else output * self.scale
-        return added, replace(state, trail=(output, *state.trail)[: self.memory])
+        return added, state.replaced(trail=(output, *state.trail)[: self.memory])
 
     def combine(self, inputs: list[Tensor]) -> Tensor:
         """DA_l from x_l and the earlier outputs, all [B, T, D]."""

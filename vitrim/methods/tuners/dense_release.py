@@ -12,7 +12,6 @@ its zero start of up2 by a normal of deviation 0.02; here up2 starts at zero and
 layers. Its head, a BatchNorm without weights before the linear layer, is not part of this.
 """
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -44,7 +43,7 @@ class RememberTokens(Branch):
     """Adds nothing; leaves the tokens that enter the block in the trail."""
 
     def forward(self, state: TokenState, normed: Tensor) -> tuple[Tensor, TokenState]:
-        return torch.zeros_like(state.tokens[:, :1]), replace(state, trail=(state.tokens,))
+        return torch.zeros_like(state.tokens[:, :1]), state.replaced(trail=(state.tokens,))
 
 
 class ReleasedBottleneck(Branch):
@@ -77,9 +76,9 @@ class ReleasedBottleneck(Branch):
         output = self.adapt(state.tokens) * self.scale
         earlier = state.trail[0] if state.trail else torch.zeros_like(output)
         if not self.sums:
-            return output, replace(state, trail=(earlier + output,))
+            return output, state.replaced(trail=(earlier + output,))
         total = earlier if self.last else earlier + output
-        return output + total, replace(state, trail=())
+        return output + total, state.replaced(trail=())
 
     def adapt(self, tokens: Tensor) -> Tensor:
         """[B, T, D] -> [B, T, D]"""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 import torch
@@ -140,11 +140,11 @@ class Dispatcher(nn.Module):
         logits = logits.to(at_least_float32(logits.dtype))
         if self.training:
             passes = noisy_decision(logits, self.settings.temperature)
-            state = replace(state, dispatched=(*state.dispatched, passes))
+            state = state.replaced(dispatched=(*state.dispatched, passes))
             state = self._penalised(state) if self.last else state
             return _masked_mlp(block, state, passes), state
         passes = logits > 0
-        state = replace(state, dispatched=(*state.dispatched, passes))
+        state = state.replaced(dispatched=(*state.dispatched, passes))
         if torch.compiler.is_compiling() or torch.jit.is_tracing():
             return _masked_mlp(block, state, passes), state
         if logits.is_meta or isinstance(logits, FakeTensor):
@@ -155,7 +155,7 @@ class Dispatcher(nn.Module):
     def _penalised(self, state: TokenState) -> TokenState:
         share = torch.stack([passes.mean() for passes in state.dispatched]).mean()
         penalty = self.settings.weight * (share - self.settings.rate) ** 2
-        return replace(state, penalty=penalty if state.penalty is None else state.penalty + penalty)
+        return state.replaced(penalty=penalty if state.penalty is None else state.penalty + penalty)
 
     def _nominal_rows(self, state: TokenState) -> Tensor:
         """As many rows as should pass; which ones does not matter to a count."""

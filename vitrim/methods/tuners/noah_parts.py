@@ -1,6 +1,5 @@
 """What NOAH's supernet is made of: which subnet runs now, and prompts, LoRA and adapters of its widths."""
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -74,7 +73,7 @@ class SlicedPrompts(nn.Module):
         size = self.part.size
         if size:
             return put_prompts(state, self.prompts[:size], self.own)
-        return replace(state, tokens=with_gradient(state.tokens, self.prompts))
+        return state.replaced(tokens=with_gradient(state.tokens, self.prompts))
 
 
 class SlicedLowRank(Term):

@@ -1,6 +1,6 @@
 """Res-Tuning: tuners beside frozen operations, or a bypass beside the whole frozen backbone."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from torch import Tensor, nn
@@ -160,4 +160,4 @@ class Bypass(SideStream):
         return SideState(state.tokens.detach())
 
     def finish(self, state: TokenState, side: SideState) -> TokenState:
-        return state if side.tokens is None else replace(state, tokens=side.tokens)
+        return state if side.tokens is None else state.replaced(tokens=side.tokens)

@@ -1,7 +1,7 @@
 """VPT: trainable prompt tokens in the sequence."""
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 import torch
@@ -93,8 +93,7 @@ def put_prompts(state: TokenState, prompts: Tensor, own: int) -> TokenState:
     """Prompts [p, D] or [B, p, D] behind the first `own` tokens, in place of the prompts that stand there."""
     prompts = prompts.expand(state.tokens.shape[0], -1, -1)  # [B, p, D]
     nothing = torch.zeros_like(prompts)
-    return replace(
-        state,
+    return state.replaced(
         tokens=_insert(state.tokens, prompts, own, state.prefix),
         trail=tuple(_insert(earlier, nothing, own, state.prefix) for earlier in state.trail),
         prefix=own + prompts.shape[1],
