@@ -8,7 +8,7 @@ DATA holds davis/frames/SEQUENCE/NNNNN.jpg (DAVIS 2016) and weights/ (an ImageNe
 avi (MPEG-4) by turns. A run sees 4 frames of it, 8 apart. Split by time within each sequence, in blocks:
 clips that begin at frames 0 to 2 of every 8 are for training, those at 4 and 6 for the test, so no frame
 seen in training is seen in the test. Both directions of a clip have the same frames but for compression: what
-is blind to order stays at chance. speed: 4 frames at x 1, x 2 or x 4; the test is the last 40 % of a sequence.
+is blind to order stays at chance. speed: 4 frames at x 1, x 2 or x 4, the test the end of each sequence.
 
 Everything is resumed where it stopped: run it again.
 """
