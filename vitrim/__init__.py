@@ -8,6 +8,12 @@ if TYPE_CHECKING:  # imported when first used: see vitrim/lazy.py
     from vitrim.compose import compose as compose
     from vitrim.compose import merge as merge
     from vitrim.data import open_data as open_data
+    from vitrim.dense.model import DenseModel as DenseModel
+    from vitrim.dense.openvocab import OpenVocabulary as OpenVocabulary
+    from vitrim.dense.saving import load_dense as load_dense
+    from vitrim.dense.saving import save_dense as save_dense
+    from vitrim.dense.spec import open_dense_data as open_dense_data
+    from vitrim.dense.training import train_dense as train_dense
     from vitrim.deploy.bulk.predicting import bulk_embed as bulk_embed
     from vitrim.deploy.bulk.predicting import bulk_predict as bulk_predict
     from vitrim.deploy.export import export as export

@@ -17,7 +17,7 @@ from vitrim.methods.notation import parse_method
 from vitrim.network.combinations import check_composition
 from vitrim.network.method import Method
 from vitrim.network.model import StagedViT
-from vitrim.video.model import VideoModel
+from vitrim.video.making import as_video_model
 from vitrim.video.settings import Video, as_video
 
 
@@ -99,7 +99,7 @@ def assemble(
     for head in _classifiers(vit):
         head.requires_grad_(True)
     if video is not None:
-        model = VideoModel.of(model, video)
+        model = as_video_model(model, video)
     for method in methods:
         method.attach(model)
     check_composition(model, methods)

@@ -1,6 +1,7 @@
 """Retrieval on the command line: train, evaluate, predict, index and find on toy pictures; refusals."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -35,6 +36,14 @@ def test_a_run_is_measured_both_ways(run: Path, capsys: Captured) -> None:
     assert found["images"] == 6 and found["texts"] == 12 and found["task"] == "retrieval"
     assert main(["train", "--resume", "--out", str(run), "--epochs", "9"]) == 2
     assert "leave out epochs" in capsys.readouterr().err
+
+
+def test_training_says_what_trains_in_each_tower(data: Path, tmp_path: Path, capsys: Captured) -> None:
+    loud = [*SMALL[:-1], "--method", "LoRA(rank=1)"]
+    assert main(["train", "--data", f"retrieval:{data}", "--out", str(tmp_path / "run"), *loud]) == 0
+    told = capsys.readouterr().out
+    assert re.search(r"trains: vision [1-9][\d,]*, text [1-9][\d,]*, projections and heads ", told)
+    assert "data: 12 captions of 6 pictures" in told and "epoch 1/1: loss" in told
 
 
 def test_pictures_find_captions_and_captions_pictures(run: Path, data: Path, capsys: Captured) -> None:

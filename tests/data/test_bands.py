@@ -211,3 +211,21 @@ def test_arrays_beside_pictures_are_left_out(tmp_path: Path) -> None:
     data = open_data(f"folder:{tmp_path}")
     assert all(name.endswith(".png") for split in data.splits.values() for name in split.names)
     assert "6 .npy files that lie among pictures are left out" in data.notes
+
+
+def test_a_server_reads_arrays_within_its_limit_of_pixels() -> None:
+    pytest.importorskip("fastapi")
+    from vitrim.deploy.serving.decoding import Decoder
+    from vitrim.deploy.serving.refusal import Refusal
+
+    array, stream = values(6, 8, 12), io.BytesIO()
+    numpy.save(stream, array)
+    sent = ("the picture", stream.getvalue())
+    decoder = Decoder(most_pixels=6 * 8 * 12 // 3)
+    found = decoder.decode(sent, eval_transform(expects(12)))
+    assert torch.equal(found, eval_transform(expects(12))(Bands(array, "image")))
+    with pytest.raises(Refusal, match="is the 4 channels that the model takes"):
+        decoder.decode(sent, eval_transform(expects(4)))
+    with pytest.raises(Refusal, match="this server takes at most"):
+        Decoder(most_pixels=6 * 8 * 12 // 3 - 1).decode(sent, eval_transform(expects(12)))
+    decoder.close()

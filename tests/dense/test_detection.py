@@ -22,21 +22,23 @@ def scene(seed: int) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
 
 
 def test_maps_have_the_names_and_sizes_that_torchvision_reads() -> None:
-    backbone = DetectionBackbone(compose(toy(), EViT(keep=0.6), num_classes=0), out_channels=16).double()
+    backbone = DetectionBackbone(
+        compose(toy(depth=4), EViT(keep=0.6, at=(2,)), num_classes=0), out_channels=16
+    ).double()
     maps = backbone(images(backbone.staged))
     assert isinstance(maps, OrderedDict) and backbone.out_channels == 16
     assert {name: tuple(each.shape[1:]) for name, each in maps.items()} == {
         "0": (16, 32, 32), "1": (16, 16, 16), "2": (16, 8, 8), "3": (16, 4, 4), "pool": (16, 2, 2)
     }  # fmt: skip
     with pytest.raises(ValueError, match="still has a classifier of 5 outputs"):
-        DetectionBackbone(compose(toy()))
+        DetectionBackbone(compose(toy(depth=4)))
 
 
 def test_torchvisions_detector_learns_on_it() -> None:
     """Every part that trains moves, the frozen backbone does not, and the loss on unseen pictures
     falls."""
     torch.manual_seed(0)
-    staged = compose(toy(dtype=torch.float32, depth=4), LoRA(rank=4), EViT(keep=0.7, at=(2,)), num_classes=0)
+    staged = compose(toy(dtype=torch.float32, depth=3), LoRA(rank=4), EViT(keep=0.7, at=(1,)), num_classes=0)
     detector = faster_rcnn(DetectionBackbone(staged, out_channels=16), classes=3)
     detector.roi_heads.box_roi_pool.output_size = (4, 4)
     detector.roi_heads.box_head = torch.nn.Sequential(
@@ -56,7 +58,7 @@ def test_torchvisions_detector_learns_on_it() -> None:
     detector.train()
     with torch.no_grad():
         unseen = loss_of(1000).item()
-    for step in range(15):
+    for step in range(8):
         loss = loss_of(4 * step)
         optimizer.zero_grad()
         loss.backward()

@@ -17,10 +17,13 @@ from vitrim.dense.tiling import slide, starts, windows
 FAMILIES = ("vit", "siglip", "dinov2-registers", "dinov3", "beit", "rectangular")
 
 
+X = torch.randn(2, 3, 32, 32, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+
+
 def dense(*methods: object, family: str = "vit", seed: int = 0, **settings: object) -> DenseModel:
     """A model with nothing at its initial value, batch statistics included."""
     torch.manual_seed(seed)
-    model = DenseModel(toy(family), *methods, classes=3, **settings)
+    model = DenseModel(toy(family, depth=6), *methods, classes=3, **settings)
     wake(model.head, seed)
     for name, value in model.named_buffers():
         if "running" in name:
@@ -31,7 +34,7 @@ def dense(*methods: object, family: str = "vit", seed: int = 0, **settings: obje
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_restore_equals_the_unreduced_logits_where_all_is_kept(family: str) -> None:
     plain = dense(family=family)
-    kept = dense(EViT(keep=1.0, score="received"), family=family)
+    kept = dense(EViT(keep=1.0, at=(2, 4), score="received"), family=family)
     x = images(plain.staged)
     wanted = plain(x)
     assert wanted.shape == (2, 3, *x.shape[-2:])
@@ -40,8 +43,8 @@ def test_every_restore_equals_the_unreduced_logits_where_all_is_kept(family: str
 
 
 def test_every_restore_changes_logits_in_its_own_way() -> None:
-    x, found = images(toy()), {}
-    model = dense(EViT(keep=0.7, at=(4, 7)))
+    x, found = X, {}
+    model = dense(EViT(keep=0.7, at=(2, 3)))
     for model.restore in RESTORE:
         found[model.restore] = model(x)
     del found["logits"]  # what copy gives: the next test
@@ -51,7 +54,7 @@ def test_every_restore_changes_logits_in_its_own_way() -> None:
 
 
 def test_decoding_first_gives_what_copying_first_gives_for_less() -> None:
-    for reducer in (EViT(keep=0.5), EViT(keep=0.5, fuse="drop"), ToMe(r=5)):
+    for reducer in (EViT(keep=0.5, at=(2, 4)), EViT(keep=0.5, at=(2,), fuse="drop"), ToMe(r=5)):
         model = dense(reducer, restore="logits")
         x = images(model.staged)
         decoded = model(x)
@@ -59,12 +62,12 @@ def test_decoding_first_gives_what_copying_first_gives_for_less() -> None:
         torch.testing.assert_close(decoded, model(x))
 
 
-@pytest.mark.parametrize("reducer", [EViT(keep=0.6), ToMe(r=4), Pool(at=(4,))], ids=repr)
+@pytest.mark.parametrize("reducer", [EViT(keep=0.6, at=(2, 4)), ToMe(r=4), Pool(at=(2,))], ids=repr)
 def test_delta_is_at_least_as_near_as_copy_on_random_frozen_backbones(reducer: object) -> None:
     for seed in range(2):
-        reduced, errors = DenseModel(toy(seed=seed), reducer, classes=2).eval(), {}
+        reduced, errors = DenseModel(toy(seed=seed, depth=6), reducer, classes=2).eval(), {}
         x = images(reduced.staged, seed=seed)
-        whole = DenseModel(toy(seed=seed), classes=2).eval().maps(x)[-1]
+        whole = DenseModel(toy(seed=seed, depth=6), classes=2).eval().maps(x)[-1]
         for reduced.restore in ("delta", "copy"):
             errors[reduced.restore] = unreduced_error(reduced.maps(x)[-1], whole)
         assert errors["delta"] <= errors["copy"], errors
@@ -76,7 +79,7 @@ def test_what_one_image_gives_does_not_depend_on_the_others(head: str, monkeypat
         pytest.importorskip("segmentation_models_pytorch")
         monkeypatch.setattr("vitrim.dense.borrowed.CHANNELS", 8)
     monkeypatch.setattr("vitrim.dense.heads.CHANNELS", 8)
-    model = dense(EViT(keep=0.6), head=head)
+    model = dense(EViT(keep=0.6, at=(2, 4)), head=head)
     x = images(model.staged, batch=3)
     assert model(x).shape == (3, 3, 32, 32)
     torch.testing.assert_close(model(x)[1:2], model(x[1:2]))
@@ -84,31 +87,31 @@ def test_what_one_image_gives_does_not_depend_on_the_others(head: str, monkeypat
 
 def test_every_tap_is_read_with_what_was_reduced_up_to_it() -> None:
     """Before the first reduction a map is that of the plain backbone."""
-    x = images(toy())
-    reduced, whole = dense(EViT(keep=0.5, at=(6,))).maps(x), dense().maps(x)
+    x = X
+    reduced, whole = dense(EViT(keep=0.5, at=(3,))).maps(x), dense().maps(x)
     assert torch.equal(reduced[0], whole[0]) and torch.equal(reduced[1], whole[1])
     assert not torch.allclose(reduced[2], whole[2]) and not torch.allclose(reduced[3], whole[3])
 
 
 def test_pruned_tokens_join_again_before_the_last_block() -> None:
     """With the last block alone behind the reduction, nothing but the pruned tokens' part of it is lost."""
-    x = images(toy())
-    fused = dense(EViT(keep=0.5, at=(10,), fuse="drop"), restore="fuse_last", taps=(11,)).maps(x)[0]
-    plain = compose(toy(), EViT(keep=0.5, at=(10,), fuse="drop"), num_classes=0)
+    x = X
+    fused = dense(EViT(keep=0.5, at=(4,), fuse="drop"), restore="fuse_last", taps=(5,)).maps(x)[0]
+    plain = compose(toy(depth=6), EViT(keep=0.5, at=(4,), fuse="drop"), num_classes=0)
     state, places = plain.begin(x, history=True)
-    before = plain.pass_blocks(state, places, range(10), None)
-    whole = compose(toy(), num_classes=0)
-    kept = dense(EViT(keep=0.5, at=(10,), fuse="drop"), restore="copy", taps=(10,), norm=False).maps(x)[0]
-    prefix = plain.pass_blocks(before, places, range(10, 11), None).tokens[:, :1]
+    before = plain.pass_blocks(state, places, range(4), None)
+    whole = compose(toy(depth=6), num_classes=0)
+    kept = dense(EViT(keep=0.5, at=(4,), fuse="drop"), restore="copy", taps=(4,), norm=False).maps(x)[0]
+    prefix = plain.pass_blocks(before, places, range(4, 5), None).tokens[:, :1]
     again = torch.cat([prefix, kept.flatten(2).transpose(1, 2)], dim=1)
-    wanted = whole.vit.norm(whole.vit.blocks[11](again))[:, 1:].transpose(1, 2).unflatten(2, (8, 8))
+    wanted = whole.vit.norm(whole.vit.blocks[5](again))[:, 1:].transpose(1, 2).unflatten(2, (8, 8))
     torch.testing.assert_close(fused, wanted)
 
 
 def test_all_that_trains_gets_a_gradient(monkeypatch) -> None:
     monkeypatch.setattr("vitrim.dense.heads.CHANNELS", 8)
     for head in ("linear", "upernet"):
-        model = dense(LoRA(rank=2), DenseAdapter(width=4), EViT(keep=0.6), head=head)
+        model = dense(LoRA(rank=2), DenseAdapter(width=4), EViT(keep=0.6, at=(2, 4)), head=head)
         wake(model.staged.shared), [wake(stage) for stage in model.staged.stages]
         model.train()
         decoded = model.decode(images(model.staged))
@@ -123,15 +126,15 @@ def test_all_that_trains_gets_a_gradient(monkeypatch) -> None:
 
 def test_position_embeddings_are_resized_as_timm_does() -> None:
     x = torch.randn(1, 3, 48, 40, dtype=torch.float64)
-    own = DenseModel(toy(), classes=2, image_size=(48, 40)).eval()
-    other = toy()
+    own = DenseModel(toy(depth=6), classes=2, image_size=(48, 40)).eval()
+    other = toy(depth=6)
     other.set_input_size(img_size=(48, 40))
-    wanted = other.forward_intermediates(x, indices=[3, 11], norm=True, intermediates_only=True)
+    wanted = other.forward_intermediates(x, indices=[1, 5], norm=True, intermediates_only=True)
     torch.testing.assert_close(own.maps(x)[0], wanted[0])
     torch.testing.assert_close(own.maps(x)[-1], wanted[1])
-    free = wake(VisionTransformer(**SIZES, dynamic_img_size=True).double()).eval()
-    taken = free.forward_intermediates(x, indices=[11], norm=True, intermediates_only=True)
-    model = DenseModel(free, EViT(keep=0.7), classes=2).eval()
+    free = wake(VisionTransformer(**{**SIZES, "depth": 6}, dynamic_img_size=True).double()).eval()
+    taken = free.forward_intermediates(x, indices=[5], norm=True, intermediates_only=True)
+    model = DenseModel(free, EViT(keep=0.7, at=(2,)), classes=2).eval()
     assert model(x).shape == (1, 2, 48, 40)
     whole = DenseModel(free.requires_grad_(True), classes=2).eval()
     torch.testing.assert_close(whole.maps(x)[-1], taken[0])
@@ -141,25 +144,25 @@ def test_position_embeddings_are_resized_as_timm_does() -> None:
     ("given", "words"),
     [
         ({"restore": "fill"}, "restore must be one of"),
-        ({"taps": (3, 12)}, "there is no block 12 to read; the backbone has blocks 0 to 11"),
+        ({"taps": (3, 6)}, "there is no block 6 to read; the backbone has blocks 0 to 5"),
         ({"head": "mask"}, "head must be one of linear, upernet, or smp:NAME"),
-        ({"head": "upernet", "taps": (3, 11)}, "reads 4 taps, but 2 were given"),
+        ({"head": "upernet", "taps": (3, 5)}, "reads 4 taps, but 2 were given"),
         ({"head": "upernet", "restore": "logits"}, "without their neighbours"),
         ({"classes": 256}, "1 to 255 classes, got 256"),
         ({"classes": ("a", "a")}, "two classes are called 'a'"),
         ({"methods": (ResTuning(),)}, "gives its result to a classifier of whole pictures"),
-        ({"methods": (EViT(at=(11,)),), "restore": "fuse_last"}, "but EViT"),
+        ({"methods": (EViT(at=(5,)),), "restore": "fuse_last"}, "but EViT"),
     ],
     ids=str,
 )
 def test_what_cannot_be_is_refused_in_a_sentence(given: dict, words: str) -> None:
     given = {"classes": 3, **given}
     with pytest.raises(ValueError, match=words):
-        DenseModel(toy(), *given.pop("methods", ()), **given)
+        DenseModel(toy(depth=6), *given.pop("methods", ()), **given)
 
 
 def test_merged_tokens_cannot_be_put_back() -> None:
-    model = dense(ToMe(r=4, at=(3, 6)), restore="fuse_last")
+    model = dense(ToMe(r=4, at=(2, 3)), restore="fuse_last")
     with pytest.raises(ValueError, match="these were merged into others; use delta, copy or knn"):
         model(images(model.staged))
 

@@ -1,5 +1,6 @@
 """Open vocabulary: the proxied attention against the official outputs, and what must hold of it."""
 
+import json
 import zlib
 from copy import deepcopy
 from pathlib import Path
@@ -13,10 +14,12 @@ from torch import nn
 from toys import images, toy
 
 from vitrim import EViT, LoRA, ToMe, compose
-from vitrim.dense.openvocab import OpenVocabulary, learn_masks, match_unreduced, without_reducers
+from vitrim.dense.adapting import learn_masks, match_unreduced, without_reducers
+from vitrim.dense.openvocab import OpenVocabulary
 from vitrim.dense.proxied import proxied_last_block, proxy_attention
 from vitrim.dense.restoring import unreduced_error
 from vitrim.dense.templates import TEMPLATES
+from vitrim.dense.text_tower import clip_text
 from vitrim.dense.vocabulary import Vocabulary
 
 
@@ -68,8 +71,8 @@ def test_attention_sums_to_one_by_image_and_never_is_nothing() -> None:
 def open_model(
     *methods: object, proxied: bool = True, vfm: bool = True, **settings: object
 ) -> OpenVocabulary:
-    clip = compose(toy(), *methods).eval()
-    other = compose(toy("dinov2-registers"), num_classes=0).eval() if proxied and vfm else None
+    clip = compose(toy(depth=6), *methods).eval()
+    other = compose(toy("dinov2-registers", depth=3), num_classes=0).eval() if proxied and vfm else None
     torch.manual_seed(1)
     words = Vocabulary.of_features(["sky; cloud", "dog", "car"], torch.randn(4, 5))
     return OpenVocabulary(clip, other, vocabulary=words, proxied=proxied, **settings)
@@ -81,16 +84,16 @@ def test_reduced_and_restored_equals_unreduced_where_all_is_kept_and_is_near_it_
         x = images(whole.clip, batch=2)
         wanted = whole(x)
         assert wanted.shape == (2, 4, 32, 32) and wanted.abs().max() <= 1
-        kept = open_model(EViT(keep=1.0), proxied=proxied, vfm=vfm)
+        kept = open_model(EViT(keep=1.0, at=(2,)), proxied=proxied, vfm=vfm)
         assert torch.equal(kept(x), wanted)
-        reduced = open_model(EViT(keep=0.7, at=(4, 7)), proxied=proxied, vfm=vfm)
+        reduced = open_model(EViT(keep=0.7, at=(2, 3)), proxied=proxied, vfm=vfm)
         assert not torch.equal(reduced(x), wanted)
         torch.testing.assert_close(reduced(x)[1:], reduced(x[1:]))
         assert torch.equal(without_reducers(reduced)(x), wanted)
 
 
 def test_larger_pictures_go_through_windows() -> None:
-    model = open_model(ToMe(r=3, at=(3, 5)))
+    model = open_model(ToMe(r=3, at=(2, 3)))
     x = torch.randn(1, 3, 40, 50, dtype=torch.float64)
     labels = model.segment(x, stride=16)
     assert labels.shape == (1, 40, 50) and set(labels.unique().tolist()) <= {0, 1, 2}
@@ -100,12 +103,12 @@ def test_larger_pictures_go_through_windows() -> None:
 def test_adapters_learn_to_match_without_labels_and_results_say_so() -> None:
     """Also that the head stays, and that supervised training counts as such."""
     torch.manual_seed(0)
-    model = open_model(LoRA(rank=2, at=(6, 8)), EViT(keep=0.5, at=(4, 7)))
+    model = open_model(LoRA(rank=2, at=(3, 4)), EViT(keep=0.5, at=(2, 3)))
     x = images(model.clip, batch=2)
     wanted = without_reducers(model).features(x)
     before, head = unreduced_error(model.features(x), wanted), deepcopy(model.clip.vit.head.state_dict())
     assert model.protocol == "P0"
-    losses = match_unreduced(model, [x] * 6, lr=1e-2)
+    losses = match_unreduced(model, [x] * 5, lr=1e-2)
     assert model.protocol == "P1" and losses[-1] < losses[0]
     assert unreduced_error(model.features(x), wanted) < before
     assert all(torch.equal(head[name], value) for name, value in model.clip.vit.head.state_dict().items())
@@ -140,9 +143,35 @@ def test_words_are_averaged_over_templates_and_kept(tmp_path: Path) -> None:
     torch.testing.assert_close(shares[0, :, 0, 0], wanted[1:])  # the likelier of two names
 
 
+def test_the_text_tower_of_transformers(tmp_path: Path) -> None:
+    """A tiny random one: features do not depend on the other sentences, and words tell them apart."""
+    transformers = pytest.importorskip("transformers")
+    letters = [*"abcdefghijklmnopqrstuvwxyz."]
+    written = [*letters, *(f"{letter}</w>" for letter in letters), "<|startoftext|>", "<|endoftext|>"]
+    (tmp_path / "vocab.json").write_text(json.dumps({token: number for number, token in enumerate(written)}))
+    (tmp_path / "merges.txt").write_text("#version: 0.2\n")
+    files = str(tmp_path / "vocab.json"), str(tmp_path / "merges.txt")
+    transformers.CLIPTokenizer(*files, model_max_length=77).save_pretrained(tmp_path)
+    end = len(written) - 1
+    settings = transformers.CLIPTextConfig(
+        vocab_size=len(written), hidden_size=16, intermediate_size=32, num_hidden_layers=1, projection_dim=5,
+        num_attention_heads=2, eos_token_id=end, bos_token_id=end - 1, pad_token_id=end,
+    )  # fmt: skip
+    transformers.CLIPTextModelWithProjection(settings).save_pretrained(tmp_path)
+    encode = clip_text(tmp_path, batch_size=2)
+    features = encode(["a photo of a dog.", "a cat", "dog"])
+    assert features.shape == (3, 5) and not torch.allclose(features[1], features[2])
+    torch.testing.assert_close(encode(["dog"]), features[2:])
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match="holds no text tower of CLIP that transformers can open"):
+        clip_text(tmp_path / "empty")
+    with pytest.raises(FileNotFoundError, match="there is no folder"):
+        clip_text(tmp_path / "none")
+
+
 def test_a_backbones_own_classifier_is_a_vocabulary() -> None:
     """Proxied or not: with all patches alike, a cell says what the classifier says of it."""
-    model = compose(toy()).eval()
+    model = compose(toy(depth=4)).eval()
     words = Vocabulary.of_classifier(model, {"animal": (1, 3), "thing": 4})
     found = OpenVocabulary(model, vocabulary=words, proxied=False)
     x = images(model)
@@ -158,15 +187,19 @@ def test_a_backbones_own_classifier_is_a_vocabulary() -> None:
 def test_what_cannot_be_is_refused_in_a_sentence() -> None:
     words = Vocabulary.of_features(["a"], torch.randn(1, 7))
     for clip, settings, sentence in (
-        (compose(toy("siglip")), {}, "pools by attention, so its patches have no place among words"),
-        (compose(toy(), num_classes=0), {}, "has no classifier or projection"),
-        (compose(toy(), EViT(at=(11,))), {}, "reads every patch, but EViT"),
-        (compose(toy()), {"restore": "fuse_last"}, "restore must be one of 'delta', 'copy', 'knn'"),
-        (compose(toy()), {"proxied": False, "vfm": compose(toy(), num_classes=0)}, "leave vfm out"),
+        (compose(toy("siglip", depth=4)), {}, "pools by attention, so its patches have no place among words"),
+        (compose(toy(depth=4), num_classes=0), {}, "has no classifier or projection"),
+        (compose(toy(depth=4), EViT(at=(3,))), {}, "reads every patch, but EViT"),
+        (compose(toy(depth=4)), {"restore": "fuse_last"}, "restore must be one of 'delta', 'copy', 'knn'"),
+        (
+            compose(toy(depth=4)),
+            {"proxied": False, "vfm": compose(toy(depth=4), num_classes=0)},
+            "leave vfm out",
+        ),
     ):
         with pytest.raises(ValueError, match=sentence):
             OpenVocabulary(clip, vocabulary=words, **settings)
-    model = OpenVocabulary(compose(toy()), vocabulary=words)
+    model = OpenVocabulary(compose(toy(depth=4)), vocabulary=words)
     with pytest.raises(ValueError, match="patches have 5 features, the vocabulary's rows 7"):
         model(images(model.clip))
     with pytest.raises(ValueError, match="has anything to train"):

@@ -87,6 +87,19 @@ def test_what_does_not_fit_is_refused(finished: RetrievalRun, captions: Path, tm
     with pytest.raises(ValueError, match="gives no tokenizer"):
         train_retrieval(plan(captions, text=str(tmp_path)), out=tmp_path / "run", cpu=True)
     assert not (tmp_path / "run").exists()
+    kept = plan(captions, loss="siglip").to_json()
+    assert RetrievalPlan.from_json({**json.loads(json.dumps(kept)), "later": 1}) == plan(
+        captions, loss="siglip"
+    )
+    for odd in (
+        {"text": 7},
+        {"methods": "LoRA"},
+        {"training": {"epochs": "many"}},
+        {"loss": "none"},
+        {"data": None},
+    ):
+        with pytest.raises(ValueError, match="the plan of this retrieval run is damaged: its"):
+            RetrievalPlan.from_json({**kept, **odd})
     damaged = tmp_path / "damaged"
     shutil.copytree(finished.folder, damaged)
     content = (damaged / "model.safetensors").read_bytes()

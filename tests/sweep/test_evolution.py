@@ -56,6 +56,28 @@ def test_every_candidate_is_within_the_cap():
         evolve(SPACE, Evolution(most_parameters=10), WIDTH, shape, seed=0)
 
 
+@pytest.mark.parametrize(("above", "at_least"), [(0, 1), (WIDTH * 4, 2), (WIDTH * 40, 20)])
+def test_a_tight_cap_still_finds_what_is_within_it(above, at_least):
+    """Draws hardly ever do: the smallest subnet is one of millions."""
+    cap = SPACE.smallest().parameters(WIDTH) + above
+    ranked = evolve(SPACE, Evolution(20, 2, 5, most_parameters=cap), WIDTH, shape, seed=0)
+    found = [subnet for subnet, _ in ranked]
+    assert len(set(found)) == len(found) >= at_least
+    assert all(subnet.parameters(WIDTH) <= cap and is_in_space(subnet) for subnet in found)
+    assert above or found == [SPACE.smallest()]
+
+
+def test_a_step_smaller_is_the_next_in_one_place():
+    assert SPACE.a_step_smaller(SPACE.smallest()) == []
+    largest = SPACE.largest()
+    steps = SPACE.a_step_smaller(largest)
+    assert len(set(steps)) == 3 * (12 + 1) and all(is_in_space(each) for each in steps)
+    for each in steps:
+        pairs = [pair for tuner in TUNERS for pair in zip(largest[tuner], each[tuner], strict=True)]
+        changed = [(before, after) for before, after in pairs if before != after]
+        assert changed in ([(10, 5)], [(10, 0)] * 3)
+
+
 def counting(limit: int) -> tuple[Callable[[Subnet], float], list[Subnet]]:
     asked: list[Subnet] = []
 
@@ -99,8 +121,10 @@ def test_children_come_from_their_parents():
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"population": 0}, {"mutation": 1.5}, {"parents": 0}, {"most_parameters": -1}]
-)
+    "wrong",
+    [{"population": 0}, {"population": 1}, {"mutation": 1.5}, {"mutation": -0.1}, {"depth_mutation": 2},
+     {"parents": 0}, {"most_parameters": -1}],
+)  # fmt: skip
 def test_settings_are_refused_in_a_sentence(wrong):
     with pytest.raises(ValueError, match=f"search: {next(iter(wrong))} must be"):
         Evolution(**wrong)

@@ -135,6 +135,29 @@ def test_killed_while_measuring_it_comes_to_the_same(tmp_path: Path, monkeypatch
     assert (tmp_path / "killed" / "evaluated.jsonl").read_text() == whole[0]
 
 
+def test_what_cannot_be_searched_is_refused_before_anything_is_trained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(searching, "make_runs", trained)
+    one, other = (f"folder:{few_pictures(tmp_path / name)}" for name in ("one", "other"))
+    out, how = tmp_path / "out", {"evolution": SMALL, "cpu": True, "quiet": True}
+    search(one, {}, out, methods=["NOAH()"], **how)  # type: ignore[arg-type]
+    before = (out / "evaluated.jsonl").read_bytes(), (out / "chosen.json").read_bytes()
+    monkeypatch.setattr(searching, "make_runs", lambda *given, **how: pytest.fail("trained"))
+    for data, seeds in ((other, (42,)), (one, (1,))):
+        with pytest.raises(ValueError, match=r"holds subnets of another supernet than .* choose another out"):
+            search(data, {}, out, methods=["NOAH()"], seeds=seeds, **how)  # type: ignore[arg-type]
+    fresh = tmp_path / "fresh"
+    for wrong, message in (
+        ({"evolution": Evolution(most_parameters=10)}, "most_parameters=10 is below the smallest subnet's"),
+        ({"supernet_epochs": 0}, "supernet_epochs must be a whole number of at least 1, got 0"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            search(one, {}, fresh, methods=["NOAH()"], **{**how, **wrong})  # type: ignore[arg-type]
+    assert not fresh.exists()
+    assert ((out / "evaluated.jsonl").read_bytes(), (out / "chosen.json").read_bytes()) == before
+
+
 def test_names_as_they_are_written() -> None:
     assert noah_named(["noah", "EViT(keep=0.5)"]) == ["NOAH()", "EViT(keep=0.5)"]
     assert noah_named(None) is None

@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn import functional as F
 from toys import toy
 
-from vitrim import METHODS, TUNERS, FisherDelta, VideoModel, compose, fit, merge
+from vitrim import METHODS, TUNERS, EViT, FisherDelta, VideoModel, compose, fit, merge
 from vitrim.methods.selection.scores import measure_scores
 from vitrim.training.fitting import needs_fit
 
@@ -63,3 +63,19 @@ def test_scores_of_a_clip_are_squares_of_its_own_gradient():
         total += torch.autograd.grad(loss, weight)[0].square() / 2
     ours = next(value for key, value in found.values.items() if key.endswith(name))
     assert_close(ours, total, 1e-9)
+
+
+@pytest.mark.parametrize("pool", ["attentive", "mean_tokens"])
+def test_frames_may_keep_different_counts(pool):
+    """Adaptive budgets mask tokens of frames, which are then pooled as if they were not there."""
+    reducer = EViT(keep=0.6, at=(0, 1), budget="mass")
+    model = compose(copy.deepcopy(backbone()), reducer, video=f"Video(pool='{pool}', frames=3)").eval()
+    assert isinstance(model, VideoModel)
+    clips = clips_for(model, batch=2)
+    fit(model, [(clips, torch.arange(2))])
+    with torch.no_grad():
+        logits, state = model.run(clips)
+        assert state.keep is not None and len(set(state.keep.sum(1).tolist())) > 1
+        assert_close(torch.cat([model(clip[None]) for clip in clips]), logits, 1e-10)
+        model.set_execution("padded")
+        assert_close(model(clips), logits, 1e-10)

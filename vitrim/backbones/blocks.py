@@ -15,10 +15,9 @@ from timm.models.vision_transformer import ParallelScalingBlock, ParallelThingsB
 from torch import Tensor
 from torch.nn import Identity
 
+from vitrim.backbones.asking import answers, ask
 from vitrim.backbones.bridge import (
     AttentionMixing,
-    answers,
-    ask,
     attend,
     changes_heads,
     key_width,

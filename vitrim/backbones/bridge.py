@@ -25,12 +25,13 @@ from vitrim.backbones.support import (
     part_of,
 )
 from vitrim.backbones.tuned_linear import computes_rows, linear_rows
-from vitrim.tokens.attended import Attended
+from vitrim.tokens.attended import Attended, Source
 from vitrim.tokens.state import TokenState
 
 # Attention by other means than the fused kernel, while masks are learned: (queries, keys, values, scale,
 # bias, state) -> what the tokens receive [B, H, T, d] and the attention itself [B, H, T, T]
 AttentionMixing = Callable[[Tensor, Tensor, Tensor, float, Tensor | None, TokenState], tuple[Tensor, Tensor]]
+Turning = Callable[[Tensor, Tensor], Tensor]  # queries or keys by their places; of the kind that values are
 
 
 def attend(
@@ -53,48 +54,24 @@ def attend(
     queries, plain_keys, values = _project(attention, normed, rows)
     if part_of(attention, "q_norm") is not None:
         queries, plain_keys = attention.q_norm(queries), attention.k_norm(plain_keys)
-    keys = plain_keys
-    if places.rotary is not None:
-        table = places.rotary if state.full else _table_at(places.rotary, state.position)
-        half = bool(getattr(attention, "rotate_half", False))  # absent before timm 1.0.20
-        queries = _rotate(queries, table, state.prefix, half, values) if rows is None else queries
-        keys = _rotate(keys, table, state.prefix, half, values)
-    keys, values = _repeated(attention, keys), _repeated(attention, values)
+    turn = _turning(attention, state, places)
+    queries = turn(queries, values) if rows is None else queries
+    keys, values = _repeated(attention, turn(plain_keys, values)), _repeated(attention, values)
     bias = key_bias = attention_bias(state, proportional, padded=mixing is None)
     relative = relative_bias(attention, places.shared, state, rows)
     if relative is not None:
         bias = relative if bias is None else bias + relative
     mixed, weights, subtracted = _mix(attention, (queries, keys, values), bias, state, mixing)
-    mixed = _joined_heads(attention, mixed, normed if rows is None else normed[:, :rows])
+    mixed = joined_heads(attention, mixed, normed if rows is None else normed[:, :rows])
     keep = state.keep if mixing is None else None  # while masks are learned, every query counts
     seen = Attended(
         queries, keys, plain_keys, attention.scale, bias, state.prefix, keep, weights, subtracted, values,
-        key_bias,
+        key_bias, Source(normed, lambda again: project_keys(attention, again, turn)),
     )  # fmt: skip
     return mixed, seen
 
 
-def answers(attention: TimmModule) -> bool:
-    """Whether tokens outside the sequence can ask it: not where heads are mixed or subtracted."""
-    return not isinstance(attention, (TalkingHeadAttn, DiffAttention))
-
-
-def ask(attention: TimmModule, normed: Tensor, attended: Attended) -> Tensor:
-    """What tokens outside the sequence, which have no place in it, receive from its keys and values, up to,
-    but without, the output projection: [B, q, D] -> [B, q, D']"""
-    queries = _queries(attention, normed)
-    if hasattr(attention, "q_norm"):
-        queries = attention.q_norm(queries)
-    assert attended.values is not None  # `attend` always gives them
-    dropout = attention.attn_drop.p if attention.training else 0.0
-    mask = None if attended.key_bias is None else attended.key_bias.to(queries.dtype)
-    mixed = F.scaled_dot_product_attention(
-        queries, attended.keys, attended.values, attn_mask=mask, dropout_p=dropout
-    )  # [B, H, q, d]
-    return _joined_heads(attention, mixed, normed)
-
-
-def _joined_heads(attention: TimmModule, mixed: Tensor, normed: Tensor) -> Tensor:
+def joined_heads(attention: TimmModule, mixed: Tensor, normed: Tensor) -> Tensor:
     """The heads side by side, under the attention's norm and gate where it has them: [B, T, D']."""
     mixed = mixed.transpose(1, 2).flatten(2)
     norm = part_of(attention, "norm")
@@ -185,14 +162,15 @@ def changes_heads(attention: TimmModule) -> bool:
     return normed or getattr(attention, "gate", None) is not None
 
 
-def project_keys(attention: TimmModule, normed: Tensor) -> tuple[Tensor, Tensor]:
-    """Keys, not rotated, and values, [B, H, T, d] each, for every head of queries."""
-    _, keys, values = _project(attention, normed, None)
+def project_keys(attention: TimmModule, normed: Tensor, turn: Turning | None = None) -> tuple[Tensor, Tensor]:
+    """Keys and values, [B, H, T, d] each, for every head of queries; without `turn`, keys of no place."""
+    _, keys, values = _project(attention, normed, 0)
     keys = attention.k_norm(keys) if hasattr(attention, "k_norm") else keys
+    keys = keys if turn is None else turn(keys, values)
     return _repeated(attention, keys), _repeated(attention, values)
 
 
-def _queries(attention: TimmModule, normed: Tensor) -> Tensor:
+def queries_alone(attention: TimmModule, normed: Tensor) -> Tensor:
     """Queries alone, [B, H, T, d]."""
     fused, extra = fused_projection(attention), _separate_bias(attention)
     if fused is None:
@@ -230,6 +208,15 @@ def call_biased_qkv(vit: TimmModule) -> None:
     for attention in (each for block in vit.blocks for each in attentions(block)):
         if _separate_bias(attention) is not None and attention.qkv.bias is not None:
             attention.qkv_bias_separate = True
+
+
+def _turning(attention: TimmModule, state: TokenState, places: Places) -> Turning:
+    """The rotation of the places that tokens have, if any; it holds no tokens."""
+    if places.rotary is None:
+        return lambda tokens, like: tokens
+    table = places.rotary if state.full else _table_at(places.rotary, state.position)
+    half, prefix = bool(getattr(attention, "rotate_half", False)), state.prefix  # absent before timm 1.0.20
+    return lambda tokens, like: _rotate(tokens, table, prefix, half, like)
 
 
 def _table_at(rotary: Tensor, position: Tensor) -> Tensor:

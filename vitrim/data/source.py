@@ -1,5 +1,6 @@
 """What a kind of data is asked for (Spec) and what it gives back (DataSource: named Splits)."""
 
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -77,6 +78,18 @@ class Reader(Protocol):
     def __call__(self, name: str, at_least: int | None = None, channels: int = 3, /) -> Picture: ...
 
 
+class ReadsClips(ABC):
+    """A reader of videos: it also says which frames of one become samples, and makes them."""
+
+    sampling: "ClipSampling"
+
+    @abstractmethod
+    def samples(self, split: "Split", transform: Callable[[Any], Any]) -> "ClipSamples":
+        """Samples for a loader. An `ImageTransform` gives all views for evaluation, anything else one clip
+        for training: see clips/samples.py.
+        """
+
+
 class Split(Dataset[tuple[Picture, Any]]):
     """`split[i]` is (PIL RGB image or Bands, label). `names` says where each image came from: a path, or an
     index. A label is a class number, or a tuple of numbers where the task is another one than to tell classes
@@ -99,21 +112,15 @@ class Split(Dataset[tuple[Picture, Any]]):
         return self.read(self.names[index]), self.labels[index]
 
     def with_transform(self, transform: Callable[[Any], Tensor]) -> "TransformedSplit | ClipSamples":
-        """Samples for a loader. Of clips, an `ImageTransform` gives all views for evaluation, anything else
-        one clip for training: see clips/samples.py.
-        """
-        if self.clips is not None:
-            from vitrim.data.clips.samples import clip_samples
-
-            return clip_samples(self, transform)
+        """Samples for a loader."""
+        if isinstance(self.read, ReadsClips):
+            return self.read.samples(self, transform)
         return TransformedSplit(self, transform)
 
     @property
     def clips(self) -> "ClipSampling | None":
         """How frames are chosen, where these are clips of videos."""
-        from vitrim.data.clips.reader import ClipReader
-
-        return self.read.sampling if isinstance(self.read, ClipReader) else None
+        return self.read.sampling if isinstance(self.read, ReadsClips) else None
 
     @property
     def called(self) -> str:

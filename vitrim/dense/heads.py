@@ -109,27 +109,6 @@ class UPerNetHead(DenseHead):
         ]
 
 
-HEADS = {"linear": LinearHead, "upernet": UPerNetHead}
-
-
-def make_head(name: str, width: int, classes: int, taps: int) -> DenseHead:
-    """The head of a name, for maps of so many channels and taps."""
-    if isinstance(name, str) and name.startswith("smp:"):
-        from vitrim.dense.borrowed import BorrowedHead
-
-        head: DenseHead = BorrowedHead(name.removeprefix("smp:"), width, classes)
-    elif name in HEADS:
-        head = HEADS[name](width, classes)
-    else:
-        raise ValueError(
-            f"head must be one of {', '.join(HEADS)}, or smp:NAME for a decoder of "
-            f"segmentation-models-pytorch, got {name!r}"
-        )
-    if head.taps is not None and head.taps != taps:
-        raise ValueError(f"head={name} reads {head.taps} taps, but {taps} were given")
-    return head
-
-
 def resized(maps: Tensor, like: Tensor | tuple[int, int]) -> Tensor:
     """Maps or logits at another size, bilinearly, by the middles of cells: never by corners."""
     size = like if isinstance(like, tuple) else tuple(like.shape[-2:])

@@ -11,9 +11,11 @@ from torch import Tensor, nn
 from vitrim.checks import block_indices, check_one_of
 from vitrim.compose import compose
 from vitrim.dense.classes import ClassTable
-from vitrim.dense.heads import LinearHead, make_head, resized
+from vitrim.dense.decoders import make_head
+from vitrim.dense.heads import LinearHead, resized
 from vitrim.dense.restoring import RESTORE, check_can_fuse, grid_of_patches, logits_on_grid, states_at
 from vitrim.network.model import StagedViT
+from vitrim.video.model import VideoModel
 
 if TYPE_CHECKING:
     from vitrim.network.method import Method
@@ -46,8 +48,8 @@ class DenseModel(nn.Module):
             same shares of another depth.
         head: "linear", "upernet" or "smp:NAME"; see `vitrim.dense.heads`.
         norm: put the backbone's final norm on every map.
-        pretrained, weights, image_size, in_chans: as for `compose`. `image_size` is the size of the windows
-            that larger images are cut into.
+        pretrained, weights, image_size, in_chans, patch_size: as for `compose`. `image_size` is the size of
+            the windows that larger images are cut into.
 
     Attributes:
         staged: the composed backbone.
@@ -70,21 +72,22 @@ class DenseModel(nn.Module):
         weights: str | Path | None = None,
         image_size: int | tuple[int, int] | None = None,
         in_chans: int | None = None,
+        patch_size: int | tuple[int, int] | None = None,
     ) -> None:
         super().__init__()
         check_one_of("DenseModel", "restore", restore, RESTORE)
         self.table = ClassTable.of(classes)
         if isinstance(backbone, StagedViT):
-            if methods or pretrained or not (weights is image_size is in_chans is None):
+            if methods or pretrained or not (weights is image_size is in_chans is patch_size is None):
                 raise ValueError(
-                    "this model is composed already: methods, pretrained, weights, image_size and in_chans "
-                    "go with a backbone's name or module"
+                    "this model is composed already: methods, pretrained, weights, image_size, in_chans and "
+                    "patch_size go with a backbone's name or module"
                 )
             self.staged = backbone
         else:
             self.staged = compose(
                 backbone, *methods, num_classes=0, pretrained=pretrained, weights=weights,
-                image_size=image_size, in_chans=in_chans,
+                image_size=image_size, in_chans=in_chans, patch_size=patch_size,
             )  # fmt: skip
         check_staged(self.staged)
         self.restore, self.norm, self.head_name = restore, norm, head
@@ -157,7 +160,9 @@ def settled_taps(taps: Sequence[int] | None, depth: int) -> tuple[int, ...]:
 
 
 def check_no_side(model: StagedViT) -> None:
-    """Refuse what gives its result to a classifier of whole pictures alone."""
+    """Refuse what gives its result to a classifier of whole pictures alone, and models of clips."""
+    if isinstance(model, VideoModel):
+        raise ValueError("this model is of clips; compose it without video for dense outputs")
     if model.side is not None:
         standing = next(name for name, part in model.shared.items() if part is model.side)
         raise ValueError(

@@ -17,7 +17,7 @@ USUAL: dict[str, object] = {"batch_size": 16, "augment": "crop"}
 """training settings that segmentation has otherwise than classification where nobody asks"""
 NOT_HERE = (
     "label_smoothing", "mixup", "cutmix", "class_weights", "sampler", "regression_loss", "teacher", "distil",
-    "policy", "erasing", "test_crop", "head", "bad_images",
+    "policy", "erasing", "test_crop", "head", "bad_images", "scale",
 )  # fmt: skip
 WITHOUT = {"none": "fit", "flip": "flip", "crop": "crop"}
 
@@ -82,6 +82,10 @@ def settle_dense(asked: AskedDense) -> DensePlan:
             "segmentation by name"
         )
     plan = settle_plan(asked.asked)
+    if plan.video is not None:
+        raise ValueError(
+            "video is of clips; segmentation takes pictures, leave it out or choose other methods"
+        )
     changes = {**USUAL, **asked.asked.training_changes()}
     training = Training().changed(changes)
     left_open = asked.asked.left_open()
@@ -118,6 +122,11 @@ def check_training_settings(training: Training) -> None:
                 f"{name}={given} is of whole pictures and has no meaning for masks; leave it out for "
                 "segmentation"
             )
+    if training.normalise == "measured":
+        raise ValueError(
+            "normalise=measured is not there for segmentation; measure mean and std once and give them with "
+            "normalise=given"
+        )
     if training.augment not in WITHOUT:
         raise ValueError(
             f"augment={training.augment} has no form for pictures and masks together; take "

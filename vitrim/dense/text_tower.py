@@ -27,9 +27,10 @@ def clip_text(folder: str | Path, batch_size: int = 64) -> Callable[[list[str]],
             folder, local_files_only=True, use_safetensors=True
         ).eval()
     except (OSError, ValueError, KeyError) as error:
-        reason = str(error).splitlines()[0]
+        reason = " ".join(str(error).split())[:120]
         raise ValueError(
-            f"{folder} holds no text tower of CLIP that transformers can open: {reason}"
+            f"{folder} holds no text tower of CLIP that transformers can open, which takes config.json, "
+            f"model.safetensors and the tokenizer's files ({reason})"
         ) from None
 
     @torch.no_grad()

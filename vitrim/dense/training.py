@@ -16,19 +16,12 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
-from vitrim.backbones.blocks import set_drop_path
-from vitrim.backbones.preprocess import as_asked
 from vitrim.dense.evaluating import measure, unreduced
-from vitrim.dense.learning import (
-    DenseLearner,
-    check_dense_methods,
-    check_pairs,
-    make_dense_optimizer,
-    training_masks,
-)
+from vitrim.dense.learning import DenseLearner, make_dense_optimizer
 from vitrim.dense.metrics import SegmentationMetrics
 from vitrim.dense.model import DenseModel
-from vitrim.dense.plan import AskedDense, DensePlan, resume_dense, settle_dense
+from vitrim.dense.plan import AskedDense, settle_dense
+from vitrim.dense.preparing import DenseTask, plan_to_resume, prepare_dense, with_open_settings
 from vitrim.dense.record import (
     check_same_dense_data,
     dense_results,
@@ -36,19 +29,16 @@ from vitrim.dense.record import (
     start_dense_record,
 )
 from vitrim.dense.saving import save_dense
-from vitrim.dense.source import DenseData
 from vitrim.dense.spec import open_dense_data
 from vitrim.files.saving import SEGMENT
 from vitrim.measuring.devices import repeatable, start_accelerator
 from vitrim.network.method import Method
 from vitrim.network.placing import placed
-from vitrim.runs.batches import TrainingBatches, mixed_seed
-from vitrim.runs.folder import RunFolder, claim_folder, stored_plan
-from vitrim.settings.epoch_choice import Picked, settled_select, tested_split
-from vitrim.settings.left_open import choose_left_open
+from vitrim.runs.batches import mixed_seed
+from vitrim.runs.folder import RunFolder, claim_folder
+from vitrim.settings.epoch_choice import Picked
 from vitrim.settings.run_plan import Asked
 from vitrim.settings.training import Training
-from vitrim.settings.training_choices import Select
 from vitrim.training.averaging import RunningMean
 from vitrim.training.checkpoint import Trained, fill_weights, keep_epoch, restore_checkpoint
 from vitrim.training.dead_workers import refuse_unguarded, workers_in_words
@@ -69,20 +59,6 @@ class DenseRun:
     record: Mapping[str, Any]
 
 
-@dataclass(frozen=True)
-class DenseTask:
-    """What a run works on."""
-
-    model: DenseModel
-    data: DenseData
-    training: Training
-    batches: TrainingBatches
-    test_split: str
-    select: Select
-    watched: tuple[str, ...]
-    """splits that are measured after every epoch"""
-
-
 def train_dense(
     model: str | nn.Module | None = None,
     data: str | None = None,
@@ -99,6 +75,7 @@ def train_dense(
     weights: str | Path | None = None,
     image_size: int | tuple[int, int] | None = None,
     in_chans: int | None = None,
+    patch_size: int | tuple[int, int] | None = None,
     root: str | Path | None = None,
     resume: bool = False,
     cpu: bool = False,
@@ -107,7 +84,8 @@ def train_dense(
     """Train a segmentation and write a run folder.
 
     Args:
-        model, recipe, methods, out, pretrained, weights, image_size, in_chans, root, resume, cpu, quiet: as
+        model, recipe, methods, out, pretrained, weights, image_size, in_chans, patch_size, root, resume,
+            cpu, quiet: as
             for `vitrim.train`; a recipe brings its methods alone.
         data: "seg:PATH", "voc:PATH" and so on; see `vitrim.dense.spec`.
         restore, taps, decoder: as for `DenseModel` (decoder is its head).
@@ -122,7 +100,7 @@ def train_dense(
         Asked(
             model=model if isinstance(model, str | None) else f"{type(model).__name__} given as a module",
             data=data, recipe=recipe, methods=methods, training=training, pretrained=pretrained,
-            weights=weights, image_size=image_size, in_chans=in_chans, root=root,
+            weights=weights, image_size=image_size, in_chans=in_chans, patch_size=patch_size, root=root,
         ),
         restore, taps, decoder, inference,
     )  # fmt: skip
@@ -150,56 +128,6 @@ def train_dense(
         except KeyboardInterrupt:
             again = f"vitrim train --task segment --resume --out {folder.path}"
             raise KeyboardInterrupt(f"stopped; {again} goes on") from None
-
-
-def plan_to_resume(out: str | Path | None, asked: AskedDense) -> DensePlan:
-    """The plan of the run in `out`."""
-    stored_plan(out)  # refuses what cannot be resumed
-    settings = RunFolder(str(out)).settings()
-    if not isinstance(settings.get("dense"), dict):
-        raise ValueError(f"{out} is no run of segmentation; resume it without task=segment")
-    try:
-        stored = DensePlan.from_json(settings)
-    except (KeyError, TypeError) as error:
-        raise ValueError(f"{out} is damaged: its settings of segmentation lack {error}") from None
-    return resume_dense(stored, asked)
-
-
-def with_open_settings(plan: DensePlan, source: DenseData) -> tuple[DensePlan, dict[str, str]]:
-    """Epochs and rate by the number of pictures, where nobody asked for them."""
-    from dataclasses import replace
-
-    settled, chosen = choose_left_open(plan.plan, len(source.split(plan.plan.training.train_split)))
-    return replace(plan, plan=settled), chosen
-
-
-def prepare_dense(plan: DensePlan, source: DenseData, backbone: str | nn.Module) -> DenseTask:
-    """Everything that can be refused before a run folder exists."""
-    from accelerate.utils import set_seed
-
-    asked, training = plan.plan, plan.plan.training
-    select, test_split = settled_select(source, training), tested_split(source, training)
-    check_pairs(plan, len(source.split(training.train_split)))
-    source.split(test_split)
-    set_seed(training.seed)
-    model = DenseModel(
-        backbone, *asked.methods, classes=source.table, restore=plan.restore, taps=plan.taps,
-        head=plan.decoder, pretrained=asked.pretrained, weights=asked.weights, image_size=asked.image_size,
-        in_chans=asked.in_chans,
-    )  # fmt: skip
-    model.inference = plan.inference
-    model.staged.preprocess = as_asked(
-        model.staged.preprocess, training.normalise, training.interpolation, 1.0
-    )
-    if training.drop_path:
-        set_drop_path(model.staged.vit, training.drop_path)
-    model.staged.set_gradient_checkpointing(training.gradient_checkpointing)
-    check_dense_methods(model)
-    make_dense_optimizer(model, training)  # refuses rates for parts that are not there
-    held_out = "val" in source.splits and training.train_split == "train"
-    watched = (*(("val",) if held_out else ()), *(("test",) if select == "best-on-test" else ()))
-    batches = training_masks(model, source, plan)
-    return DenseTask(model, source, training, batches, test_split, select, watched)
 
 
 def train_epochs(

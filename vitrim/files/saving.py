@@ -195,10 +195,13 @@ def read(path: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         raise FileNotFoundError(f"no file {str(path)!r}; give the model.safetensors of a run")
     try:
         with safe_open(file, framework="pt") as opened:
-            about = (opened.metadata() or {}).get("vitrim")
+            header = opened.metadata() or {}
+            about = header.get("vitrim")
             tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118, not a dict
     except (SafetensorError, OSError) as error:
         raise ValueError(f"{str(path)!r} is not a readable safetensors file ({error})") from error
+    if "vitrim_retrieval" in header:
+        raise ValueError(f"{str(path)!r} is one half of a retrieval run; give the run's folder")
     if about is None:
         raise ValueError(
             f"{str(path)!r} was not written by vitrim; a bare backbone goes to compose(..., weights=FILE)"

@@ -66,6 +66,7 @@ def _check_side_stream(model: "StagedViT", methods: tuple[Method, ...]) -> None:
     if inside:
         own = next(method for method in methods if _owns(method, model))
         others = ", ".join(repr(method) for method in methods if method is not own)
+        others = others or "the model's own input"
         raise ValueError(
             f"{own} leaves the backbone without gradients, so {inside[0]} would never train; leave out what "
             f"trains inside the backbone (of {others})"

@@ -1,5 +1,6 @@
 """`StagedViT`, the model users hold: a timm backbone, a `Stage` for each of its blocks, its features."""
 
+import math
 import re
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from vitrim.backbones.embedding import embed
-from vitrim.backbones.geometry import grid_size, keep_statistics, prefix_count
+from vitrim.backbones.geometry import grid_size, has_class_token, keep_statistics, prefix_count
 from vitrim.backbones.heads import classify, features, last_tokens, rows_read_by_head
 from vitrim.backbones.opening import Digests, Origin
 from vitrim.backbones.packed import Images
@@ -205,7 +206,7 @@ class StagedViT(nn.Module):
             attention=() if attention else None,
         )
         state = self._pass_all(state, places, rows, states)
-        return state.without_prompts(prefix_count(self.vit)) if rows is None else state
+        return state.without_prompts(self.prefix) if rows is None else state
 
     def _pass_all(
         self, state: TokenState, places: list[Places], rows: int | None, states: list[TokenState] | None
@@ -256,7 +257,7 @@ class StagedViT(nn.Module):
             else:
                 state = stage(*arguments)
             if states is not None:
-                states.append(state.without_prompts(prefix_count(self.vit)))
+                states.append(state.without_prompts(self.prefix))
         return state
 
     def _repr_html_(self) -> str:
@@ -312,9 +313,11 @@ class StagedViT(nn.Module):
         head = self.vit.get_classifier()
         return tuple(head) if isinstance(head, tuple) else (head,)
 
-    def take_parts(self, other: "StagedViT") -> None:
-        """Take over what was plugged into another model on the same backbone."""
-        self.stages, self.shared = other.stages, other.shared
+    def take_parts(self, other: "StagedViT", plugged: bool = True) -> None:
+        """Take over what was made for another model on the same backbone; with `plugged`, what methods
+        plugged into its blocks too."""
+        if plugged:
+            self.stages, self.shared = other.stages, other.shared
 
     def plain(self) -> "StagedViT":
         """The backbone alone, on the same weights: no reducers, no branches."""
@@ -365,10 +368,24 @@ class StagedViT(nn.Module):
         self.shared[type(by).__name__] = stream
 
     @property
+    def grid(self) -> tuple[int, ...]:
+        """Rows and columns of the patches of an image of the size the backbone was built for."""
+        return grid_size(self.vit)
+
+    @property
     def patch_count(self) -> int:
-        """N0, the patches of an image of the size the backbone was built for."""
-        rows, columns = grid_size(self.vit)
-        return rows * columns
+        """N0, how many those are."""
+        return math.prod(self.grid)
+
+    @property
+    def prefix(self) -> int:
+        """P, the tokens before the patches, without prompts."""
+        return prefix_count(self.vit)
+
+    @property
+    def has_class_token(self) -> bool:
+        """Whether the first token in the blocks is a class token."""
+        return has_class_token(self.vit)
 
     def input_shape(self, size: tuple[int, int] | None = None) -> tuple[int, ...]:
         """The shape of what it classifies: an image [channels, height, width], here."""

@@ -1,6 +1,12 @@
 """FPET, arXiv 2503.20282. Adapters are bias-free as in its code; layers count from 0 as in its tables."""
 
-from vitrim.papers.prompts import VTAB_DEEP, VTAB_SHALLOW, mean_of_groups, mean_of_synqt
+from vitrim.papers.prompts import (
+    VTAB_DEEP,
+    VTAB_SHALLOW,
+    mean_of_groups,
+    mean_of_synqt,
+    released_subnets,
+)
 from vitrim.papers.reading import DEIT_B, DEIT_S, VIT_L, VIT_S, Reading
 from vitrim.papers.tables import Paper, Row, Table
 
@@ -9,13 +15,6 @@ HALVE = "Bipartite(at=(6,))"
 LORA, BI_LORA = "LoRA(rank=8)", "LoRA(rank=32, bits=1)"
 ADAPTFORMER, BI_ADAPTFORMER = "Adapter(width=8, bias=False)", "Adapter(width=32, bias=False, bits=1)"
 REPADAPTER = "RepAdapter(width=8)"
-
-
-def released_subnets() -> tuple[tuple[str, int], ...]:
-    """The compositions that NOAH's authors found for the tasks of VTAB-1K."""
-    from vitrim.settings.recipes.noah import RELEASED_SUBNETS
-
-    return tuple(("; ".join(map(repr, each.methods())), 1) for each in RELEASED_SUBNETS.values())
 
 
 def folded(methods: str) -> Reading:

@@ -39,3 +39,10 @@ def mean_of_synqt() -> Compositions:
 
 def _vpt(prompts: int, deep: bool) -> str:
     return f"VPT(prompts={prompts})" if deep else f"VPT(prompts={prompts}, deep=False)"
+
+
+def released_subnets() -> tuple[tuple[str, int], ...]:
+    """The compositions that NOAH's authors found for the tasks of VTAB-1K."""
+    from vitrim.settings.recipes.noah import RELEASED_SUBNETS
+
+    return tuple(("; ".join(map(repr, each.methods())), 1) for each in RELEASED_SUBNETS.values())

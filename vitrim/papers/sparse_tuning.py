@@ -1,6 +1,6 @@
 """Sparse-Tuning, arXiv 2405.14700: tables of results. Tables of ablations are in the next file."""
 
-from vitrim.papers.prompts import VTAB_DEEP, mean_of_groups, mean_of_synqt
+from vitrim.papers.prompts import VTAB_DEEP, mean_of_groups, mean_of_synqt, released_subnets
 from vitrim.papers.reading import Reading
 from vitrim.papers.sparse_tuning_ablations import ABLATIONS
 from vitrim.papers.tables import Paper, Row, Table
@@ -42,6 +42,13 @@ TABLE_1 = Table(
             also={"GFLOPs video": (("nominal DyT", DYT),)}),
     ),
 )  # fmt: skip
+
+NOAH_II = Table(
+    "II, NOAH",
+    "VTAB-1K, parameters",
+    TWO[:1],
+    (Row("NOAH", ("0.36",), Reading(released_subnets()), why="noah-subnets"),),
+)
 
 PYRA_LOW = Reading("LoRA(rank=8); PYRA(schedule='low')")
 ONE_QUERY = (("one query", Reading("SynQT(queries=1)")),)
@@ -168,5 +175,5 @@ SPARSE_TUNING = Paper(
     "sparse-tuning",
     "Sparse-Tuning",
     "Sparse-Tuning: Adapting Vision Transformers with Efficient Fine-tuning and Inference, arXiv 2405.14700",
-    (TABLE_1, TABLE_2, RES_TUNING, TABLE_3, TABLE_4, *ABLATIONS),
+    (TABLE_1, TABLE_2, NOAH_II, RES_TUNING, TABLE_3, TABLE_4, *ABLATIONS),
 )

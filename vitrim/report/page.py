@@ -27,6 +27,7 @@ from vitrim.report.summary import HEADINGS, folded_gmacs, in_words, name_of, row
 from vitrim.report.timing import measured, timed
 from vitrim.runs.answer_files import check_ending
 from vitrim.runs.opening import open_model
+from vitrim.video.settings import as_video
 from vitrim.writing import write_whole
 
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
@@ -67,7 +68,7 @@ def write_report(
     file = Path(out) if out is not None else shown[0].folder / "report.html"
     settings = shown[0].record["settings"]
     source = open_data(data or settings["data"], root=root or settings["root"])
-    samples = take_samples(shown[0], source)
+    samples = None if _joint(shown[0].record) else take_samples(shown[0], source)
     chose = {run.name: open_model(run.folder) for run in shown if _chose_weights(run.record)}
     by_image = bool(shown[0].record["costs"].get("by_image"))
     kept = kept_tokens(open_model(shown[0].folder), source) if by_image else []
@@ -77,6 +78,12 @@ def write_report(
         for chart in drawn.all():
             chart.save(charts_folder)
     return file
+
+
+def _joint(record: Mapping[str, Any]) -> bool:
+    """Whether tokens stand for patches of several frames, which no picture of one frame shows."""
+    video = as_video(record["settings"].get("video"))
+    return video is not None and video.inflate == "joint"
 
 
 def _chose_weights(record: Mapping[str, Any]) -> bool:

@@ -107,8 +107,8 @@ def _figures(folders: Sequence[RunFolder], records: Sequence[Mapping[str, Any]])
         ))  # fmt: skip
     note = (
         f"Over all pixels of the {records[0]['results']['split']} pictures. Of unreduced: the mIoU as a "
-        "share of that of the same weights without reduction; alike: the share of pixels both tell the same "
-        "class. GMACs: billions of multiply-adds for one window, decoder included."
+        "share of that of the same weights without reduction; alike: the share of pixels both tell the "
+        "same class. GMACs: billions of multiply-adds for one window, decoder included."
     )
     return table(heads, rows, name="runs", own=1) + paragraph(note, note=True)
 
@@ -182,8 +182,8 @@ def _what_was_run(record: Mapping[str, Any]) -> list[str]:
         "backbone": settings["model"],
         "methods": ", ".join(settings["methods"]) or "none",
         "pixels by": ", ".join(dense[each] for each in ("restore", "decoder", "inference")),
-        "training": f"{training['epochs']} epochs, batches of {training['batch_size']}, "
-        f"lr {training['lr']:g}, augment {training['augment']}, seed {training['seed']}",
+        "training": f"{training['epochs']} epochs, batches of {training['batch_size']}, lr "
+        f"{training['lr']:g}, augment {training['augment']}, seed {training['seed']}",
         "data": record["data"]["spec"],
     }
     return [heading("What was run"), facts(told)]

@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from vitrim.backbones.geometry import has_class_token, prefix_count
 from vitrim.network.model import StagedViT
 from vitrim.tokens.state import TokenState
 
@@ -84,7 +83,7 @@ def trace(model: StagedViT, images: Tensor) -> Traced:
     blocks: list[TracedBlock] = []
     fused = torch.zeros(())
     before = None
-    classed = has_class_token(model.vit)
+    classed = model.has_class_token
     for index, state in enumerate(states(model.eval(), images, watched=True)):
         if before is None:
             before = start_of(state)
@@ -94,7 +93,7 @@ def trace(model: StagedViT, images: Tensor) -> Traced:
         before = state
     if before is None:
         raise ValueError("the model has no blocks to trace")
-    last = before.without_prompts(prefix_count(model.vit))
+    last = before.without_prompts(model.prefix)
     frames = None if before.clips is None else before.clips.frames
     return Traced(model.classify(last), before.grid, tuple(blocks), frames)
 

@@ -98,9 +98,8 @@ def _clip(plan: RetrievalPlan, vision: StagedViT | None) -> tuple[RetrievalModel
 
     source = plan.text.removeprefix(CLIP)
     folder = source if Path(source).expanduser().is_dir() else f"hf-hub:{source}"
-    tokenizer = open_tokenizer(source, plan.length)
     model = from_clip(
         folder, *plan.methods, vision=vision, text_methods=plan.text_methods, length=plan.length,
-        loss=plan.loss or "infonce", queue=plan.queue,
+        loss=plan.loss, queue=plan.queue,
     )  # fmt: skip
-    return model, tokenizer
+    return model, open_tokenizer(source, model.text.length)

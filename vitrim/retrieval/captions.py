@@ -88,6 +88,7 @@ class TransformersTokenizer:
             padding="max_length",
             truncation=True,
             max_length=self.length,
+            return_attention_mask=True,
             return_tensors="pt",
         )
         return found["input_ids"], found["attention_mask"]

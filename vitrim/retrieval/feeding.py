@@ -9,6 +9,7 @@ from torch import Tensor
 
 from vitrim.data.images import read_image
 from vitrim.data.source import Split
+from vitrim.data.tolerance import TolerantImages
 from vitrim.data.transforms import eval_transform, train_transform
 from vitrim.retrieval.caption_data import Captioned
 from vitrim.retrieval.captions import Tokenizer
@@ -18,14 +19,18 @@ from vitrim.runs.batches import TrainingBatches, ordered_batches
 from vitrim.settings.training import Training
 
 
-def caption_batches(model: RetrievalModel, split: Captioned, training: Training) -> TrainingBatches:
-    """Batches of (images, numbers of captions), every caption once an epoch."""
+def caption_batches(
+    model: RetrievalModel, split: Captioned, training: Training, spec: str
+) -> TrainingBatches:
+    """Batches of (images, numbers of captions), every caption once an epoch. Of unreadable pictures a
+    few are replaced, as in all training here."""
     transform = train_transform(
         model.vision.preprocess, training.augment, training.policy, training.colour_jitter, training.erasing
     )
     names = [split.images[owner] for owner in split.owners]
-    images: Any = Split(read_image, names, range(len(names))).with_transform(transform)
-    return TrainingBatches(images, training.batch_size, training.seed, training.workers, training.drop_last)
+    images = Split(read_image, names, range(len(names))).with_transform(transform)
+    tolerant = TolerantImages(images, spec, training.bad_images, training.seed)
+    return TrainingBatches(tolerant, training.batch_size, training.seed, training.workers, training.drop_last)
 
 
 class Pictures:

@@ -80,6 +80,12 @@ def train_retrieval(
     if accelerator.num_processes > 1:
         raise ValueError("retrieval trains in one process: contrast over several is not there; start one")
     model, tokenizer = build(plan, source.split("train").captions)
+    if model.queue is not None and model.queue.length < plan.training.batch_size:
+        raise ValueError(
+            f"the queue of {model.queue.length} pairs is shorter than a batch of {plan.training.batch_size}; "
+            "make it longer"
+        )
+    batches = caption_batches(model, source.split("train"), plan.training, source.spec)
     with ExitStack() as held:
         folder = RunFolder.open(str(out)) if resume else RunFolder.create(out or _fresh(plan))
         held.enter_context(alone_in(folder.path))
@@ -88,8 +94,12 @@ def train_retrieval(
         if not resume:
             folder.write_record(record)
         held.enter_context(repeatable(plan.training.deterministic))
-        fitting = Fitting(plan, source, model.to(accelerator.device), tokenizer, accelerator, quiet)
-        fitting.run(folder, record)
+        model.to(accelerator.device)
+        fitting = Fitting(plan, source, model, tokenizer, batches, accelerator, quiet)
+        try:
+            fitting.run(folder, record)
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(f"stopped; vitrim train --resume --out {folder.path} goes on") from None
         return finish(fitting, folder, record)
 
 
@@ -100,10 +110,7 @@ def stored_plan(out: str | Path | None) -> RetrievalPlan:
     record = RunFolder.open(out).record()
     if record.get("data", {}).get("task") != TASK or not isinstance(record.get(TASK), dict):
         raise ValueError(f"{out} is no retrieval run; resume it without task=retrieval")
-    try:
-        return RetrievalPlan.from_json(record[TASK])
-    except (TypeError, KeyError) as error:
-        raise ValueError(f"{out}/run.json is damaged: its plan of retrieval lacks {error}") from None
+    return RetrievalPlan.from_json(record[TASK], f"the run in {out}")
 
 
 def _fresh(plan: RetrievalPlan) -> Path:
@@ -119,6 +126,7 @@ class Fitting:
     source: CaptionSource
     model: RetrievalModel
     tokenizer: Tokenizer
+    batches: TrainingBatches
     accelerator: Accelerator
     quiet: bool
 
@@ -128,17 +136,20 @@ class Fitting:
 
         training, train = self.plan.training, self.source.split("train")
         check_same(record, self.source)
-        batches = caption_batches(self.model, train, training)
         texts, owners = Texts(*self.tokenizer(train.captions)), torch.tensor(train.owners)
         optimizer = self.accelerator.prepare(make_optimizer(self.model, training))
         picked = restore(folder, self.model, optimizer)
+        if not self.quiet:
+            sys.stdout.write(opening_words(record, len(train.captions)))
         for epoch in range(picked.last, training.epochs):
-            batches.start(epoch)
+            self.batches.start(epoch)
             set_seed(mixed_seed(training.seed, epoch))
             started = time.perf_counter()
-            row = {"epoch": epoch + 1, **self._epoch(epoch, batches, texts, owners, optimizer)}
+            row = {"epoch": epoch + 1, **self._epoch(epoch, texts, owners, optimizer)}
             row["lr"] = max(group["lr"] for group in optimizer.param_groups)
             row["seconds"] = round(time.perf_counter() - started, 3)
+            if bad := self.batches.replaced(self.accelerator):
+                row["bad_images"] = bad
             if "val" in self.source.splits:
                 found = measure(self.model, self.tokenizer, self.source.split("val"), training)
                 row["val_mean_recall"] = found.best.mean
@@ -148,12 +159,10 @@ class Fitting:
             if not self.quiet:
                 sys.stdout.write(in_words(row, training.epochs) + "\n")
 
-    def _epoch(
-        self, epoch: int, batches: TrainingBatches, texts: Texts, owners: Tensor, optimizer: Any
-    ) -> dict[str, Any]:
+    def _epoch(self, epoch: int, texts: Texts, owners: Tensor, optimizer: Any) -> dict[str, Any]:
         model, training, device = self.model.train(), self.plan.training, self.accelerator.device
-        steps, total = len(batches.loader), torch.zeros(3, device=device)
-        for step, (images, numbers) in enumerate(batches.loader):
+        steps, total = len(self.batches.loader), torch.zeros(3, device=device)
+        for step, (images, numbers) in enumerate(self.batches.loader):
             progress = epoch + step / steps
             set_rates(optimizer, training, progress)
             model.set_progress(progress)
@@ -172,6 +181,19 @@ class Fitting:
         check_finite(mean[0], epoch, steps - 1)
         found = {"train_loss": mean[0], "itc": mean[1]}
         return found | ({"itm": mean[2]} if model.itm_head is not None else {})
+
+
+def opening_words(record: Mapping[str, Any], captions: int) -> str:
+    """What trains, by tower, and on what."""
+    found = record["costs"]
+    trained = ", ".join(f"{name} {count:,}" for name, count in found["trained_by_tower"].items() if count)
+    lines = [
+        f"trains: {trained} of {found['total_parameters']:,} parameters in the towers",
+        f"data: {captions:,} captions of {record['data']['images']['train']:,} pictures",
+        f"vision tower: {found['gmacs']:.3f} GMACs a picture, {found['tokens'][-1]} tokens at its end",
+        *record["data"].get("notes", ()),
+    ]
+    return "\n".join(lines) + "\n"
 
 
 def in_words(row: Mapping[str, Any], epochs: int) -> str:

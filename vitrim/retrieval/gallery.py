@@ -16,6 +16,7 @@ from safetensors.torch import save as to_bytes
 from torch import Tensor
 
 from vitrim.bounds import Open, Text
+from vitrim.checks import check_positive
 from vitrim.data.images import ImageError, read_image
 from vitrim.data.transforms import eval_transform
 from vitrim.reading import parse_json
@@ -25,7 +26,7 @@ from vitrim.retrieval.captions import Tokenizer
 from vitrim.retrieval.evaluating import Texts, image_features, text_features
 from vitrim.retrieval.keeping import load_retrieval, text_digest
 from vitrim.retrieval.model import RetrievalModel
-from vitrim.retrieval.plan import RetrievalPlan
+from vitrim.retrieval.plan import BLIP, RetrievalPlan
 from vitrim.retrieval.ranking import check_scores, ranked
 from vitrim.writing import write_whole
 
@@ -66,6 +67,7 @@ class Gallery:
         Exact products with all, unless `approximate`: then by faiss's graph of neighbours, for galleries of
         many millions, which may miss some.
         """
+        check_positive("find", "top", top)
         queries = queries.to(self.features)
         if approximate:
             return _by_graph(self.features, queries, min(top, len(self)))
@@ -115,12 +117,13 @@ class Searcher:
     def index(self, paths: Sequence[str], batch_size: int = 64, broken: list[str] | None = None) -> Gallery:
         """Features of pictures. Those that cannot be read are added to `broken`, or refused where that is
         None."""
+        check_positive("index", "batch_size", batch_size)
         transform, kept, found = eval_transform(self.model.vision.preprocess), [], []
 
         def readable() -> Iterator[tuple[str, Tensor]]:
             for path in paths:
                 try:
-                    yield path, transform(read_image(path, transform.at_least))
+                    yield path, transform(read_image(path, *transform.wants))
                 except ImageError as error:
                     if broken is None:
                         raise
@@ -155,6 +158,7 @@ class Searcher:
 
     def fitting(self, gallery: Gallery, captions: Sequence[str], top: int = 5) -> tuple[Tensor, Tensor]:
         """For each picture the captions that fit best: cosines and numbers [I, top]"""
+        check_positive("predict", "top", top)
         scores = gallery.features @ self.texts(captions).to(gallery.features).T
         numbers = ranked(scores, top)
         return scores.gather(1, numbers), numbers
@@ -163,7 +167,8 @@ class Searcher:
 def open_searcher(name: str | Path, device: str | torch.device = "cpu") -> Searcher:
     """A retrieval run, or "clip:FOLDER" or "blip:FOLDER" as it came, without training."""
     if str(name).startswith(CARRIERS):
-        plan = RetrievalPlan(data="", text=str(name), loss="infonce")
+        own = "infonce" if str(name).startswith(BLIP) else None  # no queue to search with
+        plan = RetrievalPlan(data="", text=str(name), loss=own)
         model, tokenizer = build(plan, [])
     else:
         model, tokenizer, _ = load_retrieval(name)

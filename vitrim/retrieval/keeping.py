@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -66,13 +67,10 @@ def load_retrieval(folder: str | Path) -> tuple[RetrievalModel, Tokenizer, Retri
     """The model that `save_retrieval` wrote, in evaluation mode, without momentum towers."""
     place = Path(folder)
     about, tensors = _read(place / MODEL_FILE)
-    try:
-        plan = RetrievalPlan.from_json(about["plan"])
-    except (TypeError, KeyError) as error:
-        raise ValueError(f"{place / MODEL_FILE} is damaged: its plan lacks {error}") from None
+    plan = RetrievalPlan.from_json(about["plan"], str(place / MODEL_FILE))
     vision = load(place / VISION_FILE)
     words = about["tokenizer"].get("words", [])
-    inferred = RetrievalPlan.from_json({**plan.to_json(), "loss": _without_momentum(plan)})
+    inferred = replace(plan, loss=_without_momentum(plan))
     model, tokenizer = build(inferred, [" ".join(words)] if plan.text == WORDS else [], vision)
     if plan.text == WORDS:
         tokenizer = WordTokenizer(words, about["tokenizer"]["length"])
@@ -84,9 +82,9 @@ def load_retrieval(folder: str | Path) -> tuple[RetrievalModel, Tokenizer, Retri
     return model.eval(), tokenizer, plan
 
 
-def _without_momentum(plan: RetrievalPlan) -> str:
-    loss = plan.loss or ("moco" if plan.is_blip else "infonce")
-    return "infonce" if loss == "moco" else loss
+def _without_momentum(plan: RetrievalPlan) -> str | None:
+    """Momentum towers and queue are of no use after training; the other losses differ in what they save."""
+    return "infonce" if plan.loss == "moco" or (plan.is_blip and plan.loss is None) else plan.loss
 
 
 def is_retrieval_model(path: str | Path) -> bool:

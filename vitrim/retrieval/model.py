@@ -4,7 +4,6 @@ by."""
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import torch
@@ -15,46 +14,15 @@ from vitrim.network.model import StagedViT
 from vitrim.retrieval.crossing import CrossModalText, KeysValues
 from vitrim.retrieval.losses import infonce, matching, momentum_contrast, ramped, siglip
 from vitrim.retrieval.negatives import hard_negatives
-from vitrim.retrieval.queue import NOBODY, FeatureQueue
+from vitrim.retrieval.pairs import Losses as Losses
+from vitrim.retrieval.pairs import Pairs as Pairs
+from vitrim.retrieval.queue import FeatureQueue
 from vitrim.retrieval.text import TextTower
 from vitrim.retrieval.towers import MomentumTowers, Seen, Towers
+from vitrim.tokens.state import without_autocast
 
 HEADS, LOSSES = ("itc", "itc+itm"), ("infonce", "siglip", "moco")
 LOWEST_TEMPERATURE, HIGHEST_TEMPERATURE = 0.001, 0.5
-
-
-@dataclass(frozen=True)
-class Pairs:
-    """A batch of images with a caption each.
-
-    Attributes:
-        images: [B, 3, height, width]
-        ids, mask: token ids and mask of the captions [B, L]
-        image_ids: [B], the same number for captions of the same image, 0 or more.
-    """
-
-    images: Tensor
-    ids: Tensor
-    mask: Tensor
-    image_ids: Tensor
-
-    def to(self, device: torch.device | str) -> Pairs:
-        moved = {name: value.to(device) for name, value in vars(self).items()}
-        return replace(self, **moved)
-
-
-@dataclass(frozen=True)
-class Losses:
-    """What a batch is trained by; `itm` and `penalty` are None where there is none."""
-
-    itc: Tensor
-    itm: Tensor | None = None
-    penalty: Tensor | None = None
-
-    @property
-    def total(self) -> Tensor:
-        parts = [part for part in (self.itm, self.penalty) if part is not None]
-        return sum(parts, self.itc)
 
 
 class RetrievalModel(nn.Module):
@@ -130,7 +98,9 @@ class RetrievalModel(nn.Module):
 
     def forward(self, images: Tensor, ids: Tensor, mask: Tensor) -> Tensor:
         """Cosines of images [I, 3, height, width] with captions [K, L]: [I, K]"""
-        return self.towers.see(images).features @ self.towers.read(ids, mask).T
+        seen, read = self.towers.see(images).features, self.towers.read(ids, mask)
+        with without_autocast(seen.device):
+            return seen @ read.T
 
     def losses(self, pairs: Pairs) -> Losses:
         """What a batch is trained by. With "moco" the batch then enters the queue, where the model
@@ -144,10 +114,14 @@ class RetrievalModel(nn.Module):
         return Losses(itc, itm, seen.penalty)
 
     def _contrast(self, pairs: Pairs, images: Tensor, texts: Tensor) -> Tensor:
-        if self.loss_kind == "infonce":
+        if self.loss_kind == "moco":
+            return self._momentum_contrast(pairs, images, texts)
+        with without_autocast(images.device):
+            if self.bias is not None:
+                return siglip(images, texts, pairs.image_ids, self.temperature, self.bias)
             return infonce(images, texts, pairs.image_ids, self.temperature)
-        if self.bias is not None:
-            return siglip(images, texts, pairs.image_ids, self.temperature, self.bias)
+
+    def _momentum_contrast(self, pairs: Pairs, images: Tensor, texts: Tensor) -> Tensor:
         follower, queue = cast("MomentumTowers", self.follower), cast("FeatureQueue", self.queue)
         with torch.no_grad():
             now = follower.towers.see(pairs.images).features
@@ -155,10 +129,11 @@ class RetrievalModel(nn.Module):
         old_images, old_texts, old_ids = queue.filled()
         keys = torch.cat([now, old_images.to(now)]), torch.cat([said, old_texts.to(said)])
         key_ids = torch.cat([pairs.image_ids, old_ids])
-        loss = momentum_contrast(
-            (images, texts), keys, (now, said), pairs.image_ids, key_ids, self.temperature,
-            ramped(self.alpha, self.progress),
-        )  # fmt: skip
+        alpha = ramped(self.alpha, self.progress)
+        with without_autocast(images.device):
+            loss = momentum_contrast(
+                (images, texts), keys, (now, said), pairs.image_ids, key_ids, self.temperature, alpha
+            )
         if self.training:
             queue.push(now, said, pairs.image_ids)
         return loss
@@ -168,7 +143,7 @@ class RetrievalModel(nn.Module):
         keys_values = self.look(seen)
         ids, number = pairs.image_ids, torch.arange(len(pairs.image_ids), device=pairs.image_ids.device)
         positive = self.match(keys_values, seen.bias, pairs.ids, pairs.mask)
-        with torch.no_grad():
+        with torch.no_grad(), without_autocast(texts.device):
             similarity = seen.features @ texts.T / self.cold()
         captions, for_caption = hard_negatives(similarity.T, ids, ids)
         images, for_image = hard_negatives(similarity, ids, ids)
@@ -239,6 +214,3 @@ class RetrievalModel(nn.Module):
 def _trained(part: nn.Module) -> dict[int, int]:
     """Numbers in each parameter that trains, by its identity."""
     return {id(each): each.numel() for each in part.parameters() if each.requires_grad}
-
-
-__all__ = ["HEADS", "LOSSES", "NOBODY", "Losses", "Pairs", "RetrievalModel"]

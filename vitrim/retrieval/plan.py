@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
@@ -15,10 +16,11 @@ from vitrim.settings.training import Training
 WORDS = "words"
 CLIP, BLIP = CARRIERS
 DEFAULTS = Training(epochs=30, batch_size=32, lr=5e-4, weight_decay=0.05, decayed="matrices")
-UNUSED = (
-    "cooldown_epochs", "patience", "accumulate", "rates", "frozen_epochs", "layer_decay", "label_smoothing",
-    "class_weights", "sampler", "regression_loss", "drop_path", "teacher", "distil", "mixup", "cutmix",
-    "head", "ema", "train_split", "test_split", "select",
+USED = (
+    "epochs", "batch_size", "drop_last", "optimizer", "momentum", "lr", "lr_batch", "min_lr", "warmup_epochs",
+    "warmup_lr", "schedule", "lr_updates", "weight_decay", "decayed", "clip_grad", "augment", "policy",
+    "colour_jitter", "erasing", "normalise", "interpolation", "test_crop", "precision",
+    "gradient_checkpointing", "deterministic", "seed", "workers", "bad_images",
 )  # fmt: skip
 
 
@@ -85,17 +87,17 @@ class RetrievalPlan:
         return {**asdict(self), "training": self.training.to_json()}
 
     @staticmethod
-    def from_json(values: Mapping[str, Any]) -> RetrievalPlan:
-        """The inverse of `to_json`; other keys are left alone."""
-        known = {field.name for field in fields(RetrievalPlan)}
-        given = {name: value for name, value in values.items() if name in known}
-        for name in ("methods", "text_methods", "image_size"):
-            if given.get(name) is not None:
-                given[name] = tuple(given[name])
-        stored = given.pop("training", {})
-        names = {field.name for field in fields(Training)}
-        training = Training(**{name: value for name, value in stored.items() if name in names})
-        return RetrievalPlan(**given, training=training)
+    def from_json(values: Mapping[str, Any], where: str = "this retrieval run") -> RetrievalPlan:
+        """The inverse of `to_json`, of a file that anybody may have written; other keys are left alone."""
+        from pydantic import TypeAdapter, ValidationError
+
+        try:
+            return TypeAdapter(RetrievalPlan).validate_json(json.dumps(values))
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            field = ".".join(map(str, first["loc"]))[:60] or "content"
+            said = first["msg"].removeprefix("Value error, ").removeprefix("Input ")
+            raise ValueError(f"the plan of {where} is damaged: its {field}: {said}") from None
 
 
 def with_training(changes: Mapping[str, object] | Training | None) -> Training:
@@ -107,6 +109,7 @@ def with_training(changes: Mapping[str, object] | Training | None) -> Training:
 
 def _check_unused(training: Training) -> None:
     plain = Training()
-    changed = [name for name in UNUSED if getattr(training, name) != getattr(plain, name)]
+    names = [field.name for field in fields(Training) if field.name not in USED]
+    changed = [name for name in names if getattr(training, name) != getattr(plain, name)]
     if changed:
         raise ValueError(f"retrieval has no use for the setting {changed[0]}; leave it out")

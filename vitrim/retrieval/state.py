@@ -113,6 +113,9 @@ def restore(folder: RunFolder, model: RetrievalModel, optimizer: Any) -> Picked:
         optimizer.load_state_dict(state["optimizer"])
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"the checkpoint's optimizer does not fit the run's plan ({error})") from None
+    scaler = getattr(optimizer, "scaler", None)
+    if scaler is not None and state["scaler"] is not None:
+        scaler.load_state_dict(state["scaler"])
     picked = Picked(**state["picked"])
     folder.cut_history(picked.last)
     return picked

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from vitrim.checks import check_one_of, check_positive
 
-POOLINGS = ("first", "last", "mean")
+POOLINGS = ("first", "last", "mean", "own")
 
 
 class TextTower(nn.Module):
@@ -36,8 +36,8 @@ class TextTower(nn.Module):
 
 
 def pooled(hidden: Tensor, mask: Tensor, pooling: str) -> Tensor:
-    """The first token's state, the last one's before the padding, or the mean over tokens: [B, L, W] -> [B,
-    W]"""
+    """The first token's state, the last one's before the padding, or the mean over tokens ("own" is the
+    model's): [B, L, W] -> [B, W]"""
     if pooling == "first":
         return hidden[:, 0]
     if pooling == "last":
@@ -80,14 +80,16 @@ class TransformersText(TextTower):
     """A text encoder of transformers: BERT, RoBERTa, DistilBERT, the text halves of CLIP and SigLIP,
     and others that give `last_hidden_state`.
 
-    `pooling` None takes what the model was trained with: CLIP's end token ("last"), SigLIP's last
-    place, the first token of the others.
+    `pooling` None takes what the model was trained with: CLIP's end token ("last"), SigLIP's own pooling
+    ("own": the model's `pooler_output`), the first token of the others. SigLIP reads padding like words.
     """
 
     def __init__(self, model: nn.Module, pooling: str | None = None, length: int | None = None) -> None:
         config: Any = model.config
         most = getattr(config, "max_position_embeddings", 512)
-        found = pooling or ("last" if "clip" in getattr(config, "model_type", "") else "first")
+        kind = getattr(config, "model_type", "")
+        self.reads_padding = kind.startswith("siglip")
+        found = pooling or ("own" if self.reads_padding else "last" if kind.startswith("clip") else "first")
         super().__init__(config.hidden_size, most if length is None else length, found)
         if self.length > most:
             raise ValueError(
@@ -96,8 +98,14 @@ class TransformersText(TextTower):
         self.model = model
 
     def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
+        return self._run(ids, mask).last_hidden_state
+
+    def features(self, ids: Tensor, mask: Tensor) -> Tensor:
+        return self._run(ids, mask).pooler_output if self.pooling == "own" else super().features(ids, mask)
+
+    def _run(self, ids: Tensor, mask: Tensor) -> Any:
         check_length(ids, self.length)
-        return self.model(input_ids=ids, attention_mask=mask).last_hidden_state
+        return self.model(input_ids=ids, attention_mask=None if self.reads_padding else mask)
 
 
 def check_length(ids: Tensor, length: int) -> None:

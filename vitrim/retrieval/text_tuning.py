@@ -32,6 +32,7 @@ MLP_OUT = {  # class of the part that ends an MLP -> its last layer
     "SiglipMLP": "fc2", "FFN": "lin2",
 }  # fmt: skip
 ROLES = ("query", "key", "value")
+Table = dict[str, dict[str, str]]  # class of a part -> its layers by role
 TAKEN = "LoRA(...) on query, key and value, Adapter(form='sequential'), Full() or Linear()"
 
 
@@ -56,15 +57,16 @@ def tune_text(tower: TextTower, *methods: Method | str) -> TextTower:
         if isinstance(method, Full):
             tower.requires_grad_(True)
         elif isinstance(method, LoRA) and isinstance(method.rank, int) and set(method.roles) <= set(ROLES):
-            _put(tower, method, QUERY_KEY_VALUE, method.roles)
+            table = {kind: dict(zip(ROLES, names, strict=True)) for kind, names in QUERY_KEY_VALUE.items()}
+            _put(tower, method, table, method.roles)
         elif isinstance(method, Adapter) and method.form == "sequential" and method.places == ("mlp",):
-            _put(tower, method, {kind: (name,) for kind, name in MLP_OUT.items()}, ("query",))
+            _put(tower, method, {kind: {"mlp_out": name} for kind, name in MLP_OUT.items()}, ("mlp_out",))
         elif not isinstance(method, Linear):
             raise ValueError(f"{method}: a text tower takes {TAKEN}")
     return tower
 
 
-def _put(tower: nn.Module, method: Method, table: dict, roles: tuple[str, ...]) -> None:
+def _put(tower: nn.Module, method: Method, table: Table, roles: tuple[str, ...]) -> None:
     if getattr(method, "at", None) is not None or getattr(method, "shared", False):
         raise ValueError(f"{method}: on a text tower it stands in all layers; leave out at and shared")
     found = list(_layers(tower, table, roles))
@@ -88,9 +90,7 @@ def _rank(method: LoRA) -> int:
     return method.rank if isinstance(method.rank, int) else method.rank[0]
 
 
-def _layers(
-    tower: nn.Module, table: dict[str, tuple[str, ...]], roles: tuple[str, ...]
-) -> Iterator[tuple[nn.Module, str, str]]:
+def _layers(tower: nn.Module, table: Table, roles: tuple[str, ...]) -> Iterator[tuple[nn.Module, str, str]]:
     for module in tower.modules():
-        names = table.get(type(module).__name__, ())
-        yield from ((module, name, role) for role, name in zip(ROLES, names, strict=False) if role in roles)
+        names = table.get(type(module).__name__, {})
+        yield from ((module, name, role) for role, name in names.items() if role in roles)

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from vitrim.backbones.heads import last_tokens
 from vitrim.network.model import StagedViT
 from vitrim.retrieval.text import TextTower
-from vitrim.tokens.state import TokenState
+from vitrim.tokens.state import TokenState, at_least_float32
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Towers(nn.Module):
             pooled, penalty = self.vision.forward_with_penalty(images)
             return Seen(self._unit(self.image_projection(pooled)), penalty=penalty)
         pooled, state = self.vision.run(images)
-        after, _ = last_tokens(self.vision.vit, state)
+        after, state = last_tokens(self.vision.vit, state)
         features = self._unit(self.image_projection(pooled))
         return Seen(features, after, image_bias(state, self.cross_proportional), state.penalty)
 
@@ -60,7 +60,8 @@ class Towers(nn.Module):
 
     @staticmethod
     def _unit(features: Tensor) -> Tensor:
-        return F.normalize(features, dim=-1)
+        """In float32 or better: what is ranked is never rounded to half precision."""
+        return F.normalize(features.to(at_least_float32(features.dtype)), dim=-1)
 
 
 def _width(vision: StagedViT) -> int:

@@ -60,6 +60,8 @@ def _run(place: Path) -> Rows:
     results = record.get("results")
     if isinstance(results, dict) and isinstance(results.get("top1"), int | float):
         rows.append(("accuracy", f"{100 * results['top1']:.2f} % of {results.get('split', 'test')}"))
+    elif isinstance(results, dict) and isinstance(results.get("miou"), int | float):
+        rows.append(("mIoU", f"{100 * results['miou']:.2f} % of {results.get('split', 'test')}"))
     if folder.model_file.is_file():
         return [*rows, *_saved_model(folder.model_file)[1:]]
     return [*rows, ("model", "none yet: the training has not finished")]
@@ -97,6 +99,7 @@ def _saved_model(place: Path) -> Rows:
 
     about, tensors = read(place)
     backbone, classes = about["backbone"], about["classes"]
+    segments = (about.get("task") or {}).get("kind") == "segment"
     held = "all weights are in the file" if backbone["included"] else "found again when the file is opened"
     named = "" if classes is None else f": {_short(classes)}"
     return [
@@ -105,7 +108,11 @@ def _saved_model(place: Path) -> Rows:
         ("backbone", f"{backbone['name']}, {backbone['kind']}; {held}"),
         (
             "classes",
-            f"{about['num_classes']}{named}" if about["num_classes"] else "none: it returns features",
+            "of pixels: it segments"
+            if segments
+            else f"{about['num_classes']}{named}"
+            if about["num_classes"]
+            else "none: it returns features",
         ),
         ("image size", "x".join(map(str, about["preprocess"]["image_size"]))),
         *_counts(tensors),

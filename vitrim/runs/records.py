@@ -49,7 +49,7 @@ NEEDED_SHOWN = (
     *NEEDED_RESUMED, "results.split", "results.epoch", "results.select", "results.images",
     "seconds_per_epoch", "model_bytes",
 )  # fmt: skip
-BESIDE = {"top1": "mean_per_class", "map": "f1", "r2": "mae"}
+BESIDE = {"top1": "mean_per_class", "map": "f1", "r2": "mae", "miou": "macc"}
 """the figure that is shown with the main one of each kind of task"""
 
 
@@ -79,6 +79,15 @@ class Part(Named):
         return self
 
 
+class Region(Named):
+    """The figures of one class of pixels; None where they are not defined."""
+
+    iou: Share | None = None
+    accuracy: Share | None = None
+    boundary_iou: Share | None = None
+    pixels: Count = 0
+
+
 class Results(Open):
     split: Name = ""
     epoch: Epoch | None = None
@@ -96,6 +105,14 @@ class Results(Open):
     f1_macro: Share | None = None
     mae: FiniteFloat = 0.0
     r2: FiniteFloat | None = None
+    miou: Share | None = None
+    macc: Share | None = None
+    aacc: Share | None = None
+    boundary_iou: Share | None = None
+    agreement: Share | None = None
+    miou_unreduced: Share | None = None
+    relative_miou: NotNegative | None = None
+    per_region: list[Region] | None = None
     per_class: list[Part] | None = None
     per_label: list[Part] | None = None
     per_target: list[Part] | None = None

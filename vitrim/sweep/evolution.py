@@ -36,6 +36,11 @@ class Evolution:
     def __post_init__(self) -> None:
         for name in ("population", "generations", "parents"):
             check_positive("search", name, getattr(self, name))
+        if self.population < 2:
+            raise ValueError(
+                "search: population must be at least 2, half of them mutated and half crossed, "
+                f"got {self.population}"
+            )
         for name in ("mutation", "depth_mutation"):
             check_probability("search", name, getattr(self, name))
         if self.most_parameters is not None:
@@ -86,7 +91,8 @@ def next_generation(
     space: Space, settings: Evolution, width: int, luck: random.Random, ranked: Sequence[Subnet]
 ) -> list[Subnet]:
     """Mutants and crossings of the best, none tried before; random ones in the first generation, and where
-    no more of the others are found."""
+    no more of the others are found. Where hardly any is within the cap, these are made narrower until they
+    are."""
     parents, seen = ranked[: settings.parents], set(ranked)
     found: list[Subnet] = []
 
@@ -105,11 +111,22 @@ def next_generation(
         add(lambda: crossed(luck.choice(parents), luck.choice(parents), luck, space), 2 * half,
             10 * settings.population)  # fmt: skip
     add(lambda: space.draw(luck.choice), settings.population, TRIES)
+    if settings.most_parameters is not None:
+        add(lambda: narrowed(space.draw(luck.choice), space, settings, width, luck), settings.population,
+            10 * settings.population)  # fmt: skip
     return found
 
 
 def fits(subnet: Subnet, settings: Evolution, width: int) -> bool:
     return settings.most_parameters is None or subnet.parameters(width) <= settings.most_parameters
+
+
+def narrowed(subnet: Subnet, space: Space, settings: Evolution, width: int, luck: random.Random) -> Subnet:
+    """Narrower or shallower by a step in one place after another, until it is within the cap: the smallest
+    subnet is, as `check_cap` knows."""
+    while not fits(subnet, settings, width):
+        subnet = luck.choice(space.a_step_smaller(subnet))
+    return subnet
 
 
 def mutated(space: Space, parent: Subnet, settings: Evolution, luck: random.Random) -> Subnet:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from vitrim.checks import check_positive
 from vitrim.methods.notation import parse_method
 from vitrim.methods.tuners.noah import NOAH
 from vitrim.network.method import Method
@@ -20,11 +21,19 @@ from vitrim.settings.epoch_choice import settled_select, tested_split
 from vitrim.settings.protocols import find_protocol
 from vitrim.settings.run_plan import DEFAULT_RECIPE, Asked, compose_asked, recipe_named, settle_plan
 from vitrim.sweep.checking import open_for, without_weights
-from vitrim.sweep.evolution import Evolution
+from vitrim.sweep.evolution import Evolution, check_cap
 from vitrim.sweep.grid import make_job, trained_as
 from vitrim.sweep.rows import Row
 from vitrim.sweep.running import make_runs, refuse_failures
-from vitrim.sweep.supernet import Stages, noah_in, rows_of, search_subnets, speak, write_chosen
+from vitrim.sweep.supernet import (
+    Stages,
+    check_measured_before,
+    noah_in,
+    rows_of,
+    search_subnets,
+    speak,
+    write_chosen,
+)
 from vitrim.sweep.varied import Candidate, candidates
 from vitrim.writing import write_whole
 
@@ -98,6 +107,8 @@ def search(
     noah = None if base.methods is None and recipe is None else noah_in(methods_of(base))
     if noah is None and (evolution is not None or supernet_epochs is not None):
         raise ValueError("an evolution is of NOAH's subnets; give --method NOAH, or leave its settings out")
+    if supernet_epochs is not None:
+        check_positive("search", "supernet_epochs", supernet_epochs)
     check_settings(base, over)
     check_data(base, download, final)
     if not seeds:
@@ -138,11 +149,13 @@ def _search_subnets(
     images = len(open_for(settle_plan(base), False).split("trainval"))
     first = stages.supernet(seed, supernet_epochs, images)
     job = make_job("supernet", first, folder / "search", how["cpu"])
+    width, blocks = backbone_size(first)
+    check_cap(noah.space(blocks), settings, width)
+    check_measured_before(job, folder)
     then = ", then trains the best anew" if seeds else ""
     say(f"NOAH: trains the supernet, then searches its subnets on val{then}")
     rows = make_runs([job], folder / "search", **how)
     refuse_failures(rows, folder / "search")
-    width = compose_width(first)
     ranked = search_subnets(job, folder, settings, seed, how["cpu"], say)
     record = write_chosen(folder, stages, ranked, width)
     best = Candidate({"subnet": str(ranked[0][0])}, tuple(map(parse_method, record["methods"])), {})
@@ -158,12 +171,13 @@ def _search_subnets(
     return Searched(best, tuple(rows), tuple(last))
 
 
-def compose_width(asked: Asked) -> int:
-    """The width of the backbone's tokens."""
+def backbone_size(asked: Asked) -> tuple[int, int]:
+    """The width of the backbone's tokens, and its blocks."""
     from vitrim.backbones.shapes import shapes_only
 
     with shapes_only():
-        return compose_asked(without_weights(asked), num_classes=2).width
+        model = compose_asked(without_weights(asked), num_classes=2)
+    return model.width, model.depth
 
 
 def methods_of(asked: Asked) -> list[Method]:

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from vitrim.runs.kinds import Metrics
 
 SUPERNET, RETRAINED = "noah", "adapter"  # recipes that are trained as NOAH's two stages
+MEASURED = "evaluated.jsonl"
 LONGER = 5  # the supernet trains so much longer than the subnet, as in the release: 500 epochs and 100
 OWN_LENGTH = (*CAN_BE_OPEN, "warmup_epochs", "warmup_lr", "cooldown_epochs", "min_lr", "patience", "select")
 
@@ -94,6 +95,15 @@ def noah_in(methods: Sequence[Method]) -> NOAH | None:
     return found[0] if found else None
 
 
+def check_measured_before(job: Job, folder: Path) -> None:
+    """Refuse the folder of another search before its supernet is trained for nothing."""
+    if (folder / MEASURED).exists() and not (job.folder / "model.safetensors").exists():
+        raise ValueError(
+            f"{folder / MEASURED} holds subnets of another supernet than {job.folder}, which is not trained; "
+            "choose another out, or remove that file to measure anew"
+        )
+
+
 def search_subnets(
     job: Job, folder: Path, settings: Evolution, seed: int, cpu: bool, say: Callable[[str], None]
 ) -> list[Measured]:
@@ -115,7 +125,7 @@ def search_subnets(
     tensors = images.with_transform(eval_transform(model.preprocess))
     batches = accelerator.prepare(ordered_batches(tensors, plan.training.batch_size, plan.training.workers))
     trained = hashlib.sha256((job.folder / "model.safetensors").read_bytes()).hexdigest()
-    known = Evaluated(folder / "evaluated.jsonl", trained, len(images))
+    known = Evaluated(folder / MEASURED, trained, len(images))
 
     def fitness(subnet: Subnet) -> float:
         if subnet not in known:

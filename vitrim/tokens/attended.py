@@ -6,7 +6,7 @@ the keys are there anyway. Rankings run in float32 or better, whatever the model
 same bias as the attention applied.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -14,6 +14,14 @@ from torch import Tensor
 from torch.nn import functional
 
 from vitrim.tokens.state import at_least_float32, without_autocast
+
+
+@dataclass(frozen=True)
+class Source:
+    """What keys and values were made of, and how: `make(tokens)` gives both again, [B, H, T, d] each."""
+
+    tokens: Tensor
+    make: Callable[[Tensor], tuple[Tensor, Tensor]]
 
 
 @dataclass(frozen=True)
@@ -36,6 +44,7 @@ class Attended:
         values: [B, H, T, d].
         key_bias: the part of `bias` that is the same for every query: log sizes and padding [B, 1, 1, T], or
             None.
+        source: of `keys` and `values`; None where it is not known.
     """
 
     queries: Tensor
@@ -49,6 +58,7 @@ class Attended:
     subtracted: Tensor | None = None
     values: Tensor | None = None
     key_bias: Tensor | None = None
+    source: Source | None = None
 
     def from_class_token(self) -> Tensor:
         """Attention of the class token to every patch: softmax over all T tokens per head, then the mean over
@@ -111,4 +121,5 @@ def beside(several: Sequence[Attended]) -> Attended:
         plain_keys=torch.cat([each.plain_keys for each in several], dim=1),
         weights=torch.cat(weights, dim=1) if weights else None,
         values=torch.cat(values, dim=1) if values else None,
+        source=None,
     )

@@ -110,6 +110,7 @@ def _seen_by(attended: Attended, rows: Tensor, total: int) -> Attended:
         weights=None if weights is None else weights[rows, :, :total, :total],
         values=None if values is None else values[rows, :, :total],
         key_bias=None if key_bias is None else key_bias[rows, :, :, :total],
+        source=None,
     )
 
 

@@ -1,6 +1,8 @@
 """`VideoModel`: an image model that takes clips. Every frame passes the same tuned and reduced blocks alone;
 what is left of all frames is pooled and classified once."""
 
+from typing import Self
+
 from torch import Tensor, nn
 
 from vitrim.backbones.geometry import has_class_token, prefix_count
@@ -40,6 +42,8 @@ class VideoModel(StagedViT):
         pool: str = "attentive",
         temporal_embed: str = "none",
         pool_heads: int | None = None,
+        inflate: str = "none",
+        kernel: str = "mean",
     ) -> None:
         if isinstance(image_model, VideoModel) or not isinstance(image_model, StagedViT):
             raise ValueError(
@@ -50,7 +54,7 @@ class VideoModel(StagedViT):
         vars(self).update(taken)  # what it knows; its parts are modules:
         self.stages, self.shared = image_model.stages, image_model.shared
         heads = pool_heads or (_heads(image_model) if pool == "attentive" else None)
-        self.video = Video(pool, temporal_embed, heads, num_frames)
+        self.video = Video(pool, temporal_embed, heads, num_frames, inflate, kernel)
         if pool == "mean_cls" and not (has_class_token(self.vit) or hasattr(self.vit, "blocks_token_only")):
             raise ValueError(
                 "Video: pool='mean_cls' needs a class token, which this backbone has not; take "
@@ -62,25 +66,34 @@ class VideoModel(StagedViT):
         if temporal_embed != "none":
             learned = temporal_embed == "learned"
             self.times = (
-                LearnedTimes(num_frames, self.width, like) if learned else WaveTimes(self.width, like)
+                LearnedTimes(self.steps(num_frames), self.width, like)
+                if learned
+                else WaveTimes(self.width, like)
             )
         self.train(image_model.training)
 
     @classmethod
-    def of(cls, image_model: StagedViT, video: Video) -> "VideoModel":
+    def of(cls, image_model: StagedViT, video: Video) -> Self:
         """As the settings say."""
-        return cls(image_model, video.frames or FRAMES, video.pool, video.temporal_embed, video.pool_heads)
+        return cls(
+            image_model, video.frames or FRAMES, video.pool, video.temporal_embed, video.pool_heads,
+            video.inflate, video.kernel,
+        )  # fmt: skip
 
-    def take_parts(self, other: StagedViT) -> None:
+    def steps(self, frames: int) -> int:
+        """How many steps in time the tokens of so many frames have: one a frame."""
+        return frames
+
+    def take_parts(self, other: StagedViT, plugged: bool = True) -> None:
         """What pools frames as well."""
-        super().take_parts(other)
+        super().take_parts(other, plugged)
         if isinstance(other, VideoModel):
             self.video, self.clip_pool, self.times = other.video, other.clip_pool, other.times
 
     def plain(self) -> "VideoModel":
         """Only the backbone and what reads the frames: no reducers, no branches."""
-        bare = VideoModel(super().plain(), pool="mean_tokens")  # draws no random weights
-        bare.video, bare.clip_pool, bare.times = self.video, self.clip_pool, self.times
+        bare = type(self)(super().plain(), pool="mean_tokens")  # draws no random weights
+        bare.take_parts(self, plugged=False)
         return bare
 
     def begin(self, images: Images, history: bool = False) -> tuple[TokenState, list[Places]]:
@@ -135,7 +148,7 @@ class VideoModel(StagedViT):
     def _over_time(self, tokens: Tensor, weights: Tensor | None, state: TokenState) -> Tensor:
         """Tokens [B*V*T, n, D] of frames, and how much each counts, to one vector of each view [B*V, D]."""
         frames = clips_of(state).frames
-        if self.times is not None:
+        if self.times is not None and self.video.inflate == "none":
             moved = self.times(frames).repeat(len(tokens) // frames, 1)  # [B*V*T, D]
             tokens = tokens + moved[:, None].to(tokens.dtype)
         tokens = tokens.unflatten(0, (-1, frames)).flatten(1, 2)  # [B*V, T*n, D]
@@ -160,7 +173,7 @@ class VideoModel(StagedViT):
                 f"frames, height, width], got {images.ndim} dimensions{hint}"
             )
         if isinstance(self.times, LearnedTimes):
-            self.times(int(images.shape[-3]))
+            self.times(self.steps(int(images.shape[-3])))
         return images
 
     def input_shape(self, size: tuple[int, int] | None = None) -> tuple[int, ...]:

@@ -152,3 +152,10 @@ def test_refusals() -> None:
     model = compose(toy(depth=2), LTMP())
     with pytest.raises(Exception, match="cannot be exported: how many tokens stay depends on the image"):
         torch.export.export(model, (images(model),))
+
+
+def test_a_single_token_left_without_a_class_token_merges_with_nothing() -> None:
+    model = with_thresholds(compose(toy("siglip", depth=3), LTMP()), merge=0.5, prune=1.0).eval()
+    with torch.no_grad():
+        logits, state = model.run(images(model))
+    assert state.count == 1 and bool(logits.isfinite().all())

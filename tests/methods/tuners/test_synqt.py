@@ -10,7 +10,8 @@ from golden import Golden, assert_close, projection
 from toys import images, toy
 
 import vitrim
-from vitrim import SynQT, compose, costs
+from vitrim import SynQT, ToMe, compose, costs
+from vitrim.backbones import asking, bridge
 from vitrim.network.model import StagedViT
 
 GOLDEN = Golden("synqt_q4_d64")
@@ -100,21 +101,51 @@ def test_gradients_are_those_of_the_release():
     assert not [n for n, p in model.vit.named_parameters() if p.grad is not None and "head" not in n]
 
 
-def test_no_node_of_the_graph_is_the_patch_stream_s():
-    """What autograd keeps: the queries' way through the blocks, their keys and values, nothing of patches."""
+def test_of_the_patches_one_tensor_a_block_is_kept():
+    """What autograd keeps: the queries' way through the blocks, and what the patches' keys are made of."""
     model = compose(toy(depth=4), SynQT(queries=2)).train()
-    tokens = model.patch_count + 1
-    shapes = set()
+    batch, tokens, known = images(model), model.patch_count + 1, set()
+    weights = {each.untyped_storage().data_ptr() for each in (*model.parameters(), *model.buffers())}
+    kept: list[torch.Tensor] = []
 
-    def note(kept: torch.Tensor) -> torch.Tensor:
-        shapes.add(tuple(kept.shape))
-        return kept
+    def note(saved: torch.Tensor) -> torch.Tensor:
+        place = saved.untyped_storage().data_ptr()
+        if place not in weights | known:
+            known.add(place)
+            kept.append(saved)
+        return saved
 
-    with torch.autograd.graph.saved_tensors_hooks(note, lambda kept: kept):
-        model(images(model)).sum().backward()
-    assert not [shape for shape in shapes if len(shape) == 3 and shape[1] == tokens]
-    heads = [shape for shape in shapes if len(shape) == 4 and shape[2] == tokens]
-    assert set(heads) <= {(2, 2, tokens, 12)}  # keys and values, [B, H, T, d]
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda saved: saved):
+        model(batch).sum().backward()
+    whole = [saved.shape for saved in kept if tokens in saved.shape]
+    assert whole == [(2, tokens, model.width)] * 4
+    sizes = [saved.untyped_storage().nbytes() for saved in kept if tokens in saved.shape]
+    assert sizes == [2 * tokens * model.width * 8] * 4  # no view of something larger
+
+
+@pytest.mark.parametrize("family", ["vit", "siglip", "dinov3", "beit", "internvit"])
+@pytest.mark.parametrize("how", ["plain", "checkpointed", "bfloat16"])
+def test_keys_made_again_give_the_gradients_of_keys_kept(family, how, monkeypatch):
+    """At their places, with sizes, and behind a reducer that left some."""
+    model = tuned.stir(compose(toy(family, depth=3), SynQT(queries=2), ToMe(r=5, at=(0, 1)))).train()
+    model.set_gradient_checkpointing(how == "checkpointed")
+    batch, made = images(model), []
+
+    def gradients() -> list[torch.Tensor]:
+        with torch.autocast("cpu", torch.bfloat16, enabled=how == "bfloat16"):
+            model(batch).square().mean().backward()
+        found = [value.grad.clone() for value in model.trained().values() if value.grad is not None]
+        model.zero_grad()
+        return found
+
+    project = bridge.project_keys
+    monkeypatch.setattr(bridge, "project_keys", lambda *given: made.append(1) or project(*given))
+    again = gradients()
+    assert len(made) == 3  # every block's, once
+    monkeypatch.setattr(asking, "_remakes", lambda *given: False)
+    for one, other in zip(again, gradients(), strict=True):
+        assert_close(one, other, 1e-12)
+    assert len(made) == 3 and len(again) > 50
 
 
 @pytest.mark.parametrize("family", ["vit", "distilled", "siglip", "dinov3", "beit", "average", "internvit"])

@@ -8,7 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vitrim.cli.segmenting import evaluate_masks, inference_option, refuse_given, takes_masks
+from vitrim.cli.measuring_masks import evaluate_masks
+from vitrim.cli.segmenting import inference_option, refuse_given, takes_masks
 from vitrim.cli.verbs.image_text import evaluate_captions
 from vitrim.cli.verbs.shared import (
     at_budget,

@@ -37,11 +37,9 @@ def options(parser: ArgumentParser) -> None:
 
 
 def run(chosen: Namespace) -> None:
-    from vitrim.checks import check_positive
     from vitrim.cli.verbs.image_text import captions_given, write_rows
     from vitrim.retrieval.gallery import Gallery, open_searcher
 
-    check_positive("find", "top", chosen.top)
     gallery = Gallery.load(chosen.gallery)
     searcher, texts = open_searcher(gallery.model), captions_given(chosen.text)
     found = searcher.find(gallery, texts, chosen.top, chosen.approximate)

@@ -96,10 +96,13 @@ def models() -> Iterator[str]:
 
 def data() -> Iterator[str]:
     from vitrim.data import KINDS
+    from vitrim.data.kinds import MASK_KINDS
 
     modules = dict.fromkeys(getattr(opener, "func", opener).__module__ for opener in KINDS.values())
     for module in modules:  # each module's first line explains its specs
         yield (sys.modules[module].__doc__ or "").strip().splitlines()[0]
+    specs = ", ".join(f"{kind}:PATH" for kind in MASK_KINDS)
+    yield f"with masks, for --task segment (docs/dense.md): {specs}"
 
 
 def settings() -> Iterator[str]:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from PIL import Image
 
@@ -17,6 +17,10 @@ from vitrim.data.clips.sampling import ClipSampling
 from vitrim.data.clips.stills import FrameArray, FrameFolder
 from vitrim.data.finding import NotAFileError, open_regular
 from vitrim.data.images import ImageError, MissingImageError
+from vitrim.data.source import ReadsClips, Split
+
+if TYPE_CHECKING:
+    from vitrim.data.clips.samples import ClipSamples
 
 Choice = Callable[[int], Sequence[int]]
 """Frame numbers for a number of frames. The same each time it is asked."""
@@ -33,10 +37,15 @@ class Video(Protocol):
 
 
 @dataclass(frozen=True)
-class ClipReader:
+class ClipReader(ReadsClips):
     """Opens the clip of a path: a video file, a folder of frames, or a .npy file."""
 
     sampling: ClipSampling
+
+    def samples(self, split: Split, transform: Callable[[Any], Any]) -> ClipSamples:
+        from vitrim.data.clips.samples import clip_samples  # imports timm, as every transform does
+
+        return clip_samples(self, split, transform)
 
     def __call__(self, name: str, at_least: int | None = None, _channels: int = 3, /) -> Image.Image:
         """One picture that stands for the clip: the middle frame of its middle view."""

@@ -19,11 +19,11 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from vitrim.data.clips.indices import frame_indices
-from vitrim.data.clips.reader import ClipReader
 from vitrim.data.images import ImageError
 from vitrim.data.randomness import own_randomness
 
 if TYPE_CHECKING:
+    from vitrim.data.clips.reader import ClipReader
     from vitrim.data.clips.transforms import ClipViews
     from vitrim.data.source import Split
 
@@ -33,7 +33,14 @@ class TrainingClips(Dataset[tuple[Any, int]]):
     gives several changes of an image.
     """
 
-    def __init__(self, split: Split, transform: Callable[[Image.Image], Any], at_least: int | None) -> None:
+    def __init__(
+        self,
+        reader: ClipReader,
+        split: Split,
+        transform: Callable[[Image.Image], Any],
+        at_least: int | None,
+    ) -> None:
+        self.reader = reader
         self.split = split
         self.transform = transform
         self.at_least = at_least
@@ -43,13 +50,12 @@ class TrainingClips(Dataset[tuple[Any, int]]):
 
     def __getitem__(self, index: int) -> tuple[Any, int]:
         seed = random.getrandbits(32)
-        reader = reader_of(self.split)
-        sampling = reader.sampling
+        sampling = self.reader.sampling
 
         def chosen(count: int) -> Sequence[int]:
             return frame_indices(count, sampling.frames, sampling.stride, "train", rng=random.Random(seed))
 
-        frames = reader.frames(self.split.names[index], chosen, self.at_least)
+        frames = self.reader.frames(self.split.names[index], chosen, self.at_least)
         changed = []
         for frame in frames:
             with own_randomness(seed):
@@ -67,7 +73,8 @@ def _stacked(frames: Sequence[Any]) -> Any:
 class EvaluatedClips(Dataset[tuple[Tensor, int]]):
     """`[i]` is (tensor [V, C, T, height, width], label)."""
 
-    def __init__(self, split: Split, views: ClipViews) -> None:
+    def __init__(self, reader: ClipReader, split: Split, views: ClipViews) -> None:
+        self.reader = reader
         self.split = split
         self.views = views
         self.unread: Tensor | None = None
@@ -77,12 +84,12 @@ class EvaluatedClips(Dataset[tuple[Tensor, int]]):
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
         try:
-            clip = self.views.read(reader_of(self.split), self.split.names[index])
+            clip = self.views.read(self.reader, self.split.names[index])
         except ImageError:
             if self.unread is None:
                 raise
             self.unread[index] = True
-            clip = self.views.black(reader_of(self.split).sampling)
+            clip = self.views.black(self.reader.sampling)
         return clip, self.split.labels[index]
 
     def count_unread(self) -> None:
@@ -96,18 +103,12 @@ class EvaluatedClips(Dataset[tuple[Tensor, int]]):
 ClipSamples: TypeAlias = TrainingClips | EvaluatedClips
 
 
-def clip_samples(split: Split, transform: Callable[[Image.Image], Any]) -> ClipSamples:
+def clip_samples(reader: ClipReader, split: Split, transform: Callable[[Image.Image], Any]) -> ClipSamples:
     """Evaluation where the transform is one of evaluation for images, training with any other."""
     from vitrim.data.clips.transforms import ClipTransform, ClipViews
     from vitrim.data.transforms import ImageTransform
 
     if isinstance(transform, ImageTransform):
-        return EvaluatedClips(split, ClipViews.of(transform))
+        return EvaluatedClips(reader, split, ClipViews.of(transform))
     at_least = transform.at_least if isinstance(transform, ClipTransform) else None
-    return TrainingClips(split, transform, at_least)
-
-
-def reader_of(split: Split) -> ClipReader:
-    if not isinstance(split.read, ClipReader):
-        raise TypeError("these are no clips but images")
-    return split.read
+    return TrainingClips(reader, split, transform, at_least)

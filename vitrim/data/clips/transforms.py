@@ -19,7 +19,7 @@ import math
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from PIL import Image
@@ -30,7 +30,6 @@ from torchvision.transforms import functional
 
 from vitrim.backbones.preprocess import Preprocess
 from vitrim.data.clips.indices import frame_indices
-from vitrim.data.clips.reader import ClipReader
 from vitrim.data.clips.sampling import ClipSampling
 from vitrim.data.transforms import (
     INTERPOLATIONS,
@@ -40,6 +39,9 @@ from vitrim.data.transforms import (
     eval_transform,
     rand_augment,
 )
+
+if TYPE_CHECKING:
+    from vitrim.data.clips.reader import ClipReader
 
 Step = Callable[[Any], Any]
 

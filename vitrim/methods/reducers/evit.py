@@ -134,20 +134,18 @@ class EViT(Method):
     @classmethod
     def example(cls, model: "StagedViT") -> Self:
         """Ranked by what the backbone has."""
-        from vitrim.backbones.geometry import has_class_token
         from vitrim.backbones.heads import has_attention_pool
 
         others = "pool" if has_attention_pool(model.vit) else "received"
-        return replace(super().example(model), score="class" if has_class_token(model.vit) else others)
+        return replace(super().example(model), score="class" if model.has_class_token else others)
 
     def attach(self, model: "StagedViT") -> None:
-        from vitrim.backbones.geometry import has_class_token
         from vitrim.backbones.heads import has_attention_pool
 
         pools = has_attention_pool(model.vit)
         other = "'received'" if not pools else "'pool' or 'received'"
-        if self.score == "class" and not has_class_token(model.vit):
-            raise ValueError(f"{self}: the backbone has no class token to rank by; use score={other}")
+        if self.score == "class" and not model.has_class_token:
+            raise ValueError(f"{self}: the model has no class token to rank by; use score={other}")
         if self.score == "pool" and not pools:
             raise ValueError(
                 f"{self}: the backbone has no attention pool to rank by; use 'class' or 'received'"

@@ -142,7 +142,7 @@ class ThresholdStep(Reducer):
         entering = keep
         importance = attended.received()  # [B, N]
         grouping = in_place(keep)
-        if self.settings.kind != "prune":
+        if self.settings.kind != "prune" and state.count > 1:  # one alone has nothing to merge with
             merged, partner = self.matches(attended.patch_keys(), keep, state.prefix)  # [B, A] each
             joins = (merged * keep[:, state.prefix % 2 :: 2]).detach().round()  # 1 or 0
             grouping, importance = merge_slots(joins, partner, importance, state.prefix)

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, ClassVar
 import torch
 from torch import Tensor
 
-from vitrim.backbones.geometry import grid_size
 from vitrim.checks import block_indices, check_one_of, check_positive, several
 from vitrim.network.method import Method, option, store_setting
 from vitrim.network.parts import Reducer
@@ -63,7 +62,9 @@ class Pool(Method):
             raise ValueError("Pool: a window of one cell pools nothing; make it at least (1, 2)")
 
     def attach(self, model: "StagedViT") -> None:
-        grid = grid_size(model.vit)
+        grid = model.grid
+        if len(grid) != 2:
+            raise ValueError(f"{self}: windows are cut from images, but the grid here is {grid}; use ToMe")
         model.reduce_at(self.at, [PoolWindows(self, grid) for _ in self.at], by=self)
         if self.proportional:
             weigh_by_size_after(model, min(self.at))

@@ -75,6 +75,8 @@ class Convpass(Method):
         return cls(reduced="paint")
 
     def attach(self, model: "StagedViT") -> None:
+        if len(model.grid) != 2:
+            raise ValueError(f"{self} convolves images, but the grid here is {model.grid}; use Adapter")
         for index in model.check_blocks(self.at, self):
             stage, like = model.stages[index], next(model.vit.blocks[index].parameters())
             for place in self.beside:

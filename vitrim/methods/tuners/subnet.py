@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from vitrim.methods.tuners.adapter import Adapter
@@ -80,6 +80,18 @@ class Space:
         depth = pick(self.depths)
         return self.padded([pick(self.widths) for _ in range(depth)])
 
+    def a_step_smaller(self, subnet: Subnet) -> list[Subnet]:
+        """All that have the next smaller depth of a tuner or width of a block, and are alike otherwise."""
+        found = []
+        for tuner in TUNERS:
+            sizes = subnet[tuner][: depth_of(subnet[tuner])]
+            others = [self.padded(sizes[:depth]) for depth in _next_below(self.depths, len(sizes))]
+            for block, size in enumerate(sizes):
+                for width in _next_below(self.widths, size):
+                    others.append(self.padded((*sizes[:block], width, *sizes[block + 1 :])))
+            found += [replace(subnet, **{tuner: each}) for each in others]
+        return found
+
     def padded(self, sizes: Sequence[int]) -> tuple[int, ...]:
         """With zeros for the blocks behind."""
         return (*sizes, *[0] * (self.blocks - len(sizes)))
@@ -91,6 +103,11 @@ class Space:
 def depth_of(sizes: Sequence[int]) -> int:
     """In how many blocks a tuner stands."""
     return sum(size > 0 for size in sizes)
+
+
+def _next_below(options: Sequence[int], current: int) -> list[int]:
+    """The next smaller option, if there is one."""
+    return sorted(option for option in options if option < current)[-1:]
 
 
 def _blocks_by_size(sizes: Sequence[int]) -> list[tuple[int, tuple[int, ...]]]:

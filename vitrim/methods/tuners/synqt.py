@@ -35,14 +35,15 @@ class SynQT(Method):
     its own. The scales a, f and m train too. Q starts uniform in -1..1, maps as linear layers do, the last
     norm as a copy of the backbone's final one, so the model does not start unchanged.
 
-    The backbone's weights and its stream need no gradient: only q tokens a block are kept for the backward
-    pass, and keys and values. Nothing else may train inside the backbone (refused); reducers without weights
-    make the keys fewer, whose sizes then count. Of the last block only keys and values are computed. Does not
-    fold. 2,595,181 + 9,216 q parameters (ViT-B/16, q = 4: 2,632,045). The release holds and counts 18,469
-    more that nothing reads (a norm in each block, a vector in the head): `follows="release"` has them, for
-    its 2,622,866 at q = 1. With one query the self-attention has nothing to choose from, so its query and
-    key maps stay where they start. The release takes 12 blocks of 768 channels alone; average and attention
-    pools are not used here, and tokens merged or padded count as in the block's own attention.
+    The backbone's weights and its stream need no gradient: kept for the backward pass are q tokens a block,
+    and its patches once, of which keys and values are made again. Nothing else may train inside the backbone
+    (refused); reducers without weights make the keys fewer, whose sizes then count. Of the last block only
+    keys and values are computed. Does not fold. 2,595,181 + 9,216 q parameters (ViT-B/16, q = 4: 2,632,045).
+    The release holds and counts 18,469 more that nothing reads (a norm in each block, a vector in the head):
+    `follows="release"` has them, for its 2,622,866 at q = 1. With one query the self-attention has nothing to
+    choose from, so its query and key maps stay where they start. The release takes 12 blocks of 768 channels
+    alone; average and attention pools are not used here, and tokens merged or padded count as in the block's
+    own attention.
 
     Attributes:
         queries: q (the release: 1, 4 or 16 by task).
