@@ -90,7 +90,7 @@ def outcome(out: Path) -> dict[str, Any]:
     results = json.loads(record.read_text())["results"]
     return {
         "methods": chosen["methods"], "val": chosen["accuracy"], "parameters": chosen["parameters"],
-        "tried": chosen["tried"], "retrained": results,
+        "tried": chosen["tried"], "top1": results["top1"], "loss": results["loss"],
     }  # fmt: skip
 
 

@@ -8,8 +8,7 @@ DATA holds davis/frames/SEQUENCE/NNNNN.jpg (DAVIS 2016) and weights/ (an ImageNe
 avi (MPEG-4) by turns. A run sees 4 frames of it, 8 apart. Split by time within each sequence, in blocks:
 clips that begin at frames 0 to 2 of every 8 are for training, those at 4 and 6 for the test, so no frame
 seen in training is seen in the test. Both directions of a test clip have the same frames: what is blind to
-order gets exactly half of them. speed: 4 frames at x 1, x 2 or x 4; the last 40 % of each sequence are
-the test.
+order gets exactly half of them. speed: 4 frames at x 1, x 2 or x 4; the test is the last 40 % of a sequence.
 
 Everything is resumed where it stopped: run it again.
 """
@@ -66,6 +65,7 @@ def encode(file: Path, frames: numpy.ndarray, codec: str, options: dict[str, str
         stream = container.add_stream(codec, rate=24, options=options)
         stream.height, stream.width = frames.shape[1:3]
         stream.pix_fmt, stream.gop_size, stream.bit_rate = "yuv420p", 12, 400_000
+        stream.codec_context.thread_count = 1
         for pixels in frames:
             for packet in stream.encode(av.VideoFrame.from_ndarray(numpy.ascontiguousarray(pixels), "rgb24")):
                 container.mux(packet)

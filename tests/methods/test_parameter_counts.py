@@ -4,6 +4,7 @@ import pytest
 import torch
 
 import vitrim
+from vitrim.settings.recipes.noah import RELEASED_SUBNETS
 
 GPS = "FisherDelta(top=None, connections={}, score='gradient', loss='contrastive', biases=True, patch=True)"
 COUNTS = {
@@ -91,6 +92,28 @@ def test_count_on_vit_base(method: str) -> None:
 def test_counts_add_up() -> None:
     assert trained_outside_the_head("Bipartite()", "LoRA(rank=8)") == 299_008
     assert trained_outside_the_head("Bipartite()", "Adapter(width=32, bias=False, bits=1)") == 593_920
+
+
+def test_noahs_released_subnets() -> None:
+    """Their mean and range, from widths; one of them composed."""
+    counts = {task: subnet.parameters(768) for task, subnet in RELEASED_SUBNETS.items()}
+    assert len(counts) == 19 and round(sum(counts.values()) / 19) == 360_134
+    assert (round(min(counts.values()), -3), round(max(counts.values()), -3)) == (287_000, 432_000)
+    methods = map(repr, RELEASED_SUBNETS["dtd"].methods())
+    assert trained_outside_the_head(*methods) == counts["dtd"]
+
+
+@pytest.mark.parametrize("kept", [1, 10])
+def test_pruned_repadapter(kept: int) -> None:
+    """.221 M x kept / 12 by weights alone, .240 M with biases."""
+    with torch.device("meta"):
+        model = vitrim.compose(
+            "vit_base_patch16_224", f"FirstBlocks(count={kept})", "RepAdapter()", num_classes=2
+        )
+    adapted = {name: each for name, each in model.trained().items() if not name.startswith("vit.head.")}
+    assert sum(each.numel() for each in adapted.values()) == 239_808 * kept // 12
+    weights = sum(each.numel() for name, each in adapted.items() if not name.endswith("bias"))
+    assert weights == 221_184 * kept // 12
 
 
 @pytest.mark.parametrize("name", vitrim.METHODS)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from toys import images, toy
 
-from vitrim import METHODS, REDUCERS, TUNERS, compose, fit, load, merge, save
+from vitrim import METHODS, REDUCERS, TUNERS, EViT, compose, fit, load, merge, save
 from vitrim.files.saving import saved_tensors
 from vitrim.network.method import Method
 from vitrim.network.model import StagedViT
@@ -231,3 +231,25 @@ def test_gradients_of_a_compiled_training_step_are_the_same(tuner):
         assert (one is None) == (other is None)
         if one is not None and other is not None:
             assert_close(one, other, 1e-9)
+
+
+@pytest.mark.parametrize("budget", ["mass", "sampled"])
+@pytest.mark.parametrize("tuner", TUNERS)
+def test_images_that_keep_their_own_number_are_what_they_are_alone(tuner, budget):
+    """Every tuner beside a budget per image: padded and in sub-batches as one by one."""
+    levels = {"mass": (0.6, 0.8), "sampled": (60, 30)}[budget]
+    torch.manual_seed(0)
+    model = compose(
+        copy.deepcopy(backbone("vit")), EViT(at=(1, 2), budget=budget, levels=levels), method(tuner)
+    )
+    if needs_fit(model):
+        fit(model, [(images(model, batch=6), torch.arange(6) % CLASSES)])
+    model = stirred(model).eval()
+    batch = images(model, batch=5) * torch.logspace(-1, 1.3, 5, dtype=torch.float64).view(-1, 1, 1, 1)
+    with torch.no_grad():
+        singles = torch.cat([model(batch[i : i + 1]) for i in range(5)])
+        counts = {model.run(batch[i : i + 1])[1].count for i in range(5)}
+        for execution in ("padded", "bucketed"):
+            model.set_execution(execution)
+            assert_close(model(batch), singles, 1e-10)
+    assert len(counts) > 1

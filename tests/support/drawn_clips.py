@@ -56,6 +56,7 @@ def write_video(
         stream: Any = container.add_stream(codec or CODECS[file.suffix], rate=10)
         stream.height, stream.width = frames.shape[1:3]
         stream.pix_fmt, stream.gop_size = "yuv420p", 5
+        stream.codec_context.thread_count = 1  # an encoder's threads would be missed in forked processes
         if times is not None:
             stream.codec_context.time_base = Fraction(1, 1000)
         for index, pixels in enumerate(frames):

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from vitrim.data.bands import Bands
-from vitrim.data.images import ChannelsError, ImageError, TooManyPixelsError, decoders, turned
+from vitrim.data.decoding import decoders, turned
+from vitrim.data.image_errors import ChannelsError, ImageError, TooManyPixelsError
 
 BYTES_OF_A_PIXEL = 3
 TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")

@@ -13,7 +13,7 @@ import numpy
 from numpy.typing import NDArray
 from PIL import Image
 
-from vitrim.data.images import ChannelsError, ImageError
+from vitrim.data.image_errors import ChannelsError, ImageError
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -9,57 +9,26 @@ places of the package that open image files, and only by the decoders of finding
 
 import errno
 import os
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, TypeAlias
+from typing import BinaryIO, TypeAlias
 
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
+from vitrim.data.band_files import is_array, is_tiff, read_bands, read_tiff, stored_pixels
+from vitrim.data.bands import Bands
+from vitrim.data.decoding import decoders, turned
 from vitrim.data.depth import eight_bit, is_deep_grey, narrow_grey, significant_bits
 from vitrim.data.finding import EXTENSIONS as EXTENSIONS
-from vitrim.data.finding import FORMATS, NotAFileError, open_regular
+from vitrim.data.finding import NotAFileError, open_regular
+from vitrim.data.image_errors import ChannelsError as ChannelsError
+from vitrim.data.image_errors import ImageError as ImageError
+from vitrim.data.image_errors import MissingImageError as MissingImageError
+from vitrim.data.image_errors import TooManyPixelsError as TooManyPixelsError
 
-if TYPE_CHECKING:
-    from vitrim.data.bands import Bands
-
-Picture: TypeAlias = "Image.Image | Bands"
+Picture: TypeAlias = Image.Image | Bands
 AS_RGB = (1, 3)  # channels of models that see a picture as upright RGB, or its luminance
-
-UPRIGHT = {  # EXIF orientation -> what turns the stored pixels the right way up
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
-
-
-class ImageError(ValueError):
-    """An image that cannot be used; the message names it."""
-
-    def __init__(self, message: str) -> None:
-        # A loader's reading process sends an error as a whole traceback, in which our sentence comes last.
-        super().__init__(RAISED.split(message)[-1].strip())
-
-
-class ChannelsError(ImageError):
-    """A sound image of other channels or numbers than the model takes."""
-
-
-class MissingImageError(ImageError, FileNotFoundError):
-    """A listed image whose file is not there."""
-
-
-class TooManyPixelsError(ImageError):
-    """An image whose header declares more pixels than are decoded."""
-
-
-RAISED = re.compile(r"^vitrim\.data\.images\.\w+: ", re.MULTILINE)
 
 
 def read_image(path: str | Path, at_least: int | None = None, channels: int = 3) -> Picture:
@@ -86,8 +55,6 @@ def read_rgb(path: str | Path, at_least: int | None = None) -> Image.Image:
 
 def decode_image(stream: BinaryIO, name: str, at_least: int | None = None, channels: int = 3) -> Picture:
     """The image in a stream of a file's bytes; `name` is what messages call it."""
-    from vitrim.data.band_files import is_array, is_tiff, read_bands, read_tiff
-
     try:
         if channels not in AS_RGB or is_array(stream):
             return read_bands(stream, name)
@@ -125,8 +92,6 @@ def read_stored(path: str | Path) -> Image.Image:
 
 def stored_size(stream: BinaryIO, name: str) -> tuple[int, int]:
     """Width and height as the header of an image file says them; nothing is decoded."""
-    from vitrim.data.band_files import is_array, stored_pixels
-
     if is_array(stream):
         return stored_pixels(stream, name)
     try:
@@ -136,13 +101,6 @@ def stored_size(stream: BinaryIO, name: str) -> tuple[int, int]:
         raise TooManyPixelsError(_what_is_wrong(stream, name, error)) from error
     except Exception as error:
         raise ImageError(_what_is_wrong(stream, name, error)) from error
-
-
-@cache
-def decoders() -> tuple[str, ...]:
-    """The formats of finding.py that this Pillow reads: AVIF and WebP are not in every one."""
-    Image.init()
-    return tuple(name for name in FORMATS if name in Image.OPEN)
 
 
 @contextmanager
@@ -165,12 +123,6 @@ def undeclared_brightest(path: str | Path) -> int | None:
 def upright_rgb(image: Image.Image, name: str, significant: int | None = None) -> Image.Image:
     """A decoded image as 8-bit RGB, turned as its EXIF data say."""
     return turned(to_rgb(image, name, significant), image)
-
-
-def turned(image: Image.Image, said_by: Image.Image | None = None) -> Image.Image:
-    """A decoded image, turned as EXIF data say: its own, or those of the image it was made from."""
-    turn = UPRIGHT.get(_orientation(said_by or image))  # after load(), which turns TIFF files itself
-    return image if turn is None else image.transpose(turn)
 
 
 def _cannot_open(path: Path, error: Exception) -> ImageError:
@@ -202,13 +154,6 @@ def _what_is_wrong(stream: BinaryIO, name: str, error: Exception) -> str:
 
 def _names() -> str:
     return ", ".join(name for name in decoders() if name != "DIB")
-
-
-def _orientation(image: Image.Image) -> int:
-    try:
-        return int(image.getexif().get(ExifTags.Base.Orientation, 1))
-    except Exception:  # broken EXIF beside sound pixels: take them as stored
-        return 1
 
 
 def to_rgb(image: Image.Image, name: str, significant: int | None = None) -> Image.Image:

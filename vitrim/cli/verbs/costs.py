@@ -49,6 +49,7 @@ def run(chosen: Namespace) -> None:
     from vitrim.backbones.names import name_without_weights
     from vitrim.backbones.shapes import shapes_only
     from vitrim.measuring.costs import costs
+    from vitrim.network.placing import placed
     from vitrim.settings.run_plan import Asked, compose_asked
     from vitrim.training.fitting import Fitted
     from vitrim.video.model import VideoModel
@@ -93,7 +94,8 @@ def run(chosen: Namespace) -> None:
         words += "evaluate RUN --budget gives their distribution"
         Console(soft_wrap=True).print(words, highlight=False)
     for method in model.methods:
-        if isinstance(method, Fitted) and not method.settled:
+        counted = any(part.by == method for _, part in placed(model))  # at the mean counts
+        if isinstance(method, Fitted) and not method.settled and not counted:
             words = "is not in these figures: what it does is chosen by the training images"
             Console(soft_wrap=True).print(f"{method!r} {words}", highlight=False)
     tokens, of = " ".join(map(str, ours.tokens)), "" if ours.frames is None else " of each frame"
