@@ -100,9 +100,9 @@ def test_a_wrong_file_gets_no_name(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
     def scattered_mean(self: Mover, tokens: torch.Tensor) -> torch.Tensor:
         rows = tokens.flatten(0, 1).index_select(0, self.rows)
-        joining = tokens.flatten(0, 1).index_select(0, self.pairs).view(self.shape[0], 2, -1, tokens.shape[2])
+        joining = tokens.flatten(0, 1).index_select(0, self.joining)
         index = self.target[:, None].expand(-1, tokens.shape[2])
-        return rows.scatter_reduce(0, index, joining[:, 0].flatten(0, 1), "mean").unflatten(0, self.shape)
+        return rows.scatter_reduce(0, index, joining, "mean").unflatten(0, self.shape)
 
     staged = model("ToMe(r=3)")
     monkeypatch.setattr(Mover, "__call__", scattered_mean)
