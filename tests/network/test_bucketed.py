@@ -5,7 +5,7 @@ import torch
 from toys import images, toy
 
 import vitrim
-from vitrim import LTMP, EViT, ToMe, compose
+from vitrim import LTMP, VPT, DynamicViT, EViT, ToMe, compose
 from vitrim.methods.budgets import RULES
 from vitrim.network import bucketed
 from vitrim.network.bucketed import buckets, tokens_in, varies
@@ -57,6 +57,22 @@ def test_every_way_to_run_is_the_same(rule: str, fuse: str) -> None:
         if fuse == "mean":
             single = compose(toy("vit", depth=7, dtype=torch.float32), method)
             check_same(single, batch_of(single, 5), 4e-6)
+
+
+@pytest.mark.parametrize("rule", ["mass", "threshold"])
+def test_predictors_run_the_same_way(rule: str) -> None:
+    """Also with prompts in front, and with another kind of reducer behind."""
+    levels = {"mass": (0.7, 0.6, 0.9), "threshold": (0.45, 0.5, 0.4)}[rule]
+    methods = [DynamicViT(at=(1, 3, 5), budget=rule, levels=levels), VPT(prompts=2)]
+    methods += [EViT(at=4, budget="mass", levels=(0.8,))]
+    model = compose(toy("vit", depth=7), *methods)
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if ".predictor.score." in name and name.endswith("weight"):
+                weight.copy_(torch.randn_like(weight) * 2 / weight.shape[1] ** 0.5)
+        counts = check_same(model, batch_of(model), 1e-12)
+    assert len(set(counts)) > 3
 
 
 @pytest.mark.parametrize("family", ["dinov3", "siglip", "beit", "average-registers"])
