@@ -100,7 +100,10 @@ def run(chosen: Namespace) -> None:
             raise FileNotFoundError(f"--{name}: there is no folder {place.parent} to write {place.name} into")
     model, shares = _model(chosen), budgets_of(chosen)
     if len(shares) > 1 and "picture" in places:
-        raise ValueError("--picture draws one budget; give --budget one share, or leave it out")
+        raise ValueError(
+            "--picture draws one budget; give --budget one share, or leave it out (vitrim evaluate RUN "
+            "--budget draws accuracy against budget)"
+        )
     console, found = Console(soft_wrap=True, highlight=False, markup=False), []
     each: list[float | None] = [*shares] or [None]
     for share in each:
