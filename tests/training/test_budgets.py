@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 from small_runs import colour_folder, same, small_run, weights
+from small_tables import table_of_numbers
 from toys import images, toy
 
 import vitrim
@@ -115,6 +116,18 @@ def test_training_calibrates_before_and_after(tmp_path, monkeypatch: pytest.Monk
     assert run.model.methods[0].levels == found[1]
     assert run.record["chosen_methods"][0] == repr(run.model.methods[0])
     assert run.record["costs"]["by_image"] is True
+
+
+def test_levels_need_no_classes(tmp_path) -> None:
+    methods = ("EViT(keep=0.5, at=(1, 2), budget='mass')", "LoRA(rank=2)")
+    run = small_run(tmp_path / "run", table_of_numbers(tmp_path / "data"), methods=methods, epochs=1)
+    assert run.model.task == "regress" and run.model.methods[0].levels is not None
+    with pytest.raises(ValueError, match="EViT chooses by the loss of classes, which a regress task"):
+        small_run(
+            tmp_path / "no",
+            table_of_numbers(tmp_path / "data"),
+            methods=("EViT(at='sparse', blocks=1, first=1)",),
+        )
 
 
 def test_a_resumed_run_draws_the_same_shares(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -51,6 +51,11 @@ class PerImage(Method):
         """Scores are taken on single views."""
         return False
 
+    @property
+    def by_classes(self) -> bool:
+        """Whether it chooses by the loss of classes: levels come from images alone."""
+        return False
+
     def fit(self, model: "StagedViT", batches: "LabelledImages") -> Method:
         """Find the levels by what images need."""
         return self.calibrated(model, batches)

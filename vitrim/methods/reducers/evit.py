@@ -166,6 +166,11 @@ class EViT(PerImage):
         """Whether the blocks and the levels are known."""
         return not isinstance(self.at, str) and super().settled
 
+    @property
+    def by_classes(self) -> bool:
+        """Whether it chooses by the loss of classes: where to stand, unless by chance."""
+        return isinstance(self.at, str) and self.at != "random"
+
     def fit(self, model: "StagedViT", batches: "LabelledImages") -> "EViT":
         """Choose the blocks, by how many of the backbone's top weights each holds, and the levels, by what
         images need; stand on them."""
