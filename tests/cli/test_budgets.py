@@ -44,13 +44,18 @@ def test_evaluate_gives_a_line_for_each_budget_and_draws_them(
     assert Image.open(place).format == "PNG"
 
 
-def test_predict_and_bench_take_one(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_predict_takes_one_and_bench_draws_several(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     picture = next((run.parent / "data").rglob("*.png"))
     main(["predict", str(run), str(picture), "--budget", "0.5"])
     assert picture.name in capsys.readouterr().out
-    main(["bench", str(run), "--budget", "0.5", "--ways", "eager", "--batch_size", "2", "--rounds", "3"])
+    place = tmp_path / "bench.png"
+    asked = ["--ways", "eager", "--batch_size", "2", "--rounds", "3", "--picture", str(place)]
+    main(["bench", str(run), "--budget", "0.8,0.5", *asked])
     told = capsys.readouterr().out
-    assert "budget 0.5: " in told and "keep=0.5" in told
+    assert "budget 0.5: " in told and "keep=0.5" in told and "keep=0.8" in told
+    assert Image.open(place).format == "PNG"
 
 
 def test_export_refuses_and_offers_the_mean(
@@ -69,7 +74,6 @@ def test_export_refuses_and_offers_the_mean(
         (["evaluate", "--budget", "0.5,x"], "--budget takes shares such as 0.5 or 0.5,0.7, got 'x'"),
         (["evaluate", "--budget", "1.5"], "a share must be above 0 and at most 1, got 1.5"),
         (["evaluate", "--budget", "0.5,0.6", "--per_class", "a.csv"], "files are written of one budget"),
-        (["bench", "--budget", "0.5,0.6", "--picture", "a.png"], "--picture draws one budget"),
         (["evaluate", "--budget", "0.5", "--picture", "a.png"], "--picture draws several budgets of one"),
         (["evaluate", "--budget", "0.5,0.6", "--picture", "a.jpg"], "must end in .png"),
         (["evaluate", "--budget", "0.5,0.6", "--picture", "no/a.png"], "there is no folder no to write"),
