@@ -46,10 +46,9 @@ def picture_of_budgets(shares: Sequence[float], found: Sequence[Measured]) -> by
                     [max(0.0, end - time) for time, end in zip(times, high, strict=True)]]  # fmt: skip
         colour = COLOURS[place % len(COLOURS)]
         axes.errorbar(across, times, yerr=whiskers, fmt="o-", color=colour, label=name, capsize=2)
-        if place == 0 and all(row.macs is not None for _, row in points):
-            axes.plot(
-                across, [row.macs for _, row in points], color="black", linestyle=":", label="operations"
-            )
+        macs = [row.macs for _, row in points if row.macs is not None]
+        if place == 0 and len(macs) == len(points):
+            axes.plot(across, macs, color="black", linestyle=":", label="operations")
     axes.axhline(1.0, color="#999999", linewidth=0.8, linestyle="--")
     axes.set_xlabel("share of tokens kept", fontsize=9)
     axes.set_ylabel("time for an image, plain backbone = 1", fontsize=9)
