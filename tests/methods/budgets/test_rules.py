@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from golden import Golden
-from toys import images, toy
+from toys import images, toy, with_random_predictors
 
 import vitrim
 from vitrim import DynamicViT, EViT, compose
@@ -15,7 +15,6 @@ from vitrim.methods.budgets.mass import by_mass
 from vitrim.methods.budgets.sampled import by_quantiles
 from vitrim.methods.budgets.threshold import above, probable
 from vitrim.methods.reducers.keeping import KeepAttended
-from vitrim.network.model import StagedViT
 from vitrim.network.placing import placed
 
 LEVELS = {"mass": 0.8, "sampled": 24, "threshold": 0.9}
@@ -67,16 +66,6 @@ def test_sampled_scores_are_the_released_ones() -> None:
     scores = step.ranked(TokenState.start(torch.zeros(4, 33, 24).double(), 1, (4, 8)), seen)
     shares = scores / scores.sum(1, keepdim=True)
     torch.testing.assert_close(shares, golden["score"], rtol=0, atol=1e-12)
-
-
-def with_random_predictors(model: StagedViT) -> StagedViT:
-    """The same with predictions that differ much from patch to patch and image to image."""
-    torch.manual_seed(0)
-    with torch.no_grad():
-        for name, weight in model.named_parameters():
-            if ".predictor.score." in name and name.endswith("weight"):
-                weight.copy_(torch.randn_like(weight) * 2 / weight.shape[1] ** 0.5)
-    return model
 
 
 def test_probabilities_are_compared_with_the_level_itself() -> None:
