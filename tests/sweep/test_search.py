@@ -1,15 +1,17 @@
 """Searches: which settings are tried, which is chosen, and that test images stay unseen."""
 
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from vitrim import Adapter, EViT, LoRA
+from vitrim import METHODS, Adapter, EViT, LoRA
 from vitrim.settings.deviations import deviations
 from vitrim.settings.protocols import PROTOCOLS
 from vitrim.settings.run_plan import Asked, settle_plan
+from vitrim.settings.training import Training
 from vitrim.sweep import search as searching
 from vitrim.sweep.grid import Job
 from vitrim.sweep.search import choose, search
@@ -172,3 +174,10 @@ def test_candidates_start_from_the_values_of_the_task() -> None:
     each = candidates(searching.methods_of(asked), {"lr": [1e-3]})[0]
     plan = settle_plan(searching.ask(asked, each, {}))
     assert [found["setting"] for found in deviations(plan)] == []
+
+
+def test_settings_of_training_do_not_take_the_names_of_settings_of_methods() -> None:
+    """Else "scale" in a search would silently be another thing than the methods' own."""
+    of_methods = {field.name for method in METHODS.values() for field in fields(method)}
+    shared = of_methods & {field.name for field in fields(Training)}
+    assert shared == {"schedule", "seed"}  # whoever means these writes PYRA.schedule

@@ -50,7 +50,7 @@ def test_from_arrays_to_an_exported_file(
     channels: int, kind: str, scale: float | None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     data = band_folder(tmp_path / "bands", channels, kind)
-    run = trained(tmp_path / "run", data, channels, METHODS, **MEASURED, scale=scale)
+    run = trained(tmp_path / "run", data, channels, METHODS, **MEASURED, full_scale=scale)
     stored = json.loads((tmp_path / "run" / "run.json").read_text())["preprocess"]
     one = scale or 255
     files = sorted((tmp_path / "bands").rglob("*.npy"))
@@ -121,7 +121,7 @@ def test_mean_and_std_given(tmp_path: Path) -> None:
         ({"mean": [0.5]}, "mean goes with normalise=given, and normalise is checkpoint"),
         ({"normalise": "given", "mean": [0.5], "std": [0.0]}, "std must be a number above 0, got 0.0"),
         ({"normalise": "given", "mean": [0.5, 0.5], "std": [1.0]}, "mean has 2 values"),
-        ({"scale": 0.0}, "scale must be a number above 0, got 0.0"),
+        ({"full_scale": 0.0}, "full_scale must be a number above 0, got 0.0"),
         ({"augment": "rand"}, "choose augment=none, flip, shift or crop"),
     ],
 )

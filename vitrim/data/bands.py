@@ -112,7 +112,7 @@ class Bands:
             return 1.0
         raise ChannelsError(
             f"{self.name} holds {kind} from {low:g} to {high:g}, and which value counts as 1 is not stated; "
-            "train with --scale NUMBER (1 takes the values as they are)"
+            "train with --full_scale NUMBER (1 takes the values as they are)"
         )
 
     def _guessed(self) -> NDArray[Any]:

@@ -17,7 +17,7 @@ USUAL: dict[str, object] = {"batch_size": 16, "augment": "crop"}
 """training settings that segmentation has otherwise than classification where nobody asks"""
 NOT_HERE = (
     "label_smoothing", "mixup", "cutmix", "class_weights", "sampler", "regression_loss", "teacher", "distil",
-    "policy", "erasing", "test_crop", "head", "bad_images", "scale",
+    "policy", "erasing", "test_crop", "head", "bad_images", "full_scale",
 )  # fmt: skip
 WITHOUT = {"none": "fit", "flip": "flip", "crop": "crop"}
 

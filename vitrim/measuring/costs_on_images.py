@@ -14,12 +14,14 @@ from torch import Tensor
 from vitrim.measuring.counting import MacCounter, counting, without_values
 from vitrim.network.model import StagedViT
 from vitrim.network.placing import placed
+from vitrim.network.stage import is_worth_moving
 from vitrim.tokens.padded import counts_of
 from vitrim.tokens.state import TokenState
 
 PERCENTILES = (5, 25, 50, 75, 95)
-SAMPLES = 9  # counts at which blocks are counted to learn their cost at all others
-CHECKS, AGREE = 1, 1e-4  # how well that has to foretell so many more, relatively
+SAMPLES = 12  # counts at which blocks are counted to learn their cost at all others
+CHECKS, AGREE = 2, 1e-4  # how well that has to foretell so many more, relatively
+DRAWN = SAMPLES + CHECKS - 1  # of these counts
 
 CostsOfCounts = Callable[[np.ndarray], np.ndarray]
 Pair = tuple[int, int]  # patch tokens that enter a block, and that leave it
@@ -75,8 +77,9 @@ def costs_on_images(model: StagedViT, batches: Iterable[Any]) -> CostsOnImages:
     """Count what each image of `batches`, of images [B, C, height, width] or (images, labels), costs.
 
     Blocks are counted at some counts of tokens; their cost at all others follows, because it is a polynomial
-    of second degree in the tokens that enter and leave. Where it is not, every image is counted by itself.
-    (An image that keeps all in a block counts as if it had fused one token: 1 / 12 D of the block too much.)
+    of second degree in the tokens that enter and leave, less what is saved where many leave. Where it is
+    not, every image is counted by itself. (An image that keeps all in a block counts as if it had fused
+    one token: 1 / 12 D of the block too much.)
     """
     tokens = tokens_of(model, batches)
     varying = tuple(index for index, part in placed(model) if not getattr(part, "static", True))
@@ -131,10 +134,9 @@ def learned_costs(model: StagedViT, varying: tuple[int, ...]) -> CostsOfCounts |
     luck, counts = random.Random(0), range(2, model.patch_count)
     if len(counts) < len(varying):
         return None
-    drawn = [
-        dict(zip(varying, sorted(luck.sample(counts, len(varying)), reverse=True), strict=True))
-        for _ in range(SAMPLES + CHECKS)
-    ]
+    few = [model.patch_count - 1 - place for place in range(len(varying))]  # one leaves every block
+    chosen = [few, *(sorted(luck.sample(counts, len(varying)), reverse=True) for _ in range(DRAWN))]
+    drawn = [dict(zip(varying, each, strict=True)) for each in chosen]
     found = [_count(model, left) for left in drawn]
     known = np.array([_terms(np.array(pairs), model) for _, _, pairs in found])  # [samples, blocks, terms]
     blocks = np.array([blocks for _, blocks, _ in found], dtype=float)
@@ -159,7 +161,9 @@ def learned_costs(model: StagedViT, varying: tuple[int, ...]) -> CostsOfCounts |
 
 
 def _terms(pairs: np.ndarray, model: StagedViT) -> np.ndarray:
-    """All products of second degree of pairs [..., 2] of counts, scaled: [..., 6]"""
+    """All products of second degree of pairs [..., 2] of counts, scaled, and both once more where so many
+    leave that the reduction moves a second tensor and projects fewer: [..., 8]"""
     entering, leaving = np.moveaxis(pairs / model.patch_count, -1, 0)
-    one = np.ones_like(entering)
-    return np.stack([one, entering, leaving, entering**2, entering * leaving, leaving**2], axis=-1)
+    one, moved = np.ones_like(entering), is_worth_moving(entering, leaving)
+    squares = entering**2, entering * leaving, leaving**2
+    return np.stack([one, entering, leaving, *squares, moved * entering, moved * leaving], axis=-1)

@@ -91,7 +91,7 @@ class Stage(nn.Module):
             reducer is not None
             and reducer.commutes
             and projects_linearly(block)
-            and _saves(reducer, state)
+            and is_worth_moving(state.count, reducer.leaving(state.count))
             and state.history is None  # restoring adds what blocks changed to the tokens before a reduction
             and not after
             and not beside
@@ -143,9 +143,10 @@ class Stage(nn.Module):
         return state.replaced(tokens=tokens)
 
 
-def _saves(reducer: Reducer, state: TokenState) -> bool:
-    """Whether so many tokens leave that not projecting them is worth moving a second tensor."""
-    return 8 * (state.count - reducer.leaving(state.count)) >= state.count
+def is_worth_moving(entering: Any, leaving: Any) -> Any:
+    """Whether so few of the patches that enter leave a block that not projecting the others is worth moving a
+    second tensor; of numbers, or of arrays of them."""
+    return 8 * (entering - leaving) >= entering
 
 
 def _reduce_with(

@@ -130,7 +130,7 @@ class Training:
     """of every channel, for pixels from 0 to 1; with normalise=given"""
     std: list[float] | None = None
     """of every channel, for pixels from 0 to 1; with normalise=given"""
-    scale: float | None = None
+    full_scale: float | None = None
     """the value that counts as 1 in images that are arrays or TIFF of many bands, such as 10000 for
     reflectance; not given: 255 of uint8, 65535 of uint16, and 1 of floats, which then lie between 0 and 1;
     saved with the model

@@ -71,8 +71,8 @@ def _check_optional(training: Training) -> None:
 
 
 def _check_channels(training: Training) -> None:
-    if training.scale is not None:
-        _check_number("scale", training.scale, least=0.0, exclusive=True)
+    if training.full_scale is not None:
+        _check_number("full_scale", training.full_scale, least=0.0, exclusive=True)
     for name in ("mean", "std"):
         values = getattr(training, name)
         if (values is None) == (training.normalise == "given"):

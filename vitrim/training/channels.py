@@ -24,7 +24,7 @@ def told(
     record of a run that goes on, which has measured.
     """
     asked = as_asked(
-        preprocess, training.normalise, training.interpolation, training.test_crop, training.scale
+        preprocess, training.normalise, training.interpolation, training.test_crop, training.full_scale
     )
     check_channels(asked, source, training)
     if training.normalise == "given":

@@ -25,7 +25,7 @@ SEEN_ALIKE = (
     "interpolation",
     "test_crop",
     "head",
-    "scale",
+    "full_scale",
     "mean",
     "std",
 )  # what the weights were trained to see
