@@ -1,14 +1,16 @@
 """As many tokens as the picture needs: time and accuracy of budgets per image beside a fixed share.
 
-    VITRIM_DATA=FOLDER python benchmarks/adaptive.py OUT.jsonl
+    VITRIM_DATA=FOLDER python benchmarks/adaptive.py OUT.jsonl [memory]
 
 What is measured is appended to OUT.jsonl, a line each, and not measured again, so it goes on where it was
-stopped: speed first, then accuracy seed by seed. FOLDER holds weights/ (ViT-Tiny), vtab-1k/eurosat and
+stopped: speed first, then memory, then accuracy seed by seed; with a word, only jobs whose name begins with
+it. FOLDER holds weights/ (ViT-Tiny), vtab-1k/eurosat and
 coco-few/images.
 
 Speed: batches of 32 in turns on one thread. ViT-Tiny has trained weights, and counts of its own. For ViT-S
 there are none here, and random weights attend evenly: its queries are scaled until counts spread about as
-ViT-Tiny's for the same images. Accuracy: ViT-Tiny with LoRA on EuroSAT at 112 pixels; one checkpoint trained
+ViT-Tiny's for the same images. Memory: the peak of a pass over the same batch above the weights and the
+images, the median of five. Accuracy: ViT-Tiny with LoRA on EuroSAT at 112 pixels; one checkpoint trained
 with a fixed share of 0.7 is measured under every rule and share; another is trained for shares from 0.5 to 1,
 others for one each.
 """
@@ -21,7 +23,8 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from statistics import median
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -32,6 +35,7 @@ from vitrim.data.source import DataSource, Split
 from vitrim.data.transforms import eval_transform
 from vitrim.measuring.bench import compare
 from vitrim.measuring.machine import machine, versions
+from vitrim.measuring.memory import peak_memory
 from vitrim.network.model import StagedViT
 from vitrim.runs.batches import ordered_batches
 from vitrim.training.budgets import calibration_batches
@@ -44,14 +48,14 @@ Job = Callable[[], dict[str, Any]]
 
 
 def main() -> None:
-    if len(sys.argv) != 2 or "VITRIM_DATA" not in os.environ:
+    if len(sys.argv) not in (2, 3) or "VITRIM_DATA" not in os.environ:
         raise SystemExit(__doc__)
     torch.set_num_threads(1)
     out, data = Path(sys.argv[1]), Path(os.environ["VITRIM_DATA"])
     lines = out.read_text("utf-8").splitlines() if out.exists() else []
     done = {json.loads(line)["job"] for line in lines}
     for name, job in jobs(data):
-        if name in done:
+        if name in done or not name.startswith("".join(sys.argv[2:])):
             continue
         began = time.process_time()
         row = {"job": name, **job(), "cpu_seconds": round(time.process_time() - began, 1)}
@@ -71,6 +75,9 @@ def jobs(data: Path) -> Iterator[tuple[str, Job]]:
     for model in (SMALL, TINY):
         for called, split in splits.items():
             yield f"speed {model} {called}", partial(speed, model, split, weights)
+    for model in (SMALL, TINY):
+        for called, split in splits.items():
+            yield f"memory {model} {called}", partial(memory, model, split, weights)
     for called, method in ways_to_train().items():
         for seed in SEEDS:
             yield f"accuracy {called}, seed {seed}", partial(accuracy, called, method, seed, weights, data)
@@ -86,8 +93,17 @@ def ways_to_train() -> dict[str, EViT]:
     }
 
 
-def speed(name: str, split: Split, weights: Path) -> dict[str, Any]:
-    """Time of plain, fixed and mass, padded and in sub-batches, on one batch; mean counts alike."""
+class Ready(NamedTuple):
+    """Models to compare on one batch; mean counts alike."""
+
+    candidates: dict[str, StagedViT]
+    images: Tensor
+    factor: float | None
+    spread: float
+
+
+def made_ready(name: str, split: Split, weights: Path) -> Ready:
+    """Plain, fixed and mass, padded and in sub-batches."""
     tiny = compose(TINY, EViT(keep=0.7, at=AT, budget="mass"), weights=weights).eval()
     tensors = split.with_transform(eval_transform(tiny.preprocess))
     images = torch.stack([tensors[index][0] for index in range(0, len(split), len(split) // BATCH)][:BATCH])
@@ -100,6 +116,29 @@ def speed(name: str, split: Split, weights: Path) -> dict[str, Any]:
     padded.set_execution("padded")
     fixed = bare(name, [EViT(keep=0.7, at=AT)], state)
     candidates = {"fixed": fixed, "sub-batches": bucketed, "padded": padded, "plain": bare(name, [], state)}
+    return Ready(candidates, images, factor, float(spread))
+
+
+def memory(name: str, split: Split, weights: Path) -> dict[str, Any]:
+    """MiB that a pass of each takes."""
+    ready, found = made_ready(name, split, weights), dict[str, list[float | None]]()
+    for _ in range(ROUNDS + 1):
+        for called, model in ready.candidates.items():
+            with torch.inference_mode():
+                peak = peak_memory(partial(model, ready.images), ready.images.device)
+            found.setdefault(called, []).append(peak)
+    if any(peak is None for peaks in found.values() for peak in peaks):
+        raise SystemExit("this system does not tell how much memory a process took")
+    return {  # without the first round, which makes what is made once
+        "rows": [{"name": called, "mib": median(map(float, peaks[1:])), "all": peaks[1:]}
+                 for called, peaks in found.items()]
+    }  # fmt: skip
+
+
+def speed(name: str, split: Split, weights: Path) -> dict[str, Any]:
+    """Time of each beside the fixed share."""
+    candidates, images, factor, spread = made_ready(name, split, weights)
+    bucketed, fixed = candidates["sub-batches"], candidates["fixed"]
     found = compare(candidates, images, ROUNDS)
     counts = costs_on_images(bucketed, [images])
     return {
@@ -107,7 +146,7 @@ def speed(name: str, split: Split, weights: Path) -> dict[str, Any]:
         "queries_scaled": factor,
         "tokens_mean": counts.tokens.mean(0).tolist(),
         "tokens_last": counts.tokens[:, -1].tolist(),
-        "tokens_last_std_tiny": float(spread),
+        "tokens_last_std_tiny": spread,
         "gmacs": {
             "mass": counts.mean,
             "fixed": costs(fixed).gmacs,

@@ -4,10 +4,12 @@ import json
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from small_runs import colour_folder, small_run
 
 from vitrim import load
 from vitrim.cli.main import main
+from vitrim.report.charts.by_budget import by_budget
 
 METHODS = ("EViT(keep=0.7, at=(1, 2), budget='mass', fuse='drop', train_keep=(0.4, 1.0))", "LoRA(rank=2)")
 
@@ -18,23 +20,42 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return small_run(place / "run", colour_folder(place / "data", 6), methods=METHODS, epochs=1).folder
 
 
-def test_evaluate_gives_a_line_for_each_budget(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_evaluate_gives_a_line_for_each_budget_and_draws_them(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["evaluate", str(run), "--budget", "0.3,0.9", "--json", "--cpu"]) == 0
     low, high = json.loads(capsys.readouterr().out)
     assert (low["budget"], high["budget"]) == (0.3, 0.9)
     assert low["costs_on_images"]["gmacs_mean"] < high["costs_on_images"]["gmacs_mean"]
-    assert main(["evaluate", str(run), "--budget", "0.3,0.9", "--cpu"]) == 0
+    place = tmp_path / "drawn.png"
+    asked = ["--budget", "0.3,0.9", "--picture", str(place), "--cpu"]
+    assert main(["evaluate", str(run), *asked]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 2 and lines[0].startswith("budget 0.3: ") and "for nine in ten images" in lines[0]
+    told = json.loads((tmp_path / "drawn.budgets.json").read_text())
+    assert told["rows"] == [low, high] and "The cost depends on the image" in told["words"]
+    chart = by_budget(told["rows"][::-1], "test")
+    (line,) = (line for line in chart.figure().axes[0].lines if line.get_linestyle() == "-")
+    costs = [row["costs_on_images"]["gmacs_mean"] for row in (low, high)]
+    assert line.get_xydata().tolist() == [
+        [cost, 100 * row["top1"]] for cost, row in zip(costs, (low, high), strict=True)
+    ]
+    assert [text.get_text() for text in chart.figure().axes[0].texts] == ["0.3", "0.9"]
+    assert Image.open(place).format == "PNG"
 
 
-def test_predict_and_bench_take_one(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_predict_takes_one_and_bench_draws_several(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     picture = next((run.parent / "data").rglob("*.png"))
     main(["predict", str(run), str(picture), "--budget", "0.5"])
     assert picture.name in capsys.readouterr().out
-    main(["bench", str(run), "--budget", "0.5", "--ways", "eager", "--batch_size", "2", "--rounds", "3"])
+    place = tmp_path / "bench.png"
+    asked = ["--ways", "eager", "--batch_size", "2", "--rounds", "3", "--picture", str(place)]
+    main(["bench", str(run), "--budget", "0.8,0.5", *asked])
     told = capsys.readouterr().out
-    assert "budget 0.5: " in told and "keep=0.5" in told
+    assert "budget 0.5: " in told and "keep=0.5" in told and "keep=0.8" in told
+    assert Image.open(place).format == "PNG"
 
 
 def test_export_refuses_and_offers_the_mean(
@@ -53,7 +74,9 @@ def test_export_refuses_and_offers_the_mean(
         (["evaluate", "--budget", "0.5,x"], "--budget takes shares such as 0.5 or 0.5,0.7, got 'x'"),
         (["evaluate", "--budget", "1.5"], "a share must be above 0 and at most 1, got 1.5"),
         (["evaluate", "--budget", "0.5,0.6", "--per_class", "a.csv"], "files are written of one budget"),
-        (["bench", "--budget", "0.5,0.6", "--picture", "a.png"], "--picture draws one budget"),
+        (["evaluate", "--budget", "0.5", "--picture", "a.png"], "--picture draws several budgets of one"),
+        (["evaluate", "--budget", "0.5,0.6", "--picture", "a.jpg"], "must end in .png"),
+        (["evaluate", "--budget", "0.5,0.6", "--picture", "no/a.png"], "there is no folder no to write"),
     ],
 )
 def test_refusals(run: Path, given: list[str], sentence: str, capsys: pytest.CaptureFixture[str]) -> None:

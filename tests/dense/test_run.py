@@ -151,6 +151,10 @@ def test_unreduced_is_the_same_weights_without_reduction(run) -> None:
     [
         ({"training": {"mixup": 0.5}}, "mixup=0.5 is of whole pictures"),
         ({"training": {"augment": "rand"}}, "augment=rand has no form for pictures and masks together"),
+        (
+            {"methods": ["EViT(at=1, budget='mass')"]},
+            "is fitted on training images, which segmentation does not",
+        ),
         ({"methods": ["FisherDelta()"]}, "FisherDelta chooses by the loss of classes of whole pictures"),
         ({"restore": "logits", "decoder": "upernet"}, "without their neighbours"),
         ({"training": {"normalise": "measured"}}, "normalise=measured is not there for segmentation"),

@@ -23,7 +23,11 @@ PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.floa
 
 
 # Budgets per image of the reducers that have them, with levels by hand: further rows for all that is promised
-BUDGETS = {"EViT by mass": "mass", "EViT by sampling": "sampled"}
+BUDGETS = {
+    "EViT by mass": ("EViT", "mass"),
+    "EViT by sampling": ("EViT", "sampled"),
+    "DynamicViT by mass": ("DynamicViT", "mass"),
+}
 LEVELS = {"mass": 0.8, "sampled": 40}
 EVERY = (*REDUCERS, *BUDGETS)
 ON_BACKBONES = [*product(REDUCERS, FAMILIES), *product(BUDGETS, FEW)]
@@ -37,8 +41,9 @@ def bare(family: str, depth: int = 12) -> StagedViT:
 def method_for(name: str, family: str, depth: int = 12) -> Method:
     if name not in BUDGETS:
         return REDUCERS[name].example(bare(family, depth))
-    method, budget = REDUCERS["EViT"].example(bare(family, depth)), BUDGETS[name]
-    return replace(method, budget=budget, levels=(LEVELS[budget],) * method.count)
+    kind, budget = BUDGETS[name]
+    method = REDUCERS[kind].example(bare(family, depth))
+    return replace(method, budget=budget, levels=(LEVELS[budget],) * len(method.at))
 
 
 def parts_of(name: str) -> list[Selector | Reducer]:

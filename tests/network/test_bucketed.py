@@ -2,10 +2,10 @@
 
 import pytest
 import torch
-from toys import images, toy
+from toys import images, toy, with_random_predictors
 
 import vitrim
-from vitrim import LTMP, EViT, ToMe, compose
+from vitrim import LTMP, VPT, DynamicViT, EViT, ToMe, compose
 from vitrim.methods.budgets import RULES
 from vitrim.network import bucketed
 from vitrim.network.bucketed import buckets, tokens_in, varies
@@ -59,6 +59,18 @@ def test_every_way_to_run_is_the_same(rule: str, fuse: str) -> None:
             check_same(single, batch_of(single, 5), 4e-6)
 
 
+@pytest.mark.parametrize("rule", ["mass", "threshold"])
+def test_predictors_run_the_same_way(rule: str) -> None:
+    """Also with prompts in front, and with another kind of reducer behind."""
+    levels = {"mass": (0.7, 0.6, 0.9), "threshold": (0.45, 0.5, 0.4)}[rule]
+    methods = [DynamicViT(at=(1, 3, 5), budget=rule, levels=levels), VPT(prompts=2)]
+    methods += [EViT(at=4, budget="mass", levels=(0.8,))]
+    model = with_random_predictors(compose(toy("vit", depth=7), *methods))
+    with torch.no_grad():
+        counts = check_same(model, batch_of(model), 1e-12)
+    assert len(set(counts)) > 3
+
+
 @pytest.mark.parametrize("family", ["dinov3", "siglip", "beit", "average-registers"])
 def test_every_kind_of_backbone(family: str) -> None:
     score = "class" if family in ("dinov3", "beit") else "received"
@@ -105,13 +117,15 @@ def test_learned_thresholds_run_the_same_way() -> None:
     assert len(set(counts)) > 2
 
 
-def test_restoring_and_what_was_fused_are_those_of_single_images() -> None:
+@pytest.mark.parametrize("kind", [EViT, DynamicViT])
+def test_restoring_and_what_was_fused_are_those_of_single_images(kind: type[EViT | DynamicViT]) -> None:
     from vitrim.report.traced import FUSED, trace
 
-    model = compose(toy("vit", depth=6), EViT(at=(1, 3), budget="mass", levels=(0.7, 0.8)))
+    method = kind(at=(1, 3), budget="mass", levels=(0.7, 0.8))
+    model = with_random_predictors(compose(toy("vit", depth=6), method))
     batch = batch_of(model)
     whole, fates = model.run(batch, history=True)[1], trace(model, batch).blocks[-1].fate
-    assert (fates == FUSED).any()
+    assert (fates == FUSED).any() == (kind is EViT) and whole.padding is not None
     for row in range(len(batch)):
         alone = batch[row : row + 1]
         for mode in ("delta", "copy", "knn"):

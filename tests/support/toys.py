@@ -24,6 +24,7 @@ from timm.models.vitamin import GeGluMlp
 from torch import Tensor, nn
 
 from vitrim.backbones.geometry import image_size, input_channels
+from vitrim.network.model import StagedViT
 
 SIZES: dict[str, Any] = {
     "img_size": 32,
@@ -237,3 +238,13 @@ def images(model: nn.Module, batch: int = 2, seed: int = 1) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
     shape = batch, input_channels(vit), *image_size(vit)
     return torch.randn(shape, generator=generator, dtype=torch.float64).to(like.dtype)
+
+
+def with_random_predictors(model: StagedViT) -> StagedViT:
+    """The same with DynamicViT's predictors such that patches and images differ much, as trained ones do."""
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if ".predictor.score." in name and name.endswith("weight"):
+                weight.copy_(torch.randn_like(weight) * 2 / weight.shape[1] ** 0.5)
+    return model

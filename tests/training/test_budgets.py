@@ -5,10 +5,11 @@ import math
 import pytest
 import torch
 from small_runs import colour_folder, same, small_run, weights
+from small_tables import table_of_numbers
 from toys import images, toy
 
 import vitrim
-from vitrim import DynamicViT, EViT, ToMe, compose
+from vitrim import DynamicViT, EViT, ToMe, compose, costs_on_images
 from vitrim.network.budgeting import draw_budgets
 from vitrim.network.placing import placed
 from vitrim.settings.training import Training
@@ -59,6 +60,16 @@ def test_predictors_take_other_budgets_too() -> None:
     model.set_budget(0.5)
     assert model.run(images(model))[1].count == 16
     assert model.methods == (DynamicViT(keep=0.5, at=(1, 2)),)
+    each = compose(toy("vit", depth=4), DynamicViT(keep=0.8, at=(1, 2), budget="mass", levels=(0.7, 0.7)))
+    batch = images(each, batch=12)
+    each.set_budget(0.5)
+    with pytest.raises(ValueError, match="not calibrated yet"):
+        each(batch)
+    vitrim.fit(each, [(batch, None)])
+    counts = costs_on_images(each, [batch]).tokens[:, -1]
+    assert abs(counts.mean() - 16) < 1
+    assert vitrim.fixed(each).run(batch)[1].count == 16
+    assert model.methods[0].first_blocks(2, 4) == DynamicViT(keep=0.5, at=(1,))
 
 
 def test_budgets_that_cannot_be_set() -> None:
@@ -86,18 +97,37 @@ def test_a_budget_per_image_is_calibrated_anew() -> None:
         vitrim.export(model, "model.onnx")
 
 
-def test_training_calibrates_before_and_after(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "method",
+    [
+        "EViT(keep=0.5, at=(1, 2), budget='mass', train_keep=(0.5, 1.0))",
+        "DynamicViT(keep=0.5, at=(1, 2), budget='threshold')",
+    ],
+)
+def test_training_calibrates_before_and_after(tmp_path, monkeypatch: pytest.MonkeyPatch, method: str) -> None:
     from vitrim.methods.budgets import calibrating
 
     found = []
     calibrate = calibrating.calibrate
     monkeypatch.setattr(calibrating, "calibrate", lambda *given: found.append(calibrate(*given)) or found[-1])
-    methods = ("EViT(keep=0.5, at=(1, 2), budget='mass', train_keep=(0.5, 1.0))", "LoRA(rank=2)")
+    methods = (method, "LoRA(rank=2)")
     run = small_run(tmp_path / "run", colour_folder(tmp_path / "data", 6), methods=methods, epochs=2)
     assert len(found) == 2 and found[0] != found[1]
     assert run.model.methods[0].levels == found[1]
     assert run.record["chosen_methods"][0] == repr(run.model.methods[0])
     assert run.record["costs"]["by_image"] is True
+
+
+def test_levels_need_no_classes(tmp_path) -> None:
+    methods = ("EViT(keep=0.5, at=(1, 2), budget='mass')", "LoRA(rank=2)")
+    run = small_run(tmp_path / "run", table_of_numbers(tmp_path / "data"), methods=methods, epochs=1)
+    assert run.model.task == "regress" and run.model.methods[0].levels is not None
+    with pytest.raises(ValueError, match="EViT chooses by the loss of classes, which a regress task"):
+        small_run(
+            tmp_path / "no",
+            table_of_numbers(tmp_path / "data"),
+            methods=("EViT(at='sparse', blocks=1, first=1)",),
+        )
 
 
 def test_a_resumed_run_draws_the_same_shares(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -299,6 +299,9 @@ def test_rates_come_from_the_command_line(capsys: pytest.CaptureFixture[str]) ->
     assert main(["train", "--rates=3"]) == 2
     assert "--rates takes names with their values, got '3'" in capsys.readouterr().err
     assert main(["train", "--normalise=foo"]) == 2
-    assert "--normalise takes one of checkpoint, imagenet, half, none, measured, given, got 'foo'" in capsys.readouterr().err
+    assert (
+        "--normalise takes one of checkpoint, imagenet, half, none, measured, given, got 'foo'"
+        in capsys.readouterr().err
+    )
     assert main(["train", "--rates.head=3", "--print_config"]) == 0
     assert "rates:\n  head: 3.0\n" in capsys.readouterr().out

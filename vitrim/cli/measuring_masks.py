@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from vitrim.dense.metrics import SegmentationMetrics
 
-NOT_MEASURED = ("predictions", "confusion")
+NOT_MEASURED = ("predictions", "confusion", "budget", "picture")
 
 
 def evaluate_masks(chosen: Namespace) -> None:

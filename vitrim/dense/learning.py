@@ -17,7 +17,7 @@ from vitrim.dense.transforms import JointChange
 from vitrim.methods.tuners.dyt import DyT
 from vitrim.runs.batches import TrainingBatches
 from vitrim.settings.training import Training
-from vitrim.training.fitting import Fitted
+from vitrim.training.fitting import Fitted, needs_classes
 from vitrim.training.optimising import optimizer_over, parameter_groups
 
 
@@ -74,10 +74,15 @@ def training_masks(model: DenseModel, data: DenseData, plan: DensePlan) -> Train
 def check_dense_methods(model: DenseModel) -> None:
     """Refuse methods that choose, or learn, by classes of whole pictures."""
     for method in model.methods:
-        if isinstance(method, Fitted) and not method.settled:
+        if needs_classes(method):
             raise ValueError(
                 f"{type(method).__name__} chooses by the loss of classes of whole pictures, which "
                 "segmentation does not have; use another method, or name what it would choose"
+            )
+        if isinstance(method, Fitted) and not method.settled:
+            raise ValueError(
+                f"{method!r} is fitted on training images, which segmentation does not do; use "
+                "budget='fixed' and name the blocks"
             )
         if isinstance(method, DyT) and method.complete > 0:
             raise ValueError(

@@ -13,7 +13,6 @@ from torch import Tensor
 
 from vitrim.measuring.counting import MacCounter, counting, without_values
 from vitrim.network.model import StagedViT
-from vitrim.network.parts import Reducer
 from vitrim.network.placing import placed
 from vitrim.network.stage import is_worth_moving
 from vitrim.tokens.padded import counts_of
@@ -118,7 +117,7 @@ def _count(model: StagedViT, left: dict[int, int]) -> tuple[int, list[int], list
     twin = without_values(model)
     counter, pairs, like = MacCounter(), list[Pair](), next(twin.vit.parameters())
     for index, part in placed(twin):
-        if index in left and isinstance(part, Reducer):
+        if index in left:
             part.assumed = left[index]
     for index, stage in enumerate(twin.stages):
         counter.name(stage, f"block {index}")

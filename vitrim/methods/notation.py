@@ -69,6 +69,8 @@ def _arguments(call: ast.Call, kind: type[Any], text: str) -> dict[str, Any]:
         )
     given = dict(zip(names, call.args, strict=False))
     for keyword in call.keywords:
+        if keyword.arg in getattr(kind, "without", {}):
+            raise ValueError(f"{kind.__name__} has no setting {keyword.arg!r}: {kind.without[keyword.arg]}")
         if keyword.arg not in names:
             raise ValueError(
                 f"{kind.__name__} has no setting {keyword.arg!r}; {did_you_mean(str(keyword.arg), names)}"

@@ -66,7 +66,8 @@ def tokens_in(counts: Sequence[int], groups: Groups) -> int:
 
 def varies(model: "StagedViT") -> bool:
     """Whether images may leave some reducer with different counts."""
-    return any(stage.reducer is not None and not stage.reducer.static for stage in model.stages)
+    parts = (part for stage in model.stages for part in (stage.before, stage.reducer))
+    return any(part is not None and not part.static for part in parts)
 
 
 def may_split(model: "StagedViT", state: TokenState) -> bool:
@@ -93,10 +94,16 @@ def pass_in_buckets(
     for index in blocks:
         stage, block = model.stages[index], model.vit.blocks[index]
         asked = rows if index == model.depth - 1 else None
+        if stage.before is not None and not stage.before.static:
+            parts, groups = _grouped_anew([stage.prepare(part) for part in parts], groups)
+            halves = [stage.enter(block, part, places[index], asked) for part in parts]
+            parts = [stage.leave(block, *half) for half in halves]
+            continue
         if stage.reducer is None or stage.reducer.static:
             parts = [stage(block, part, places[index], asked) for part in parts]
             continue
-        halves = [stage.enter(block, part, places[index], asked) for part in parts]
+        prepared = [stage.prepare(part) for part in parts]
+        halves = [stage.enter(block, part, places[index], asked) for part in prepared]
         parts, entered = [half[0] for half in halves], [half[1] for half in halves]
         if not any(entered):  # what the MLP reads stands in no state, where it is there already
             parts, groups = _grouped_anew(parts, groups)

@@ -5,7 +5,7 @@ the log line and the entry in a saved file. Settings that most users leave alone
 are shown only when they were changed.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -24,6 +24,7 @@ class Method:
         reduces: whether it makes the sequence of tokens shorter, and so is a reducer; the others are tuners.
         starts_unchanged: whether a model with it computes what it did without, until something has trained.
         proposed: whether plans offer it.
+        without: settings of other methods that one may look for here, and why there are none.
         trains_own: whether it changes the weights the backbone came with, which a high rate would undo.
     """
 
@@ -32,6 +33,7 @@ class Method:
     starts_unchanged: ClassVar[bool] = True
     proposed: ClassVar[bool] = True
     trains_own: ClassVar[bool] = False
+    without: ClassVar[Mapping[str, str]] = {}
 
     def attach(self, model: "StagedViT") -> None:
         """Plug this method into a model whose own weights are frozen; whatever is added with `requires_grad`

@@ -15,6 +15,9 @@ class Selector(nn.Module):
     """Makes shorter what enters a block, before its attention. Subclasses define `forward` and `leaving`."""
 
     by: "Method"  # whose part this is; set when it is placed
+    static = True  # how many tokens it leaves in evaluation does not depend on the image
+    assumed: int | None = None  # how many tokens it leaves in costs, where it depends on the image
+    takes_padding = False  # handles images of different counts by itself, without counting their padding
 
     def forward(self, state: TokenState) -> TokenState:
         """The state that enters the block."""

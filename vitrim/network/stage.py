@@ -51,21 +51,28 @@ class Stage(nn.Module):
     def forward(self, block: TimmModule, state: TokenState, places: Places, rows: int | None) -> TokenState:
         """Run one timm block with what is plugged in; with `rows`, only for the first `rows` tokens (last
         block)."""
-        return self.leave(block, *self.enter(block, state, places, rows))
+        return self.leave(block, *self.enter(block, self.prepare(state), places, rows))
+
+    def prepare(self, state: TokenState) -> TokenState:
+        """What enters the block: prompts put in, tokens left out."""
+        if self.prompts is not None:
+            state = self.prompts(state)
+        if self.before is None:
+            return state
+        selector = self.before
+        if selector.takes_padding:
+            return cast("TokenState", selector(state))
+        return reduce_by_size(lambda part, _: selector(part), state)
 
     def enter(
         self, block: TimmModule, state: TokenState, places: Places, rows: int | None
     ) -> tuple[TokenState, Sequence[Tensor]]:
-        """The first half: attention and reduction; with what the MLP will read of the tokens that are left,
-        where it is there already."""
+        """The first half, of what `prepare` gives: attention and reduction; with what the MLP will read of
+        the tokens that are left, where it is there already."""
         dispatches = self.dispatch is not None and not state.complete
         learns = dispatches or (self.reducer is not None and self.reducer.has_penalty)
         if (self.training and learns) or any(branch.reads_all for branch in self._all("beside_mlp")):
             rows = None
-        if self.prompts is not None:
-            state = self.prompts(state)
-        if self.before is not None:
-            state = self._select(state)
         normed = before_attention(block, state.tokens)  # [B, T, D]
         mixing = self.mixing if self.training else None
         mixed, attended = attend_in(block, normed, state, places, self.proportional, rows, mixing)
@@ -123,10 +130,6 @@ class Stage(nn.Module):
         """The state after every side stream has made a step."""
         steps = zip(self.aside, state.side, strict=True)
         return state.replaced(side=tuple(advance(cast("SideStep", step), side) for step, side in steps))
-
-    def _select(self, state: TokenState) -> TokenState:
-        selector = cast("Selector", self.before)
-        return reduce_by_size(lambda part, _: selector(part), state)
 
     def _add(
         self, state: TokenState, normed: Tensor, update: Tensor, after: Sequence[Any], beside: Sequence[Any]

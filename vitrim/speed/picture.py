@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -24,6 +26,36 @@ def picture(measured: Measured) -> bytes:
         _draw(place, title, [row for row in rows if row.name != PLAIN])
     threads = measured.record["threads"]
     figure.suptitle(f"{measured.record['backbone']}, {threads} thread(s)", fontsize=10)
+    return to_png(figure)
+
+
+def picture_of_budgets(shares: Sequence[float], found: Sequence[Measured]) -> bytes:
+    """A PNG: time beside the plain backbone under each budget, a line for every way and question."""
+    lines: dict[str, list[tuple[float, Row]]] = {}
+    for share, measured in sorted(zip(shares, found, strict=True), key=lambda pair: pair[0]):
+        for row in measured.rows:
+            if row.name not in (PLAIN, AGAIN):
+                title = f"batch {row.batch_size}" if row.figure == "batch" else row.figure
+                lines.setdefault(f"{WAYS[row.way].words}: {row.name}, {title}", []).append((share, row))
+    figure = Figure(figsize=(8, 4 + 0.2 * len(lines)), layout="constrained")
+    axes = figure.subplots()
+    for place, (name, points) in enumerate(lines.items()):
+        across, times = [share for share, _ in points], [row.ratio for _, row in points]
+        low, high = zip(*(row.quartiles for _, row in points), strict=True)
+        whiskers = [[max(0.0, time - end) for time, end in zip(times, low, strict=True)],
+                    [max(0.0, end - time) for time, end in zip(times, high, strict=True)]]  # fmt: skip
+        colour = COLOURS[place % len(COLOURS)]
+        axes.errorbar(across, times, yerr=whiskers, fmt="o-", color=colour, label=name, capsize=2)
+        macs = [row.macs for _, row in points if row.macs is not None]
+        if place == 0 and len(macs) == len(points):
+            axes.plot(across, macs, color="black", linestyle=":", label="operations")
+    axes.axhline(1.0, color="#999999", linewidth=0.8, linestyle="--")
+    axes.set_xlabel("share of tokens kept", fontsize=9)
+    axes.set_ylabel("time for an image, plain backbone = 1", fontsize=9)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False, fontsize=7)
+    record = found[0].record
+    axes.set_title(f"{record['backbone']}, {record['threads']} thread(s)", fontsize=10)
     return to_png(figure)
 
 

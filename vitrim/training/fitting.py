@@ -35,6 +35,8 @@ class Fitted(Protocol):
         settled: whether it has chosen, or needs no data with these settings.
         fits_late: whether it reads what others choose, and so comes after them.
         two_views: whether it wants ((view, other view), labels) instead of (images, labels).
+
+    One that needs no classes has `by_classes` and says so there.
     """
 
     fits_late: ClassVar[bool]
@@ -61,6 +63,11 @@ def fit(model: StagedViT, batches: LabelledImages) -> None:
 def needs_fit(model: StagedViT) -> bool:
     """Whether some method of the model has yet to choose."""
     return any(isinstance(method, Fitted) and not method.settled for method in model.methods)
+
+
+def needs_classes(method: Method) -> bool:
+    """Whether the method has yet to choose, and does by the loss of classes."""
+    return isinstance(method, Fitted) and not method.settled and getattr(method, "by_classes", True)
 
 
 def fit_with(model: StagedViT, batches_for: Callable[[Fitted], LabelledImages]) -> None:

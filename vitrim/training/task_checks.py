@@ -5,7 +5,7 @@ from __future__ import annotations
 from vitrim.methods.tuners.dyt import DyT
 from vitrim.network.model import StagedViT
 from vitrim.settings.training import Training
-from vitrim.training.fitting import Fitted
+from vitrim.training.fitting import needs_classes
 
 
 def check_task(model: StagedViT, training: Training) -> None:
@@ -52,7 +52,7 @@ def _check_settings(task: str, training: Training) -> None:
 
 def _check_methods(model: StagedViT) -> None:
     for method in model.methods:
-        if isinstance(method, Fitted) and not method.settled:
+        if needs_classes(method):
             raise ValueError(
                 f"{type(method).__name__} chooses by the loss of classes, which a {model.task} task does not "
                 "have; use another method, or name what it would choose"

@@ -4,16 +4,16 @@ import numpy as np
 import pytest
 import torch
 from golden import Golden
-from toys import images, toy
+from toys import images, toy, with_random_predictors
 
 import vitrim
-from vitrim import EViT, compose
+from vitrim import DynamicViT, EViT, compose
 from vitrim.methods.budgets import RULES
 from vitrim.methods.budgets.calibrating import level_for
 from vitrim.methods.budgets.chosen import Chosen, within
 from vitrim.methods.budgets.mass import by_mass
 from vitrim.methods.budgets.sampled import by_quantiles
-from vitrim.methods.budgets.threshold import above
+from vitrim.methods.budgets.threshold import above, probable
 from vitrim.methods.reducers.keeping import KeepAttended
 from vitrim.network.placing import placed
 
@@ -68,6 +68,13 @@ def test_sampled_scores_are_the_released_ones() -> None:
     torch.testing.assert_close(shares, golden["score"], rtol=0, atol=1e-12)
 
 
+def test_probabilities_are_compared_with_the_level_itself() -> None:
+    scores = torch.tensor([[0.9, 0.8, 0.95, -1], [0.1, 0.2, 0.7, 0.1], [0.1, 0.2, 0.3, 0.1]])
+    chosen = probable(scores, 0.5)
+    assert chosen.counts.tolist() == [3, 1, 1]  # all that are needed; none is: the best stays
+    assert chosen.order.tolist() == [[2, 0, 1, 3], [2, 1, 0, 3], [2, 1, 0, 3]]
+
+
 def test_threshold_by_hand() -> None:
     scores = torch.tensor([[4.0, 1.0, 1.0, 2.0], [1.0, 1.0, 1.0, 1.0]])
     assert above(scores, 0.9).counts.tolist() == [2, 4]  # of even shares: 2, 0.5, 0.5, 1 and 1, 1, 1, 1
@@ -107,27 +114,38 @@ def test_the_level_gives_the_mean(rule: str, mean: float) -> None:
     assert counts.unique().numel() > 1
 
 
-@pytest.mark.parametrize("rule", RULES)
-def test_fitted_counts_have_the_mean_of_the_fixed_share(rule: str) -> None:
-    method = EViT(keep=0.6, at=(1, 2), budget=rule, fuse="drop")
-    model = compose(toy("vit", depth=4), method)
+FITTED = [EViT(keep=0.6, at=(1, 2), budget=rule, fuse="drop") for rule in RULES]
+FITTED += [DynamicViT(keep=0.6, at=(1, 2), budget=rule) for rule in DynamicViT.rules]
+FITTED += [DynamicViT(keep=(0.8, 0.3), at=(1, 3), budget="threshold", least=0.2)]
+
+
+@pytest.mark.parametrize("method", FITTED, ids=repr)
+def test_fitted_counts_have_the_mean_of_the_fixed_share(method: EViT | DynamicViT) -> None:
+    model = with_random_predictors(compose(toy("vit", depth=4), method))
     batch = images(model, batch=24)
     with pytest.raises(ValueError, match=r"not calibrated yet; call vitrim\.fit"):
         model(batch)
     vitrim.fit(model, [(batch[:10], None), (batch[10:], None)])
     counts = torch.tensor(model.run(batch)[1].padding.counts).double()
-    fixed = compose(toy("vit", depth=4), EViT(keep=0.6, at=(1, 2), fuse="drop"))
+    fixed = compose(toy("vit", depth=4), method.with_fixed_counts())
     assert abs(counts.mean() - fixed.run(batch)[1].count) <= 0.5
     assert counts.unique().numel() > 2
 
 
-def test_calibrated_models_are_saved_and_restored(tmp_path) -> None:
-    model = compose(
-        "vitrim_tiny_patch8_96", EViT(keep=0.5, at=(2, 4), budget="mass", least=0.2), num_classes=3
-    )
-    batch = images(model, batch=5)
+@pytest.mark.parametrize(
+    "method",
+    [
+        EViT(keep=0.5, at=(2, 4), budget="mass", least=0.2),
+        DynamicViT(keep=0.6, at=(2, 4), budget="threshold"),
+    ],
+    ids=repr,
+)
+def test_calibrated_models_are_saved_and_restored(tmp_path, method: EViT | DynamicViT) -> None:
+    model = with_random_predictors(compose("vitrim_tiny_patch8_96", method, num_classes=3))
+    batch, states = images(model, batch=5), len(model.state_dict())
     vitrim.fit(model, [(batch, None)])
-    assert model.methods[0].levels is not None
+    assert model.methods[0].levels is not None and len(model.methods) == 1
+    assert len(model.state_dict()) == states
     vitrim.save(model, tmp_path / "model.safetensors")
     again = vitrim.load(tmp_path / "model.safetensors")
     assert again.methods == model.methods
@@ -154,7 +172,14 @@ def test_calibrated_models_are_saved_and_restored(tmp_path) -> None:
         ),
         ("EViT(train_keep=(0.9, 0.5))", r"train_keep must be \(low, high\)"),
         ("EViT(train_keep=(0.5, 0.9), warmup=(1, 2))", "train_keep and warmup both say what training keeps"),
-        ("ToMe(budget='mass')", "ToMe has no setting 'budget'"),
+        ("ToMe(budget='mass')", "ToMe has no setting 'budget': it ranks pairs of tokens, and r or keep says"),
+        ("Bipartite(budget='mass')", "Bipartite has no setting 'budget': it merges one half of the tokens"),
+        ("PYRA(budget='mass')", "PYRA has no setting 'budget': it ranks pairs of tokens, and schedule says"),
+        ("Pool(budget='mass')", "Pool has no setting 'budget': it averages windows of the grid"),
+        ("DynamicViT(budget='sampled')", "predictors stand before a block's attention; use 'mass' or"),
+        ("DynamicViT(budget='masses')", "DynamicViT: budget must be one of 'fixed', 'mass', 'threshold'"),
+        ("DynamicViT(levels=(1, 1, 1))", "DynamicViT: least, most and levels belong to a budget per image"),
+        ("DynamicViT(keep=(0.9, 0.5, 0.4), budget='mass', least=0.6)", "must lie between least=0.6"),
     ],
 )
 def test_refusals(text: str, sentence: str) -> None:

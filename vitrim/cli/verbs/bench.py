@@ -78,7 +78,12 @@ def options(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--json", type=str | None, metavar="FILE", help="write all figures with machine, versions and date"
     )
-    parser.add_argument("--picture", type=str | None, metavar="FILE", help="draw the ratios to a PNG file")
+    parser.add_argument(
+        "--picture",
+        type=str | None,
+        metavar="FILE",
+        help="draw the ratios to a PNG file; of several budgets, against the share",
+    )
 
 
 def run(chosen: Namespace) -> None:
@@ -99,8 +104,6 @@ def run(chosen: Namespace) -> None:
         if not place.parent.is_dir():
             raise FileNotFoundError(f"--{name}: there is no folder {place.parent} to write {place.name} into")
     model, shares = _model(chosen), budgets_of(chosen)
-    if len(shares) > 1 and "picture" in places:
-        raise ValueError("--picture draws one budget; give --budget one share, or leave it out")
     console, found = Console(soft_wrap=True, highlight=False, markup=False), []
     each: list[float | None] = [*shares] or [None]
     for share in each:
@@ -116,9 +119,10 @@ def run(chosen: Namespace) -> None:
         written = several if len(shares) > 1 else records[0]
         write_whole(places["json"], (json.dumps(written, indent=1) + "\n").encode())
     if "picture" in places:
-        from vitrim.speed.picture import picture
+        from vitrim.speed.picture import picture, picture_of_budgets
 
-        write_whole(places["picture"], picture(found[0]))
+        drawn = picture_of_budgets(shares, found) if len(shares) > 1 else picture(found[0])
+        write_whole(places["picture"], drawn)
 
 
 def _measured(model: StagedViT, chosen: Namespace) -> Measured:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vitrim.cli.each_budget import at_each_budget, draw, in_lines, picture_place
 from vitrim.cli.measuring_masks import evaluate_masks
 from vitrim.cli.segmenting import inference_option, refuse_given, takes_masks
 from vitrim.cli.verbs.image_text import evaluate_captions
@@ -26,7 +26,6 @@ from vitrim.retrieval.asked import is_retrieval_run
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser, Namespace
 
-    from vitrim.data import DataSource
     from vitrim.runs.evaluate import Answers
 
 DESCRIPTION = """
@@ -41,7 +40,7 @@ EXAMPLES = """
 vitrim evaluate runs/flowers
 vitrim evaluate runs/flowers --split val --predictions answers.csv --confusion confusion.csv
 vitrim evaluate runs/flowers/model.safetensors --data folder:other-flowers
-vitrim evaluate runs/flowers --budget 0.5,0.7,0.9
+vitrim evaluate runs/flowers --budget 0.5,0.7,0.9 --picture budgets.png
 """
 
 FEW = 20  # classes up to which every one gets a line
@@ -86,6 +85,13 @@ def _output_options(parser: ArgumentParser) -> None:
     )
     group.add_argument(
         "--confusion", type=str | None, metavar="FILE.csv", help="write which class was taken for which"
+    )
+    group.add_argument(
+        "--picture",
+        type=str | None,
+        metavar="FILE.png",
+        help="of several budgets: draw the main figure against what an image costs; the figures go to "
+        "FILE.budgets.json beside it",
     )
     group.add_argument(
         "--worst",
@@ -140,18 +146,21 @@ def run(chosen: Namespace) -> None:
     predictions = chosen.predictions and files.check_ending(chosen.predictions, ".csv", ".json")
     per_class = chosen.per_class and files.check_ending(chosen.per_class, ".csv")
     confusion = chosen.confusion and files.check_ending(chosen.confusion, ".csv")
+    shares = budgets_of(chosen)
+    place = picture_place(chosen, shares)
     model = open_answering(chosen.run, chosen.trust, chosen.image_size)
     data, split = open_measured(
         chosen.run, chosen.data, chosen.split, chosen.root, chosen.download, model.task
     )
-    shares = budgets_of(chosen)
     how = {name: chosen[name] for name in ("batch_size", "workers", "precision", "cpu", "native")}
     if len(shares) > 1:
         if predictions or per_class or confusion:
             raise ValueError("files are written of one budget; give --budget one share, or leave them out")
-        lines = at_each_budget(model, shares, chosen, lambda: answer(model, data, split, **how), data)
+        rows = at_each_budget(model, shares, chosen, lambda: answer(model, data, split, **how), data)
         if PartialState().is_main_process:
-            sys.stdout.write(lines)
+            sys.stdout.write(json.dumps(rows, indent=1) + "\n" if chosen.json else in_lines(rows))
+            if place is not None:
+                sys.stderr.write(f"vitrim: drawn to {place}, figures in {draw(rows, place, split)}\n")
         return
     for share in shares:
         at_budget(model, share, chosen, chosen.data)
@@ -174,40 +183,6 @@ def run(chosen: Namespace) -> None:
     else:
         unnamed = f" ({data.spec} has no test split)" if chosen.split is None and split != "test" else ""
         show(found, f"{split}{unnamed}", chosen.worst)
-
-
-def at_each_budget(
-    model: Any, shares: list[float], chosen: Namespace, measured: Callable[[], Answers], data: DataSource
-) -> str:
-    """A line for each budget of one model: its figure beside what an image costs; with --json a list."""
-    from vitrim.measuring.costs import costs
-    from vitrim.measuring.costs_on_images import costs_on_images
-    from vitrim.settings.task_kinds import result_words
-    from vitrim.training.budgets import calibration_batches
-
-    rows: list[dict[str, Any]] = []
-    for share in shares:
-        at_budget(model, share, chosen, chosen.data)
-        found, counted = measured(), costs(model)
-        row = {"budget": share, **found.metrics.to_json(), "gmacs": counted.gmacs}
-        if counted.by_image:
-            row |= {"costs_on_images": costs_on_images(model, calibration_batches(model, data)).to_json()}
-        rows.append(row)
-    if chosen.json:
-        return json.dumps(rows, indent=1) + "\n"
-    return "".join(
-        f"budget {row['budget']:g}: {result_words(row)}, loss {row['loss']:.4f}, {_cost_words(row)}\n"
-        for row in rows
-    )
-
-
-def _cost_words(row: dict[str, Any]) -> str:
-    spread = row.get("costs_on_images")
-    if spread is None:
-        return f"{row['gmacs']:.3f} GMACs"
-    of = spread["gmacs_percentiles"]
-    range_ = f"{of['5']:.3f} to {of['95']:.3f} for nine in ten images"
-    return f"{spread['gmacs_mean']:.3f} GMACs in the mean, {range_}"
 
 
 def as_json(found: Answers, split: str, worst: int) -> dict[str, Any]:

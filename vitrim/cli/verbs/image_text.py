@@ -119,9 +119,8 @@ def evaluate_captions(chosen: Namespace) -> None:
     """`vitrim evaluate` of a retrieval run."""
     from vitrim.retrieval.fitting import evaluate_run
 
-    odd = [
-        name for name in ("predictions", "per_class", "confusion", "image_size") if chosen[name] is not None
-    ]
+    unknown = ("predictions", "per_class", "confusion", "image_size", "budget", "picture")
+    odd = [name for name in unknown if chosen[name] is not None]
     if odd:
         raise ValueError(f"a retrieval run has recalls and no {odd[0]}; leave it out")
     part, found = evaluate_run(

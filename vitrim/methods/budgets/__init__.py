@@ -11,4 +11,3 @@ from vitrim.methods.budgets.threshold import THRESHOLD
 
 # What depends on the image; "fixed" (fixed.py) is a number that every image shares
 RULES: dict[str, Rule] = {"mass": MASS, "sampled": SAMPLED, "threshold": THRESHOLD}
-BUDGETS = ("fixed", *RULES)

@@ -4,18 +4,15 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vitrim.methods.budgets import RULES
 from vitrim.methods.budgets.chosen import Rule, within
-from vitrim.methods.budgets.fixed import kept_of
+from vitrim.methods.budgets.per_image import CountedPart, PerImage
 from vitrim.network.parts import Selector
 from vitrim.network.placing import placed
 
 if TYPE_CHECKING:
-    from vitrim.methods.reducers.evit import EViT
-    from vitrim.methods.reducers.keeping import KeepAttended
     from vitrim.methods.selection.scores import LabelledImages
     from vitrim.network.model import StagedViT
 
@@ -49,9 +46,9 @@ def level_for(rule: Rule, scores: Tensor, mean: float, least: float, most: float
 
 def calibrate(
     model: "StagedViT",
-    steps: Sequence[tuple[int, "KeepAttended"]],
+    steps: Sequence[tuple[int, CountedPart]],
     batches: "LabelledImages",
-    by: "EViT",
+    by: PerImage,
 ) -> tuple[float, ...]:
     """A level for each of the steps, given with their blocks, one after the other: each sees what those
     before it leave. The mean at every block is what the fixed shares leave."""
@@ -62,9 +59,9 @@ def calibrate(
     found: list[float] = []
     try:
         for block, step in steps:
-            step.level = RULES[by.budget].most(model.patch_count)
+            step.level = step.rule.most(model.patch_count)
             scores = entering_scores(model, block, step, few)
-            step.level = level_for(RULES[by.budget], scores, counts[block], by.least, by.most)
+            step.level = level_for(step.rule, scores, counts[block], by.least, by.most)
             found.append(step.level)
     finally:
         model.train(was_training)
@@ -85,20 +82,19 @@ def some_images(batches: "LabelledImages", by: object) -> list[Tensor]:
 
 def fixed_counts(model: "StagedViT") -> dict[int, int]:
     """By block, how many tokens each of the steps would keep if all images kept the same."""
-    from vitrim.methods.reducers.keeping import KeepAttended
-
     count, found = model.patch_count, {}
     for block, part in placed(model):
-        if isinstance(part, KeepAttended):
-            found[block] = kept_of(count, part.keep, part.settings.rounding)
+        if isinstance(part, CountedPart):
+            found[block] = part.mean_kept(count, model.patch_count)
         count = part.leaving(count, model.patch_count) if isinstance(part, Selector) else part.leaving(count)
     return found
 
 
 @torch.no_grad()
-def entering_scores(model: "StagedViT", block: int, step: "KeepAttended", images: Sequence[Tensor]) -> Tensor:
+def entering_scores(model: "StagedViT", block: int, step: CountedPart, images: Sequence[Tensor]) -> Tensor:
     """What the step of a block ranks images by, with the blocks before it as they are. [images, N]"""
     found: list[Tensor] = []
+    assert isinstance(step, nn.Module)
     hook = step.register_forward_pre_hook(lambda _, given: found.append(step.ranked(*given)))
     like = next(model.vit.parameters())
     try:

@@ -15,4 +15,11 @@ def above(scores: Tensor, level: float) -> Chosen:
     return Chosen((relative > level).sum(1).clamp(min=1), descending(scores))
 
 
+def probable(scores: Tensor, level: float) -> Chosen:
+    """Tokens whose own score [B, N], a probability, is above `level`; the best where none is. So an image all
+    of whose tokens are needed keeps all."""
+    return Chosen((scores > level).sum(1).clamp(min=1), descending(scores))
+
+
+PROBABLE = Rule(probable, fewest=lambda count: 1.0, most=lambda count: 0.0)
 THRESHOLD = Rule(above, fewest=float, most=lambda count: 0.0)

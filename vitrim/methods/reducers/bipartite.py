@@ -1,6 +1,7 @@
 """Bipartite: in one block, merge half of the patches into the other half, with matching that can be learned
 (FPET)."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
@@ -63,6 +64,10 @@ class Bipartite(Method):
     """
 
     reduces: ClassVar[bool] = True
+    without: ClassVar[Mapping[str, str]] = {
+        "budget": "it merges one half of the tokens into the other, so counts are halved in every image; "
+        "EViT and DynamicViT rank tokens and have one"
+    }
 
     at: tuple[int, ...] = (6,)
     learned: bool = True

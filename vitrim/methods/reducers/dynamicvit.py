@@ -2,6 +2,7 @@
 dropped afterwards.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
@@ -11,8 +12,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vitrim.checks import block_indices, check_number, check_share
-from vitrim.methods.reducers.evit import keep_best
+from vitrim.methods.budgets.chosen import Rule
+from vitrim.methods.budgets.mass import MASS
+from vitrim.methods.budgets.per_image import CountedPart, PerImage, check_budget
+from vitrim.methods.budgets.threshold import PROBABLE
+from vitrim.methods.reducers.keeping import keep_best
 from vitrim.methods.reducers.masked import MaskedMixing, gumbel_noise, sample_keep
+from vitrim.methods.reducers.varying import keep_chosen
 from vitrim.network.method import Method, option, store_setting
 from vitrim.network.parts import Selector
 from vitrim.network.placing import mix_from
@@ -25,7 +31,7 @@ MIXING = MaskedMixing(epsilon=1e-6, itself=True)
 
 
 @dataclass(frozen=True, repr=False)
-class DynamicViT(Method):
+class DynamicViT(PerImage):
     """Drop the patch tokens that learned predictors find dispensable (arXiv 2106.02034).
 
     Stage k = 1, 2, ... sits before block `at[k]` and scores the patches x that enter it, the prefix excluded:
@@ -45,18 +51,33 @@ class DynamicViT(Method):
     length of its loss's own default list. The release trains the whole backbone and distils it from the
     untouched one; here predictors, tuners and head train; `Training(teacher=...)` adds `distillation_loss`.
 
+    **As many tokens as the picture needs.** With `budget` another than "fixed", every image keeps its own
+    number of tokens in evaluation, by p[keep] of the patches there; `vitrim.fit` finds the levels at which
+    the mean of some images is int(N0 rho_k) at every stage, and `vitrim.train` finds them again behind
+    training, which stays as it is. See docs/adaptive.md.
+
+        mass       the fewest of the largest p that hold a share `level` of all p
+        threshold  every patch with p > `level`, the best where there is none
+
     Attributes:
         keep: share of the tokens each stage leaves of the stage before, above 0 and at most 1; or
             rho_k itself for each stage, such as (0.9, 0.7, 0.5), shares of the tokens at the start.
         at: indices of the blocks before which tokens are dropped, counted from 0.
         ratio_weight: weight of the ratio loss (the release: 2, for DeiT-B 5).
+        budget: how many tokens an image keeps: "fixed", "mass" or "threshold".
+        least, most: bounds on what an image keeps, as shares of its tokens before the stage, rounded up.
+        levels: one for each stage, found by `vitrim.fit`.
     """
 
-    reduces: ClassVar[bool] = True
+    rules: ClassVar[Mapping[str, Rule]] = {"mass": MASS, "threshold": PROBABLE}
 
     keep: float | tuple[float, ...] = 0.7
     at: tuple[int, ...] = (3, 6, 9)
     ratio_weight: float = option(2.0)
+    budget: str = option("fixed")
+    least: float = option(0.0)
+    most: float = option(1.0)
+    levels: tuple[float, ...] | None = option(None)
 
     def __post_init__(self) -> None:
         store_setting(self, "at", block_indices("DynamicViT", self.at))
@@ -66,6 +87,12 @@ class DynamicViT(Method):
             check_share("DynamicViT", "keep", share)
         self.ratios()  # refuses impossible ones
         check_number("DynamicViT", "ratio_weight", self.ratio_weight)
+        if self.budget == "sampled":
+            raise ValueError(
+                "DynamicViT: budget='sampled' draws by attention times the length of values, and predictors "
+                "stand before a block's attention; use 'mass' or 'threshold', or EViT(budget='sampled')"
+            )
+        check_budget(self)
 
     def ratios(self) -> tuple[float, ...]:
         """rho_k, the share of the tokens at the start that each stage leaves."""
@@ -78,21 +105,21 @@ class DynamicViT(Method):
             )
         return self.keep
 
-    def with_budget(self, share: float) -> "DynamicViT":
-        """The same for another share in evaluation; predictors trained for one rank for all."""
-        return replace(self, keep=share)
+    def shares(self) -> tuple[float, ...]:
+        return tuple(own / before for before, own in pairwise((1.0, *self.ratios())))
 
-    def uncalibrated(self) -> "DynamicViT":
-        """The same without levels."""
-        return self
-
-    def with_fixed_counts(self) -> "DynamicViT":
-        """Counts are fixed already."""
-        return self
+    def first_blocks(self, count: int, depth: int) -> Method | None:
+        kept = tuple(block for block in self.at if block < count)
+        if not kept:
+            return None
+        keep = self.keep[: len(kept)] if isinstance(self.keep, tuple) else self.keep
+        return replace(self, at=kept, keep=keep, levels=self.first_levels(len(kept)))
 
     def attach(self, model: "StagedViT") -> None:
         if model.width % 4:
             raise ValueError(f"{self}: predictors quarter the width, which {model.width} does not allow")
+        if self.gives_levels(model):
+            return
         like = next(model.vit.blocks[0].parameters())
         parts = [DropUnlikely(self, k, Predictor(model.width, like)) for k in range(len(self.at))]
         model.reduce_at(self.at, parts, by=self)
@@ -124,7 +151,7 @@ class Predictor(nn.Module):
         return x.to(at_least_float32(x.dtype)).log_softmax(-1)
 
 
-class DropUnlikely(Selector):
+class DropUnlikely(CountedPart, Selector):
     """One stage: predictor, decision, and the loss that holds the decision to its ratio."""
 
     def __init__(self, settings: DynamicViT, stage: int, predictor: Predictor) -> None:
@@ -135,22 +162,43 @@ class DropUnlikely(Selector):
 
     def adjust(self, settings: DynamicViT) -> None:
         """Work with other settings from now on."""
-        self.settings = settings
+        self.settings: DynamicViT = settings
         self.ratio = settings.ratios()[self.stage]
+        self.static = settings.budget == "fixed"
+        self.takes_padding = not self.static
+        self.level = None if settings.levels is None else settings.levels[self.stage]
 
-    def leaving(self, entering: int, start: int) -> int:
+    def mean_kept(self, entering: int, start: int) -> int:
         return min(entering, max(1, int(start * self.ratio)))
 
+    def leaving(self, entering: int, start: int) -> int:
+        if self.assumed is not None and not self.training:
+            return min(entering, max(1, self.assumed))
+        return self.mean_kept(entering, start)
+
     def forward(self, state: TokenState) -> TokenState:
-        before = torch.ones_like(state.sizes) if state.keep is None else state.keep  # [B, N]
-        log_probability = self.predictor(state.tokens[:, state.prefix :], before)  # [B, N, 2]
         if self.training:
-            return self.mask(state, before, log_probability)
+            return self.mask(state, *self.predicted(state))
+        if not (self.static or state.tokens.is_meta):
+            self.check_ready()
+            scores = self.ranked(state)
+            return keep_chosen(state, scores, self.choose(scores), "drop")
+        before, log_probability = self.predicted(state)
         kept = self.leaving(state.count, state.started)
         if kept == state.count:
             return state
         ranked = log_probability[..., 0].masked_fill(before == 0, -torch.inf)  # padding goes first
         return regroup(state, keep_best(ranked, kept, "drop"))
+
+    def predicted(self, state: TokenState) -> tuple[Tensor, Tensor]:
+        """The decision before this one [B, N], and log-probabilities [B, N, 2]."""
+        before = torch.ones_like(state.sizes) if state.keep is None else state.keep
+        return before, self.predictor(state.tokens[:, state.prefix :], before)
+
+    def ranked(self, state: TokenState) -> Tensor:
+        """Probabilities to keep patches, -1 for padding. [B, N]"""
+        before, log_probability = self.predicted(state)
+        return log_probability[..., 0].exp().masked_fill(before == 0, -1)
 
     def mask(self, state: TokenState, before: Tensor, log_probability: Tensor) -> TokenState:
         """Training: the decision in `keep`, its distance from the ratio in `penalty`."""

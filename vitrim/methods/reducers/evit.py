@@ -1,18 +1,19 @@
 """EViT: keep the tokens the class token attends to most, fuse the rest into one."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from vitrim.checks import block_indices, check_one_of, check_positive, check_share, is_number
-from vitrim.methods.budgets import BUDGETS, RULES
+from vitrim.methods.budgets import RULES
+from vitrim.methods.budgets.chosen import Rule
 from vitrim.methods.budgets.fixed import ROUND
+from vitrim.methods.budgets.per_image import PerImage, check_budget
 from vitrim.methods.reducers.keeping import KeepAttended as KeepAttended
 from vitrim.methods.reducers.keeping import keep_best as keep_best
 from vitrim.methods.reducers.keeping import share_at as share_at
 from vitrim.methods.selection.placement import PLACEMENTS, choose_blocks
 from vitrim.network.method import Method, option, store_setting
-from vitrim.network.placing import placed
 
 if TYPE_CHECKING:
     from vitrim.methods.selection.scores import LabelledImages
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, repr=False)
-class EViT(Method):
+class EViT(PerImage):
     """Keep the most attended patch tokens in a few blocks and fuse the others (arXiv 2202.07800;
     Sparse-Tuning eq. 6-8).
 
@@ -75,8 +76,7 @@ class EViT(Method):
             blocks, so that one set of weights serves many budgets: see `model.set_budget`. None: `keep`.
     """
 
-    reduces: ClassVar[bool] = True
-    fits_late: ClassVar[bool] = True  # where to stand may depend on which weights train
+    rules: ClassVar[Mapping[str, Rule]] = RULES
 
     keep: float | tuple[float, ...] = 0.7
     at: tuple[int, ...] | str = (3, 6, 9)
@@ -111,6 +111,8 @@ class EViT(Method):
             store_setting(self, "warmup", tuple(self.warmup))
         check_keep(self)
         check_budget(self)
+        if self.train_keep is not None:
+            _check_range(self)
 
     @property
     def count(self) -> int:
@@ -128,8 +130,7 @@ class EViT(Method):
         if not kept:
             return None
         keep = self.keep[: len(kept)] if isinstance(self.keep, tuple) else self.keep
-        levels = None if self.levels is None else self.levels[: len(kept)]
-        return replace(self, at=kept, keep=keep, levels=levels)
+        return replace(self, at=kept, keep=keep, levels=self.first_levels(len(kept)))
 
     @classmethod
     def example(cls, model: "StagedViT") -> Self:
@@ -153,20 +154,9 @@ class EViT(Method):
         if isinstance(self.at, str):
             self._choose((0.0,) * model.depth)  # refused now if so many do not fit
             model.awaits = self
-        elif not self._calibrates(model):
+        elif not self.gives_levels(model):
             parts = [KeepAttended(self, model.vit, stage) for stage in range(self.count)]
             model.reduce_at(self.at, parts, by=self)
-
-    def _calibrates(self, model: "StagedViT") -> bool:
-        """Give levels to the steps that stand here without any."""
-        if self.levels is None:
-            return False
-        waiting = replace(self, levels=None)
-        steps = [part for _, part in placed(model) if part.by == waiting and isinstance(part, KeepAttended)]
-        for step in steps:
-            step.by = self
-            step.adjust(self)
-        return bool(steps)
 
     def _choose(self, found: Sequence[float]) -> tuple[int, ...]:
         return choose_blocks(found, str(self.at), self.blocks, self.first, self.apart, self.seed)
@@ -174,18 +164,18 @@ class EViT(Method):
     @property
     def settled(self) -> bool:
         """Whether the blocks and the levels are known."""
-        return not isinstance(self.at, str) and (self.budget == "fixed" or self.levels is not None)
+        return not isinstance(self.at, str) and super().settled
 
     @property
-    def two_views(self) -> bool:
-        """Scores are taken on single views."""
-        return False
+    def by_classes(self) -> bool:
+        """Whether it chooses by the loss of classes: where to stand, unless by chance."""
+        return isinstance(self.at, str) and self.at != "random"
 
     def fit(self, model: "StagedViT", batches: "LabelledImages") -> "EViT":
         """Choose the blocks, by how many of the backbone's top weights each holds, and the levels, by what
         images need; stand on them."""
         placed_one = self._placed(model, batches) if isinstance(self.at, str) else self
-        return placed_one if placed_one.settled else placed_one._calibrated(model, batches)
+        return placed_one if placed_one.settled else placed_one.calibrated(model, batches)
 
     def _placed(self, model: "StagedViT", batches: "LabelledImages") -> "EViT":
         from vitrim.methods.selection.shares import block_shares
@@ -195,31 +185,6 @@ class EViT(Method):
         model.awaits = None
         placed_one.attach(model)
         return placed_one
-
-    def _calibrated(self, model: "StagedViT", batches: "LabelledImages") -> "EViT":
-        from vitrim.methods.budgets.calibrating import calibrate
-
-        steps = [
-            (block, part)
-            for block, part in placed(model)
-            if isinstance(part, KeepAttended) and part.by == self
-        ]
-        calibrated = replace(self, levels=calibrate(model, steps, batches, self))
-        calibrated.attach(model)
-        return calibrated
-
-    def with_budget(self, share: float) -> "EViT":
-        """The same for another share; levels have to be found anew."""
-        least, most = min(self.least, share), max(self.most, share)
-        return replace(self, keep=share, levels=None, least=least, most=most)
-
-    def uncalibrated(self) -> "EViT":
-        """The same without levels."""
-        return replace(self, levels=None)
-
-    def with_fixed_counts(self) -> "EViT":
-        """The same with the number that images keep in the mean, for every image."""
-        return replace(self, budget="fixed", levels=None, least=0.0, most=1.0)
 
 
 def check_keep(method: EViT) -> None:
@@ -231,42 +196,6 @@ def check_keep(method: EViT) -> None:
     if len(method.shares()) != method.count:
         raise ValueError(
             f"EViT: keep must be one share, or one for each of the {method.count} blocks, got {method.keep!r}"
-        )
-
-
-def check_budget(method: EViT) -> None:
-    """Refuse budgets, bounds, levels and ranges that mean nothing."""
-    check_one_of("EViT", "budget", method.budget, BUDGETS)
-    for name in ("least", "most"):
-        value = getattr(method, name)
-        if not is_number(value) or not 0 <= value <= 1:
-            raise ValueError(f"EViT: {name} must be a share from 0 to 1, got {value!r}")
-    if method.least > method.most:
-        raise ValueError(f"EViT: least must not be above most, got {method.least} and {method.most}")
-    if method.budget == "fixed" and (method.least, method.most, method.levels) != (0, 1, None):
-        raise ValueError(
-            "EViT: least, most and levels belong to a budget per image; give budget="
-            f"{' or '.join(map(repr, RULES))}, or leave them out"
-        )
-    if not method.least <= min(method.shares()) or not max(method.shares()) <= method.most:
-        raise ValueError(f"EViT: keep={method.keep} must lie between least={method.least} and {method.most}")
-    if method.levels is not None:
-        _check_levels(method)
-    if method.train_keep is not None:
-        _check_range(method)
-
-
-def _check_levels(method: EViT) -> None:
-    given: Any = method.levels
-    levels = tuple(given) if isinstance(given, list | tuple) else (given,)
-    store_setting(method, "levels", levels)
-    whole = RULES[method.budget].whole
-    fits = all(is_number(each) and each >= 0 and (not whole or each == int(each) >= 1) for each in levels)
-    if not fits or len(levels) != method.count:
-        what = "a whole number of at least 1" if whole else "a number of at least 0"
-        raise ValueError(
-            f"EViT: levels must be {what} for each of the {method.count} blocks, got {given!r}; "
-            "leave them out and call vitrim.fit"
         )
 
 

@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from vitrim.methods.budgets import RULES
-from vitrim.methods.budgets.chosen import Chosen, within
 from vitrim.methods.budgets.fixed import kept_of
+from vitrim.methods.budgets.per_image import CountedPart
 from vitrim.methods.reducers.varying import keep_chosen
 from vitrim.network.parts import Reducer
 from vitrim.tokens.attended import Attended
@@ -29,16 +28,16 @@ def share_at(epoch: float, keep: float, warmup: tuple[float, float]) -> float:
     return keep + (1 - keep) * (1 + math.cos(math.pi * (epoch - start) / epochs)) / 2
 
 
-class KeepAttended(Reducer):
+class KeepAttended(CountedPart, Reducer):
     """One block's EViT step.
 
     Attributes:
         stage: its place among the blocks of its method.
-        level: of the budget, None until it is calibrated.
     """
 
     reads_masks = True  # masked tokens receive no attention, so they rank last
     masks_in_training = False  # it trains with the same number for all
+    settings: "EViT"
 
     def __init__(self, settings: "EViT", vit: nn.Module, stage: int = 0) -> None:
         super().__init__()
@@ -91,28 +90,13 @@ class KeepAttended(Reducer):
         scores = self.ranked(state, attended) if not self.static else self.scores(state, attended)
         return regroup(state, keep_best(scores, kept, self.settings.fuse))
 
-    def check_ready(self) -> None:
-        """Refuse to count by an image where that cannot be."""
-        if torch.compiler.is_exporting() or torch.jit.is_tracing():
-            raise ValueError(
-                f"{self.settings} cannot be exported: how many tokens stay depends on the image; "
-                "vitrim.fixed(model) gives the schedule of the same mean"
-            )
-        if self.level is None:
-            raise ValueError(
-                f"{self.settings}: the budget is not calibrated yet; call vitrim.fit(model, batches) with "
-                "images first (vitrim.train does), or use budget='fixed'"
-            )
-
-    def choose(self, scores: Tensor) -> Chosen:
-        """How many tokens each image keeps, and which."""
-        chosen = RULES[self.settings.budget].choose(scores, self.level or 0)
-        return within(chosen, scores, self.settings.least, self.settings.most)
+    def mean_kept(self, entering: int, start: int) -> int:
+        return kept_of(entering, self.keep, self.settings.rounding)
 
     def ranked(self, state: TokenState, attended: Attended) -> Tensor:
         """What a budget counts by: scores, -1 for padding. [B, N]"""
         scores = self.scores(state, attended)
-        if not self.static and RULES[self.settings.budget].by_values:
+        if not self.static and self.rule.by_values:
             assert attended.values is not None  # `attend` always gives them
             values = attended.values[:, :, state.prefix :].to(scores.dtype)
             scores = scores * values.square().sum((1, 3)).sqrt()

@@ -1,6 +1,6 @@
 """Pool: average or take the maximum of neighbouring patches, wherever they look alike or not."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import TYPE_CHECKING, ClassVar
@@ -43,6 +43,10 @@ class Pool(Method):
     """
 
     reduces: ClassVar[bool] = True
+    without: ClassVar[Mapping[str, str]] = {
+        "budget": "it averages windows of the grid and ranks nothing, so counts are the same in every image; "
+        "EViT and DynamicViT rank tokens and have one"
+    }
 
     at: tuple[int, ...] = (6,)
     kind: str = "avg"

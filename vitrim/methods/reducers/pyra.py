@@ -1,5 +1,6 @@
 """PYRA: ToMe in every block, with merged patches re-weighted by what little trains for them."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar, Self
 
@@ -71,6 +72,10 @@ class PYRA(Method):
     """
 
     reduces: ClassVar[bool] = True
+    without: ClassVar[Mapping[str, str]] = {
+        "budget": "it ranks pairs of tokens, and schedule says how many merge, the same in every image; "
+        "EViT and DynamicViT rank tokens and have one"
+    }
 
     schedule: str | tuple[int, ...] = "low"
     proportional: bool = option(True)

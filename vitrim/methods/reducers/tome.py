@@ -1,6 +1,7 @@
 """ToMe: in every block, merge the patches that are most similar to another one."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar, Self
 
@@ -48,6 +49,10 @@ class ToMe(Method):
     """
 
     reduces: ClassVar[bool] = True
+    without: ClassVar[Mapping[str, str]] = {
+        "budget": "it ranks pairs of tokens, and r or keep says how many merge, the same in every image; "
+        "EViT and DynamicViT rank tokens and have one"
+    }
 
     r: int | list[int] | tuple[float, float] | None = 8
     proportional: bool = True
