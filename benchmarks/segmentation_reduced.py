@@ -52,10 +52,10 @@ def under_mode(name: str, mode: str, spec: str, out: Path) -> dict[str, Any]:
         return {"refused": str(error)}
 
 
-def at_depth(method: str, mode: str, spec: str, weights: Path, out: Path) -> dict[str, Any]:
+def at_depth(method: str, spec: str, weights: Path, out: Path) -> dict[str, Any]:
     """The head of the plain run on a backbone that is reduced: no weight differs."""
     whole = load_dense(run_folder(out, "plain")).eval()
-    model = DenseModel(MODEL, method, classes=whole.table, weights=weights, restore=mode).eval()
+    model = DenseModel(MODEL, method, classes=whole.table, weights=weights).eval()
     model.head.load_state_dict(whole.head.state_dict())
     return {**figures(model, whole, spec), "gmacs": dense_costs(model).gmacs}
 
@@ -124,11 +124,10 @@ def main() -> None:
     if "depth" in asked.parts:
         for name, form in AT_DEPTH.items():
             for first in DEPTHS:
-                for mode in ("delta", "copy"):
-                    book.measure(
-                        f"depth {name} {first} {mode}",
-                        lambda f=form, b=first, m=mode: at_depth(f.format(b), m, spec, weights, asked.out),
-                    )
+                book.measure(
+                    f"depth {name} {first} delta",
+                    lambda f=form, b=first: at_depth(f.format(b), spec, weights, asked.out),
+                )
     if "window" in asked.parts:
         for size in (224, 512):
             book.measure(f"window {size}", lambda s=size: window(s, TIMED, weights, asked.rounds))
