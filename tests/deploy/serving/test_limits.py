@@ -10,14 +10,18 @@ import pytest
 import torch
 from PIL import Image
 from served import Pool, ask, client, drawing, encoded, huge_header, pictures, together
+from torchvision import transforms
 
-from vitrim.data.transforms import ImageTransform
+from vitrim.backbones.preprocess import Preprocess
+from vitrim.data.transforms import ImageTransform, eval_transform
 from vitrim.deploy.pool import AdapterPool
 from vitrim.deploy.serving import decoding
 from vitrim.deploy.serving.application import make_application
 from vitrim.deploy.serving.decoding import Decoder, PixelBudget
 from vitrim.deploy.serving.refusal import Refusal
 from vitrim.deploy.serving.settings import Serving
+
+SMALL = Preprocess((32, 32), (0.5,) * 3, (0.5,) * 3)
 
 GOOD = pictures()["plain.png"]
 ASKED = {"params": {"adapter": "lora"}, "content": GOOD}
@@ -142,7 +146,7 @@ def test_what_a_header_declares_is_refused_before_it_is_decoded(monkeypatch: pyt
     decoder = Decoder(most_pixels=1_000_000)
     for content in (huge_header(), encoded(drawing(1, (1001, 1000)))):
         with pytest.raises(Refusal) as refusal:
-            decoder.decode(("the picture", content), ImageTransform(None))  # type: ignore[arg-type]
+            decoder.decode(("the picture", content), eval_transform(SMALL))
         assert refusal.value.status == 413
     decoder.close()
 
@@ -151,21 +155,24 @@ def test_pictures_decoded_at_once_share_one_budget() -> None:
     most, open_now, highest, lock = 20_000, 0, 0, threading.Lock()
     decoder = Decoder(most, threads=8)
 
-    def watch(image: Image.Image) -> torch.Tensor:
-        nonlocal open_now, highest
-        with lock:
-            open_now += image.width * image.height
-            highest = max(highest, open_now)
-        threading.Event().wait(0.002)
-        with lock:
-            open_now -= image.width * image.height
-        return torch.zeros(1)
+    class Watching(ImageTransform):
+        def __call__(self, image: Image.Image) -> torch.Tensor:
+            nonlocal open_now, highest
+            with lock:
+                open_now += image.width * image.height
+                highest = max(highest, open_now)
+            threading.Event().wait(0.002)
+            with lock:
+                open_now -= image.width * image.height
+            return torch.zeros(1)
+
+    watching = Watching(SMALL, transforms.Compose([]), transforms.Compose([]))
 
     files = [encoded(drawing(index, (60 + index % 7 * 10, 100))) for index in range(60)]
     files[30] = encoded(drawing(0, (200, 100)))  # takes the whole budget
 
     async def every() -> None:
-        await asyncio.gather(*(decoder.tensor(("x", file), ImageTransform(watch)) for file in files))  # type: ignore[arg-type]
+        await asyncio.gather(*(decoder.tensor(("x", file), watching) for file in files))
 
     together(every())
     decoder.close()

@@ -234,9 +234,8 @@ def training_options(parser: ArgumentParser) -> None:
     group = parser.add_argument_group("training settings (not given: as the recipe says)")
     texts, types = explanations(), get_type_hints(Training)
     for field in fields(Training):
-        metavar = (
-            "{" + ",".join(CHOICES[field.name]) + "}" if field.name in CHOICES else METAVARS.get(field.name)
-        )
+        choices = "{" + ",".join(CHOICES[field.name]) + "}" if field.name in CHOICES else None
+        metavar = METAVARS.get(field.name, choices)
         kind = types[field.name] | Literal["auto"] if field.name in CAN_BE_OPEN else types[field.name]
         group.add_argument(
             f"--{field.name}",
@@ -249,6 +248,7 @@ def training_options(parser: ArgumentParser) -> None:
 
 OPEN_MEANS = {"epochs": "by the number of images", "lr": "by recipe and number of steps"}
 METAVARS = {
+    "normalise": "WHOSE",  # its choices, which the help explains, are wider than a narrow terminal
     "drop_last": "true|false",
     "gradient_checkpointing": "true|false",
     "deterministic": "true|false",
