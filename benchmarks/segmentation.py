@@ -2,7 +2,7 @@
 split by sequence, so that the objects of the test pictures are unseen.
 
     VITRIM_DATA=FOLDER python benchmarks/segmentation.py --out segmentation --every 8 --epochs 6 \
-        [--only plain evit tome ...] [--parts runs restore taps words speed]
+        [--only plain evit tome ...] [--parts runs restore words] [--seeds 0 1 2]
 
 Reads FOLDER/davis and FOLDER/weights/vit_tiny...safetensors. Writes OUT/results.jsonl, a line for each
 figure; what is in it already is not measured again, so a stopped benchmark goes on.
@@ -10,7 +10,8 @@ figure; what is in it already is not measured again, so a stopped benchmark goes
 Parts: `runs` trains a linear decoder with each composition and measures it beside the same weights without
 reduction; `restore` takes the frozen backbone alone and says how far restored maps are from unreduced ones,
 by mode and by the first block that reduces; `words` tells every cell by the backbone's own 1,000 classes,
-reduced against unreduced; `speed` times one window of 512 pixels.
+reduced against unreduced. What its trained models say under other modes and depths, and the time and memory
+of a window: segmentation_reduced.py.
 """
 
 from __future__ import annotations
@@ -28,7 +29,6 @@ import torch
 
 import vitrim
 from vitrim.dense.adapting import without_reducers
-from vitrim.dense.costing import dense_costs
 from vitrim.dense.metrics import Scores
 from vitrim.dense.model import DenseModel
 from vitrim.dense.openvocab import OpenVocabulary
@@ -83,6 +83,15 @@ class Book:
         sys.stdout.flush()
 
 
+def given() -> tuple[Path, Path]:
+    """The folder of the data, and the file of the weights in it."""
+    folder = os.environ.get("VITRIM_DATA")
+    if folder is None:
+        raise SystemExit("set VITRIM_DATA to the folder with davis/ and weights/")
+    data = Path(folder)
+    return data, next((data / "weights").glob(f"{MODEL}*.safetensors"))
+
+
 def thinned(data: Path, out: Path, every: int) -> str:
     """A spec of every n-th frame of each sequence, in lists of names."""
     lists = out / "splits"
@@ -97,14 +106,21 @@ def thinned(data: Path, out: Path, every: int) -> str:
     return f"seg:{data / 'davis'}?images=frames&classes=ground,object&splits={lists.resolve()}"
 
 
-def run(name: str, spec: str, weights: Path, out: Path, epochs: int) -> dict[str, Any]:
+def run_folder(out: Path, name: str, seed: int = 0) -> Path:
+    return out / "runs" / (name.replace(" ", "-") + (f"-seed-{seed}" if seed else ""))
+
+
+def run(name: str, spec: str, weights: Path, out: Path, epochs: int, seed: int) -> dict[str, Any]:
     """Train and measure one composition."""
-    place = out / "runs" / name.replace(" ", "-")
+    place = run_folder(out, name, seed)
     record = place / "run.json"
-    training = {"epochs": epochs, "batch_size": 8, "lr": 2e-3, "augment": "flip"}
+    training = {"epochs": epochs, "batch_size": 8, "lr": 2e-3, "augment": "flip", "seed": seed}
     if not record.exists():
-        methods = COMPOSITIONS[name]
-        train_dense(MODEL, spec, methods=methods, out=place, weights=weights, training=training, quiet=True)
+        composition, _, mode = name.partition(" by ")
+        train_dense(
+            MODEL, spec, methods=COMPOSITIONS[composition], out=place, weights=weights, training=training,
+            restore=mode or "delta", quiet=True,
+        )  # fmt: skip
     elif json.loads(record.read_text())["status"] != "finished":
         train_dense(out=place, resume=True, quiet=True)
     told = json.loads(record.read_text())
@@ -156,29 +172,6 @@ def words(methods: list[str], proxied: bool, restore: str, spec: str, weights: P
     return {"alike": found.aacc, "miou_against_unreduced": found.miou, "protocol": reduced.protocol}
 
 
-@torch.no_grad()
-def speed(methods: list[str], weights: Path, size: int = 512, rounds: int = 5) -> dict[str, Any]:
-    """Milliseconds of one window, the middle of several in turns with the plain model, and GMACs."""
-    models = {
-        "plain": DenseModel(MODEL, classes=150, weights=weights, image_size=size).eval(),
-        "reduced": DenseModel(MODEL, *methods, classes=150, weights=weights, image_size=size).eval(),
-    }
-    image, times = torch.randn(1, 3, size, size), {name: [] for name in models}
-    for turn in range(rounds + 1):
-        for name, model in models.items():
-            started = time.perf_counter()
-            model(image)
-            if turn:
-                times[name].append(time.perf_counter() - started)
-    middle = {name: sorted(found)[len(found) // 2] for name, found in times.items()}
-    return {
-        "milliseconds": round(1000 * middle["reduced"], 1),
-        "plain_milliseconds": round(1000 * middle["plain"], 1),
-        "gmacs": dense_costs(models["reduced"]).gmacs,
-        "plain_gmacs": dense_costs(models["plain"]).gmacs,
-    }
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -186,14 +179,16 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--every", type=int, default=8, help="take every n-th frame")
     parser.add_argument("--epochs", type=int, default=6)
-    parser.add_argument("--only", nargs="*", default=list(COMPOSITIONS))
-    parser.add_argument("--parts", nargs="*", default=["restore", "words", "speed", "runs"])
+    parser.add_argument("--seeds", type=int, nargs="*", default=[0], help="of the runs")
+    parser.add_argument(
+        "--only",
+        nargs="*",
+        default=list(COMPOSITIONS),
+        help="such as evit, or 'evit by knn'",
+    )
+    parser.add_argument("--parts", nargs="*", default=["restore", "words", "runs"])
     asked = parser.parse_args()
-    folder = os.environ.get("VITRIM_DATA")
-    if folder is None:
-        raise SystemExit("set VITRIM_DATA to the folder with davis/ and weights/")
-    data = Path(folder)
-    weights = next((data / "weights").glob(f"{MODEL}*.safetensors"))
+    data, weights = given()
     spec, book = thinned(data, asked.out, asked.every), Book(asked.out / "results.jsonl")
     if "restore" in asked.parts:
         for name in REDUCERS:
@@ -209,12 +204,13 @@ def main() -> None:
                         f"words {name} {'proxied' if proxied else 'plain'} {mode}",
                         lambda n=name, p=proxied, m=mode: words(COMPOSITIONS[n], p, m, spec, weights),
                     )
-    if "speed" in asked.parts:
-        for name in REDUCERS[:3]:
-            book.measure(f"speed {name}", lambda name=name: speed(COMPOSITIONS[name], weights))
     if "runs" in asked.parts:
-        for name in asked.only:
-            book.measure(f"run {name}", lambda name=name: run(name, spec, weights, asked.out, asked.epochs))
+        for seed in asked.seeds:
+            for name in asked.only:
+                book.measure(
+                    f"run {name}" + (f" seed {seed}" if seed else ""),
+                    lambda n=name, s=seed: run(n, spec, weights, asked.out, asked.epochs, s),
+                )
 
 
 if __name__ == "__main__":

@@ -161,6 +161,18 @@ def test_what_cannot_be_is_refused_in_a_sentence(given: dict, words: str) -> Non
         DenseModel(toy(depth=6), *given.pop("methods", ()), **given)
 
 
+def test_sams_windows_are_refused_with_what_can_be_taken_instead() -> None:
+    """SAM's blocks cut the grid into squares, which tokens that were reduced do not fill."""
+    from timm.models.vision_transformer_sam import VisionTransformerSAM
+
+    sam = VisionTransformerSAM(
+        img_size=32, patch_size=8, embed_dim=16, depth=2, num_heads=2, window_size=2, num_classes=0
+    )
+    words = r"VisionTransformerSAM is not supported, its window attention .*; supported are .*DINOv2, DINOv3"
+    with pytest.raises(ValueError, match=words):
+        DenseModel(sam, EViT(at=(1,)), classes=2)
+
+
 def test_merged_tokens_cannot_be_put_back() -> None:
     model = dense(ToMe(r=4, at=(2, 3)), restore="fuse_last")
     with pytest.raises(ValueError, match="these were merged into others; use delta, copy or knn"):

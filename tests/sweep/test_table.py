@@ -188,6 +188,56 @@ def test_data_that_is_not_vtab(tmp_path: Path) -> None:
     assert "| lora | 40.00 | 60.00 | 50.00 |" in text
 
 
+def write_other(folder: Path, recipe: str, data: str, seed: int, **figures: float | None) -> None:
+    """A run of another task: the same record with other figures, and a decoder's settings."""
+    write_run(folder, recipe, data, seed, 0.0)
+    record = json.loads((folder / "run.json").read_text())
+    record["results"] = {"split": "test", "epoch": 4, **figures}
+    record["settings"]["dense"] = {"restore": "delta", "decoder": "linear"}
+    (folder / "run.json").write_text(json.dumps(record))
+
+
+def test_runs_of_masks_labels_and_numbers_have_their_own_figures(tmp_path: Path) -> None:
+    for seed, miou in enumerate((0.4, 0.5)):
+        write_other(tmp_path / f"masks-{seed}", "lora", "seg:road", seed, miou=miou, macc=0.9)
+    text = markdown(table_of(tmp_path))
+    assert "| seg:road, mIoU |" in text and "| lora | 45.00 ± 7.07 |" in text
+    assert "mIoU in percent, mean ± sample" in text and "Percent right" not in text
+    write_other(tmp_path / "other", "lora", "voc:here", 0, miou=0.7)
+    assert "mean of 2 tasks" in markdown(table_of(tmp_path))
+    write_other(tmp_path / "labels", "lora", "folder:scenes", 0, map=0.25, f1=0.1)
+    write_other(tmp_path / "numbers", "lora", "folder:ages", 0, r2=0.1234, mae=2.0)
+    write_run(tmp_path / "classes", "lora", "digits", 0, 0.5)
+    text = markdown(table_of(tmp_path))
+    for heading in ("digits", "folder:ages, R2", "folder:scenes, mAP", "seg:road, mIoU", "voc:here, mIoU"):
+        assert f"| {heading} |" in text
+    assert all(figure in text for figure in ("| 50.00 |", "| 0.1234 |", "| 25.00 |", "| 70.00 |"))
+    assert "mean of" not in text  # no mean of figures that measure different things
+    (rows,) = csv.DictReader(io.StringIO(to_csv(table_of(tmp_path))))
+    assert float(rows["seg:road, mIoU"]) == pytest.approx(45.0) and rows["seg:road, mIoU seeds"] == "2"
+
+
+def test_a_figure_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    write_other(tmp_path / "none", "lora", "seg:road", 0, miou=None)
+    with pytest.raises(ValueError, match=r"the mIoU of .*none is not defined on its test images"):
+        table_of(tmp_path)
+    write_other(tmp_path / "none-else", "lora", "seg:other", 0, loss=0.5)
+    with pytest.raises(ValueError, match="has no accuracy, mAP, R2 or mIoU for a table"):
+        table_of(tmp_path)
+
+
+def test_runs_that_restore_in_other_ways_are_told_apart(tmp_path: Path) -> None:
+    for seed, mode in enumerate(("delta", "knn")):
+        place = tmp_path / mode
+        write_other(place, "lora", "seg:road", seed, miou=0.4)
+        file = place / "run.json"
+        file.write_text(file.read_text().replace('"delta"', f'"{mode}"'))
+    with pytest.raises(ValueError, match=r"differ in restore .* --by recipe restore"):
+        table_of(tmp_path)
+    names = [line.name for line in table_of(tmp_path, "recipe", "restore").lines]
+    assert names == ["lora | restore=delta", "lora | restore=knn"]
+
+
 def test_the_command(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["table", str(runs)]) == 0
     assert "25.00 ± 7.07" in capsys.readouterr().out

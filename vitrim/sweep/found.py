@@ -10,6 +10,7 @@ from typing import Any
 
 from vitrim.reading import read_json
 from vitrim.runs.folder import RunFolder
+from vitrim.settings.task_kinds import TaskKind, kind_of
 from vitrim.sweep.rows import Row, row_of_record
 
 
@@ -21,6 +22,10 @@ class Found:
     settings: Mapping[str, Any]
     notes: tuple[str, ...]
     """what its data says about itself"""
+    kind: TaskKind | None
+    """which figure its results are known by; None where there are none yet"""
+    figure: float | None
+    """that figure; None where it is not defined"""
 
 
 def find_runs(folder: str | Path) -> list[Found]:
@@ -66,13 +71,18 @@ def read_run(folder: Path, name: str | None) -> Found | None:
     record = place.record()
     row = row_of_record(record, folder)
     settings = dict(flattened(record["settings"]))
-    return Found(row | ({} if name is None else {"recipe": name}), settings, tuple(record["data"]["notes"]))
+    results = record.get("results") or {}
+    kind = kind_of(results)
+    return Found(
+        row | ({} if name is None else {"recipe": name}), settings, tuple(record["data"]["notes"]),
+        kind, None if kind is None else results[kind.figure],
+    )  # fmt: skip
 
 
 def flattened(settings: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Settings of the run and of its training side by side, without the places of files."""
+    """Settings of the run, of its training and of its decoder side by side, without the places of files."""
     for name, value in settings.items():
-        if name == "training":
+        if name in ("training", "dense"):
             yield from value.items()
         elif name not in ("root",):
             yield name, value

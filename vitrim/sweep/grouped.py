@@ -1,4 +1,5 @@
 """Accuracies of many runs as the papers print them: recipes by tasks, means over seeds, groups and all.
+Runs of other tasks than classes have the main figure of theirs, in a column that names it.
 
 The two averages in use differ: the mean over the 19 tasks, and the mean of the three group means, in which
 the four specialized tasks count as much as the eight structured ones. Both are given, over the tasks there
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from vitrim.data.vtab_tasks import TASKS
+from vitrim.settings.task_kinds import TaskKind
 from vitrim.sweep.found import Found
 from vitrim.sweep.rows import group_of
 
@@ -22,7 +24,7 @@ APART = ("seed", "data", "teacher")  # settings in which the runs of one row may
 
 @dataclass(frozen=True)
 class Cell:
-    """One recipe on one task: percent right."""
+    """One recipe on one task: percent right, or the main figure of another kind of task."""
 
     mean: float
     std: float | None
@@ -32,6 +34,8 @@ class Cell:
     """whether weights were selected by test accuracy"""
     on_val: bool = False
     """whether it was measured on val, for want of test images"""
+    digits: int = 2
+    """how many are shown behind the point"""
 
 
 @dataclass(frozen=True)
@@ -57,6 +61,8 @@ class Table:
     lines: tuple[Line, ...]
     unfinished: int
     notes: tuple[str, ...] = ()
+    kinds: tuple[TaskKind, ...] = ()
+    """which kinds of task there are; a mean is taken over one alone"""
 
     @property
     def vtab(self) -> tuple[str, ...]:
@@ -87,13 +93,13 @@ def make_table(found: Sequence[Found], by: Sequence[str] = ("recipe",)) -> Table
         raise ValueError(f"none of the {len(found)} runs has finished")
     lines: dict[str, dict[str, list[Found]]] = {}
     for run in finished:
-        cell = lines.setdefault(title(run, by), {}).setdefault(run.row["task"], [])
+        cell = lines.setdefault(title(run, by), {}).setdefault(column(run), [])
         cell.append(run)
     for name, cells in lines.items():
         refuse_several_models(name, [run for runs in cells.values() for run in runs], by)
         for task, runs in cells.items():
             refuse_mixture(name, task, runs, by)
-    tasks = in_order([run.row["task"] for run in finished])
+    tasks = in_order([column(run) for run in finished])
     notes = list(dict.fromkeys(filter(None, (deviation(run, by) for run in finished))))
     notes += [
         f"{run.row['task']}: {note}" for run in finished for note in run.notes if "not comparable" in note
@@ -103,7 +109,25 @@ def make_table(found: Sequence[Found], by: Sequence[str] = ("recipe",)) -> Table
         tuple(make_line(name, cells) for name, cells in lines.items()),
         unfinished=len(found) - len(finished),
         notes=tuple(dict.fromkeys(notes)),
+        kinds=tuple(dict.fromkeys(measured(run) for run in finished)),
     )
+
+
+def measured(run: Found) -> TaskKind:
+    """The kind of a finished run; refused where it holds no figure that a table could have."""
+    if run.kind is None:
+        raise ValueError(
+            f"{run.row['folder']} is finished, but its run.json has no accuracy, mAP, R2 or mIoU for a "
+            "table; give a folder without it"
+        )
+    return run.kind
+
+
+def column(run: Found) -> str:
+    """What a run's column is called: its task, and what is measured where that is no accuracy."""
+    kind = measured(run)
+    task = str(run.row["task"])
+    return task if kind.name == "classify" else f"{task}, {kind.heading}"
 
 
 def title(run: Found, by: Sequence[str]) -> str:
@@ -181,17 +205,19 @@ def make_line(name: str, cells: Mapping[str, Sequence[Found]]) -> Line:
 
 
 def make_cell(runs: Sequence[Found]) -> Cell:
+    kind, values = measured(runs[0]), []
     for run in runs:
-        if run.row["accuracy"] is None:
+        if run.figure is None:
             raise ValueError(
-                f"{run.row['folder']} is a run of another task than telling classes apart, but tables hold "
-                "accuracies; vitrim report shows it"
+                f"the {kind.heading} of {run.row['folder']} is not defined on its {run.row['split']} images, "
+                "so that a table has nothing to show for it; give a folder without it"
             )
-    values = [100 * run.row["accuracy"] for run in runs]
+        values.append(100 * run.figure if kind.percent else run.figure)
     return Cell(
         statistics.fmean(values),
         statistics.stdev(values) if len(values) > 1 else None,
         len(values),
         by_test=any(run.row["select"] == "best-on-test" for run in runs),
         on_val=any(run.row["split"] != "test" for run in runs),
+        digits=2 if kind.percent else 4,
     )

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from rich.table import Table as RichTable
 
 NOTHING = "–"
+MEASURES = {
+    "classify": "Percent right", "multilabel": "mAP in percent", "regress": "R2", "segment": "mIoU in percent"
+}  # fmt: skip
 BY_TEST, ON_VAL = "†", "‡"
 
 
@@ -34,7 +37,7 @@ def headings(table: Table) -> list[str]:
     if table.vtab:
         titles += [f"mean of {len(table.vtab)} of {len(TASKS)} tasks"]
         titles += [f"mean of {len(here)} of {len(GROUPS)} group means"]
-    elif len(table.tasks) > 1:
+    elif mean_of_all(table):
         titles += [f"mean of {len(table.tasks)} tasks"]
     return [*titles, "GMACs", "GMACs, papers' count", "trained without head"]
 
@@ -55,9 +58,14 @@ def entries(table: Table, line: Line) -> list[Cell | None]:
         here = [means[task] for task in table.vtab if task in means]
         values += [average(line, table.vtab, statistics.fmean(here) if here else None)]
         values += [average(line, table.vtab, statistics.fmean(groups.values()) if groups else None)]
-    elif len(table.tasks) > 1:
+    elif mean_of_all(table):
         values += [average(line, table.tasks, statistics.fmean(means.values()))]
     return values
+
+
+def mean_of_all(table: Table) -> bool:
+    """Whether there is a mean over tasks that are not VTAB's: not over figures of several kinds."""
+    return len(table.tasks) > 1 and len(table.kinds) == 1
 
 
 def average(line: Line, tasks: Sequence[str], mean: float | None) -> Cell | None:
@@ -66,14 +74,14 @@ def average(line: Line, tasks: Sequence[str], mean: float | None) -> Cell | None
     if mean is None or len(cells) < len(tasks):
         return None
     by_test, on_val = any(cell.by_test for cell in cells), any(cell.on_val for cell in cells)
-    return Cell(mean, None, min(cell.seeds for cell in cells), by_test, on_val)
+    return Cell(mean, None, min(cell.seeds for cell in cells), by_test, on_val, cells[0].digits)
 
 
 def in_words(value: Cell | None) -> str:
     if value is None:
         return NOTHING
-    spread = "" if value.std is None else f" ± {value.std:.2f}"
-    return f"{value.mean:.2f}{spread}{BY_TEST * value.by_test}{ON_VAL * value.on_val}"
+    spread = "" if value.std is None else f" ± {value.std:.{value.digits}f}"
+    return f"{value.mean:.{value.digits}f}{spread}{BY_TEST * value.by_test}{ON_VAL * value.on_val}"
 
 
 def body(table: Table) -> list[list[str]]:
@@ -90,13 +98,13 @@ def remarks(table: Table) -> list[str]:
     """What a reader has to know about the figures."""
     cells = [cell for line in table.lines for cell in line.cells.values()]
     seeds = sorted({cell.seeds for cell in cells})
-    said = ["Percent right"]
+    said = [", ".join(MEASURES[kind.name] for kind in table.kinds)]
     if seeds != [1]:
         counts = " or ".join(map(str, seeds))
         said[0] += f", mean ± sample standard deviation over {counts} seeds"
     said[0] += "; GMACs as executed and as papers count; costs are means over a row's runs."
     if any(cell.by_test for cell in cells):
-        said.append(f"{BY_TEST} weights selected by their test accuracy, which makes it too high.")
+        said.append(f"{BY_TEST} weights selected by their test figure, which makes it too high.")
     if any(cell.on_val for cell in cells):
         said.append(f"{ON_VAL} measured on val, not on test images.")
     if not all(table.complete(line) for line in table.lines):
