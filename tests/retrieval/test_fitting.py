@@ -75,6 +75,13 @@ def test_what_was_saved_ranks_as_what_was_trained(finished: RetrievalRun) -> Non
     assert tokenizer(["a red disc"])[0].tolist() == finished.tokenizer(["a red disc"])[0].tolist()
 
 
+def test_a_folder_without_a_tokenizer_is_refused_before_a_run_is_made(captions: Path, tmp_path: Path) -> None:
+    pytest.importorskip("transformers", reason="transformers is not installed")
+    with pytest.raises(ValueError, match="gives no tokenizer"):
+        train_retrieval(plan(captions, text=str(tmp_path)), out=tmp_path / "run", cpu=True)
+    assert not (tmp_path / "run").exists()
+
+
 def test_what_does_not_fit_is_refused(finished: RetrievalRun, captions: Path, tmp_path: Path) -> None:
     with pytest.raises(FileExistsError, match="already holds a run"):
         train_retrieval(plan(captions), out=finished.folder, cpu=True)
@@ -84,9 +91,6 @@ def test_what_does_not_fit_is_refused(finished: RetrievalRun, captions: Path, tm
         plan(captions, uniadapter=8)
     with pytest.raises(ValueError, match="brings its own vision tower; leave out model"):
         plan(captions, text="blip:somewhere", model="vit_tiny_patch16_224")
-    with pytest.raises(ValueError, match="gives no tokenizer"):
-        train_retrieval(plan(captions, text=str(tmp_path)), out=tmp_path / "run", cpu=True)
-    assert not (tmp_path / "run").exists()
     kept = plan(captions, loss="siglip").to_json()
     assert RetrievalPlan.from_json({**json.loads(json.dumps(kept)), "later": 1}) == plan(
         captions, loss="siglip"

@@ -11,7 +11,6 @@ import pytest
 import timm
 import torch
 import torchvision
-import transformers
 from safetensors.torch import save_file
 from timm.models import save_for_hf
 from torch import Tensor, nn
@@ -22,6 +21,8 @@ from vitrim import compose
 from vitrim.backbones.opening import fill_from_file
 from vitrim.backbones.structure import build
 from vitrim.backbones.transformers_configs import CONFIGS
+
+transformers = pytest.importorskip("transformers", reason="transformers is not installed")
 
 SHAPE: dict[str, Any] = {
     "hidden_size": 24, "num_hidden_layers": 3, "num_attention_heads": 2, "intermediate_size": 40,

@@ -13,11 +13,12 @@ import numpy
 import pytest
 import timm
 import torch
-import transformers
 from torch import Tensor, nn
 
 from vitrim import compose
 from vitrim.backbones.weights.reading import read_weights
+
+transformers = pytest.importorskip("transformers", reason="transformers is not installed")
 
 NAME = "vit_tiny_patch16_224"
 State = dict[str, Tensor]
