@@ -8,11 +8,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vitrim.methods.budgets.chosen import Rule, within
-from vitrim.methods.budgets.per_image import CountedPart, PerImage
+from vitrim.methods.budgets.counted_part import CountedPart
 from vitrim.network.parts import Selector
 from vitrim.network.placing import placed
 
 if TYPE_CHECKING:
+    from vitrim.methods.budgets.per_image import PerImage
     from vitrim.methods.selection.scores import LabelledImages
     from vitrim.network.model import StagedViT
 
@@ -48,7 +49,7 @@ def calibrate(
     model: "StagedViT",
     steps: Sequence[tuple[int, CountedPart]],
     batches: "LabelledImages",
-    by: PerImage,
+    by: "PerImage",
 ) -> tuple[float, ...]:
     """A level for each of the steps, given with their blocks, one after the other: each sees what those
     before it leave. The mean at every block is what the fixed shares leave."""

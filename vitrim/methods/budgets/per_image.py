@@ -1,14 +1,13 @@
-"""What methods with a budget per image have in common, and what their parts on the blocks have."""
+"""What methods with a budget per image have in common."""
 
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-import torch
-from torch import Tensor
-
 from vitrim.checks import check_one_of, is_number
-from vitrim.methods.budgets.chosen import Chosen, Rule, within
+from vitrim.methods.budgets.calibrating import calibrate
+from vitrim.methods.budgets.chosen import Rule
+from vitrim.methods.budgets.counted_part import CountedPart
 from vitrim.network.method import Method, store_setting
 from vitrim.network.placing import placed
 
@@ -62,8 +61,6 @@ class PerImage(Method):
 
     def calibrated(self, model: "StagedViT", batches: "LabelledImages") -> Self:
         """The same with levels found on images, at work in the model."""
-        from vitrim.methods.budgets.calibrating import calibrate
-
         steps = [
             (block, part)
             for block, part in placed(model)
@@ -104,53 +101,6 @@ class PerImage(Method):
         """The same with the number that images keep in the mean, for every image."""
         changes: dict[str, Any] = {"budget": "fixed", "levels": None, "least": 0.0, "most": 1.0}
         return replace(self, **changes)
-
-
-class CountedPart:
-    """A part on one block that keeps as many tokens of each image as the budget of its method says.
-
-    Attributes:
-        level: of the budget, None until it is calibrated.
-    """
-
-    by: Method
-    settings: PerImage
-    level: float | None
-
-    def adjust(self, settings: Any) -> None:
-        """Work with other settings from now on."""
-        raise NotImplementedError
-
-    def mean_kept(self, entering: int, start: int) -> int:
-        """How many of `entering` tokens, of `start` that the image had, would stay if it were the same number
-        of all images."""
-        raise NotImplementedError
-
-    def ranked(self, *given: Any) -> Tensor:
-        """What the budget counts by, of what `forward` is given: scores, -1 for padding. [B, N]"""
-        raise NotImplementedError
-
-    @property
-    def rule(self) -> Rule:
-        return self.settings.rules[self.settings.budget]
-
-    def check_ready(self) -> None:
-        """Refuse to count by an image where that cannot be."""
-        if torch.compiler.is_exporting() or torch.jit.is_tracing():
-            raise ValueError(
-                f"{self.settings} cannot be exported: how many tokens stay depends on the image; "
-                "vitrim.fixed(model) gives the schedule of the same mean"
-            )
-        if self.level is None:
-            raise ValueError(
-                f"{self.settings}: the budget is not calibrated yet; call vitrim.fit(model, batches) with "
-                "images first (vitrim.train does), or use budget='fixed'"
-            )
-
-    def choose(self, scores: Tensor) -> Chosen:
-        """How many tokens each image keeps, and which."""
-        chosen = self.rule.choose(scores, self.level or 0)
-        return within(chosen, scores, self.settings.least, self.settings.most)
 
 
 def check_budget(method: PerImage) -> None:

@@ -13,8 +13,9 @@ from torch.nn import functional as F
 
 from vitrim.checks import block_indices, check_number, check_share
 from vitrim.methods.budgets.chosen import Rule
+from vitrim.methods.budgets.counted_part import CountedPart
 from vitrim.methods.budgets.mass import MASS
-from vitrim.methods.budgets.per_image import CountedPart, PerImage, check_budget
+from vitrim.methods.budgets.per_image import PerImage, check_budget
 from vitrim.methods.budgets.threshold import PROBABLE
 from vitrim.methods.reducers.keeping import keep_best
 from vitrim.methods.reducers.masked import MaskedMixing, gumbel_noise, sample_keep

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from vitrim.methods.budgets.counted_part import CountedPart
 from vitrim.methods.budgets.fixed import kept_of
-from vitrim.methods.budgets.per_image import CountedPart
 from vitrim.methods.reducers.varying import keep_chosen
 from vitrim.network.parts import Reducer
 from vitrim.tokens.attended import Attended
