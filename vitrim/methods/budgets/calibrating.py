@@ -60,9 +60,9 @@ def calibrate(
     found: list[float] = []
     try:
         for block, step in steps:
-            step.level = step.rule.most(model.patch_count)
+            step.level = step.rule().most(model.patch_count)
             scores = entering_scores(model, block, step, few)
-            step.level = level_for(step.rule, scores, counts[block], by.least, by.most)
+            step.level = level_for(step.rule(), scores, counts[block], by.least, by.most)
             found.append(step.level)
     finally:
         model.train(was_training)

@@ -36,8 +36,8 @@ class CountedPart:
         """What the budget counts by, of what `forward` is given: scores, -1 for padding. [B, N]"""
         raise NotImplementedError
 
-    @property
     def rule(self) -> Rule:
+        """That of its budget. (No property: torch's tracer reads these, of fixed budgets too.)"""
         return self.settings.rules[self.settings.budget]
 
     def check_ready(self) -> None:
@@ -55,5 +55,5 @@ class CountedPart:
 
     def choose(self, scores: Tensor) -> Chosen:
         """How many tokens each image keeps, and which."""
-        chosen = self.rule.choose(scores, self.level or 0)
+        chosen = self.rule().choose(scores, self.level or 0)
         return within(chosen, scores, self.settings.least, self.settings.most)

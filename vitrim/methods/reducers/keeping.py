@@ -96,7 +96,7 @@ class KeepAttended(CountedPart, Reducer):
     def ranked(self, state: TokenState, attended: Attended) -> Tensor:
         """What a budget counts by: scores, -1 for padding. [B, N]"""
         scores = self.scores(state, attended)
-        if not self.static and self.rule.by_values:
+        if not self.static and self.rule().by_values:
             assert attended.values is not None  # `attend` always gives them
             values = attended.values[:, :, state.prefix :].to(scores.dtype)
             scores = scores * values.square().sum((1, 3)).sqrt()
