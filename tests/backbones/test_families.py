@@ -213,7 +213,7 @@ def wake_trained(model: nn.Module) -> None:
 
 @pytest.mark.parametrize("family", NEW)
 def test_costs_are_fvcore_s(family: str) -> None:
-    model = compose(toy(family, torch.float32))
+    model = compose(shallow(family).float())
     batch = images(model, batch=1)
     for block in [*model.vit.blocks, model.vit]:
         for module in block.modules():

@@ -12,7 +12,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-KILLS = 20
+KILLS = 12
 
 
 def test_every_kill_is_survived(tmp_path: Path) -> None:
