@@ -9,6 +9,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -111,6 +112,28 @@ def test_a_run_that_another_process_works_on_is_waited_for(tmp_path: Path) -> No
     told = run([first, second]).told
     thread.join()
     assert told == [("second", "started"), ("second", "ended"), ("first", "found")]
+
+
+def test_a_request_while_a_run_is_being_started_stops_it_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job, real = scripted(tmp_path, "a", HANG), queue.start
+
+    def start(*given: Any) -> Any:
+        work = real(*given)
+        record = job.folder / "run.json"
+        while not (record.is_file() and record.read_text()):
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGTERM)
+        return work
+
+    monkeypatch.setattr(queue, "start", start)
+    with pytest.raises(KeyboardInterrupt):
+        run([job])
+    assert (job.folder / "stopped").exists()
+    lock = take(job)
+    assert lock is not None
+    lock.close()
 
 
 def test_a_request_to_end_stops_the_runs_and_leaves_them_to_be_continued(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from types import FrameType
+from typing import Any
 
 from vitrim.measuring.machine import cpu_count
 from vitrim.sweep.grid import Job
@@ -50,9 +50,10 @@ def run_here(jobs: Sequence[Job], where: Sequence[Place], tell: Tell) -> None:
     waiting = deque(jobs)
     free = deque(where)
     working: list[tuple[Work, Place]] = []
-    with ending_as_interrupt():
+    with requests_to_end() as check:
         try:
             while waiting or working:
+                check()
                 start_waiting(waiting, free, working, tell)
                 time.sleep(PAUSE)
                 for work, place in [pair for pair in working if pair[0].done()]:
@@ -85,18 +86,27 @@ def start_waiting(
 
 
 @contextmanager
-def ending_as_interrupt() -> Iterator[None]:
-    """Let a request to end (SIGTERM, as batch systems send it) stop the runs as Ctrl-C does."""
+def requests_to_end() -> Iterator[Callable[[], None]]:
+    """Ctrl-C, and requests to end (SIGTERM, as batch systems send it), raise KeyboardInterrupt where the
+    function that this gives is called, and nowhere else: a run that is being started must first be known to
+    whoever is to stop it.
+    """
+    asked: list[int] = []
 
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
+    def check() -> None:
+        if asked:
+            raise KeyboardInterrupt
 
+    before: dict[int, Any] = {}
     try:
-        before = signal.signal(signal.SIGTERM, interrupt)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            if signal.getsignal(number) is not signal.SIG_IGN:  # as in the background of a shell
+                before[number] = signal.signal(number, lambda given, _: asked.append(given))
     except ValueError:  # not the main thread: then signals are somebody else's
-        yield
+        yield check
         return
     try:
-        yield
+        yield check
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for ended, handler in before.items():
+            signal.signal(ended, handler)
