@@ -105,11 +105,11 @@ def test_a_budget_per_image_is_calibrated_anew() -> None:
     ],
 )
 def test_training_calibrates_before_and_after(tmp_path, monkeypatch: pytest.MonkeyPatch, method: str) -> None:
-    from vitrim.methods.budgets import calibrating
+    from vitrim.methods.budgets import per_image
 
     found = []
-    calibrate = calibrating.calibrate
-    monkeypatch.setattr(calibrating, "calibrate", lambda *given: found.append(calibrate(*given)) or found[-1])
+    calibrate = per_image.calibrate
+    monkeypatch.setattr(per_image, "calibrate", lambda *given: found.append(calibrate(*given)) or found[-1])
     methods = (method, "LoRA(rank=2)")
     run = small_run(tmp_path / "run", colour_folder(tmp_path / "data", 6), methods=methods, epochs=2)
     assert len(found) == 2 and found[0] != found[1]
@@ -122,7 +122,9 @@ def test_levels_need_no_classes(tmp_path) -> None:
     methods = ("EViT(keep=0.5, at=(1, 2), budget='mass')", "LoRA(rank=2)")
     run = small_run(tmp_path / "run", table_of_numbers(tmp_path / "data"), methods=methods, epochs=1)
     assert run.model.task == "regress" and run.model.methods[0].levels is not None
-    with pytest.raises(ValueError, match="EViT chooses by the loss of classes, which a regress task"):
+    with pytest.raises(
+        ValueError, match="EViT chooses by the loss of classes of whole pictures, which a regress task"
+    ):
         small_run(
             tmp_path / "no",
             table_of_numbers(tmp_path / "data"),
