@@ -106,3 +106,13 @@ def test_tables_show_every_task_and_sweeps_compare_accuracies_alone(run: Path) -
         data = TABLES[task_of(run)](run.parent / "data")
         with pytest.raises(ValueError, match="sweeps and searches compare accuracies"):
             refuse_other_tasks(open_data(data))
+
+
+def test_options_of_other_tasks_are_refused(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for option, words in (
+        ("k_test", "with captions"),
+        ("beta", "with captions"),
+        ("inference", "is of"),
+    ):
+        assert main(["evaluate", str(run), f"--{option}", "1"]) == 2
+        assert words in capsys.readouterr().err

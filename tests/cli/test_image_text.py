@@ -83,7 +83,9 @@ def test_a_folder_is_indexed_once_and_words_find_in_it(
     [
         (["train", "--task", "retrieval"], "give --data retrieval:FILE"),
         (["train", "--data", "digits", "--text", "words"], "--text is for image-text retrieval"),
-        (["train", "--data", "retrieval:x.json", "--recipe", "lora"], "image-text retrieval has no recipe"),
+        (["train", "--data", "retrieval:x.json", "--recipe", "lora"], "--recipe has no meaning for pictures"),
+        (["train", "--data", "retrieval:x.json", "--patch_size", "8"], "--patch_size has no meaning"),
+        (["train", "--data", "retrieval:x.json", "--taps", "[1]"], "--taps has no meaning for pictures with"),
         (["train", "--data", "retrieval:x.json", "--mixup", "0.2"], "no use for the setting mixup"),
         (["train", "--data", "retrieval:x.json"], "is not there; give a file of captions"),
         (["find", "a boat", "--gallery", "nothing"], "make one with vitrim index"),
@@ -96,6 +98,19 @@ def test_what_cannot_be_done_is_said_in_one_sentence(
     assert main(arguments) == 2
     error = capsys.readouterr().err
     assert sentence in error and len(error.splitlines()) == 1
+
+
+def test_no_option_is_passed_over_in_silence(run: Path, capsys: Captured) -> None:
+    for arguments in (
+        ["evaluate", str(run), "--unreduced"],
+        ["evaluate", str(run), "--precision", "bf16"],
+        ["evaluate", str(run), "--budget", "0.5"],
+        ["predict", str(run), str(run), "--text", "a disc", "--overlay"],
+        ["predict", str(run), str(run), "--text", "a disc", "--native", "16"],
+    ):
+        assert main(arguments) == 2, arguments
+        option = next(part for part in reversed(arguments) if part.startswith("--"))
+        assert f"{option} has no meaning for pictures with captions" in capsys.readouterr().err, arguments
 
 
 def test_other_verbs_say_what_a_retrieval_run_is_for(run: Path, capsys: Captured) -> None:

@@ -52,8 +52,15 @@ def test_what_is_not_of_masks_is_refused_by_name(place: Path, capsys: pytest.Cap
     run = str(place / "run")
     for given, words in (
         (["predict", run, str(place / "images")], "give --out FOLDER"),
-        (["predict", run, str(place / "images"), "--csv", "-"], "--csv is of whole pictures"),
-        (["evaluate", run, "--confusion", "a.csv"], "--confusion is of whole pictures"),
+        (["predict", run, str(place / "images"), "--csv", "-"], "--csv has no meaning for segmentation"),
+        (
+            ["predict", run, "x.png", "--out", "y", "--native", "16"],
+            "--native has no meaning for segmentation",
+        ),
+        (["evaluate", run, "--confusion", "a.csv"], "--confusion has no meaning for segmentation"),
+        (["evaluate", run, "--worst", "2"], "--worst has no meaning for segmentation"),
+        (["evaluate", run, "--k_test", "5"], "--k_test has no meaning for segmentation"),
+        (["train", "--data", "seg:x", "--video", "Video()"], "--video has no meaning for segmentation"),
         (["evaluate", run, "--data", "digits"], "tells classes of pixels apart, not of whole pictures"),
         (["export", run, "--out", str(place / "a.onnx")], "tells classes of pixels apart"),
         (["train", "--data", "digits", "--taps", "[1]"], "--taps is of segmentation"),

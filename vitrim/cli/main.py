@@ -136,7 +136,9 @@ def load_plugins(chosen: Namespace) -> None:
 
 
 def read_options(verb: str, arguments: Sequence[str]) -> Namespace:
-    """The options given, with those of --config; a refusal is one sentence."""
+    """The options, with those of --config, and the names of those `given` otherwise than usual; a refusal is
+    one sentence.
+    """
     parser = make_parser(verb)
     known = [
         option[2:] for action in parser._actions for option in action.option_strings if option[:2] == "--"
@@ -147,6 +149,11 @@ def read_options(verb: str, arguments: Sequence[str]) -> Namespace:
     except argparse.ArgumentError as error:
         raise ValueError(option_sentence(str(error), known)) from error
     found["cleared"] = given_null(given)
+    found["given"] = tuple(
+        action.dest
+        for action in parser._actions
+        if action.default != argparse.SUPPRESS and found.get(action.dest) != action.default
+    )
     return found
 
 

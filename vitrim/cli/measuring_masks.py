@@ -10,14 +10,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vitrim.cli.segmenting import beside_unreduced, refuse_of_pictures
+from vitrim.cli.segmenting import ABOUT, beside_unreduced
+from vitrim.cli.used_options import refuse_unused
 
 if TYPE_CHECKING:
     from jsonargparse import Namespace
 
     from vitrim.dense.metrics import SegmentationMetrics
 
-NOT_MEASURED = ("predictions", "confusion", "budget", "picture")
+MEASURED = (
+    "data", "root", "split", "image_size", "batch_size", "precision", "inference", "unreduced",
+    "per_class", "json",
+)  # fmt: skip
 
 
 def evaluate_masks(chosen: Namespace) -> None:
@@ -27,7 +31,7 @@ def evaluate_masks(chosen: Namespace) -> None:
     from vitrim.dense.saving import load_dense
     from vitrim.measuring.devices import start_accelerator
 
-    refuse_of_pictures(chosen, *NOT_MEASURED)
+    refuse_unused(chosen, MEASURED, ABOUT)
     per_class = _ending_csv(chosen.per_class)
     accelerator = start_accelerator(chosen.precision, cpu=chosen.cpu)
     model = load_dense(chosen.run, device=accelerator.device, image_size=chosen.image_size)

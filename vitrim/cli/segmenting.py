@@ -5,28 +5,25 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vitrim.cli.used_options import refuse_unused
 from vitrim.data.kinds import has_masks
+from vitrim.settings.training import Training
 
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser, Namespace
 
 
 FIELDS = ("restore", "taps", "decoder", "inference")
-NOT_PREDICTED = (
-    "csv",
-    "json",
-    "embeddings",
-    "workers",
-    "part_size",
-    "on",
-    "actors",
-    "skip_broken",
-    "download",
-)
-NOT_TRAINED = ("video", "init", "with_baseline", "track", "protocol", "per_task", "download")
+BESIDE = (
+    "data", "root", "task", "model", "pretrained", "weights", "image_size", "in_chans", "patch_size",
+    "recipe", "method", "out", "resume",
+)  # fmt: skip
+PREDICTED = ("out", "overlay", "polygons", "inference", "batch_size", "device", "image_size")
+ABOUT = "segmentation"
 
 
 def segmentation_options(parser: ArgumentParser) -> None:
@@ -83,15 +80,6 @@ def refuse_given(chosen: Namespace, *names: str) -> None:
         raise ValueError(f"--{given[0]} is of segmentation; leave it out here")
 
 
-def refuse_of_pictures(chosen: Namespace, *names: str) -> None:
-    """Refuse options that mean nothing for masks."""
-    given = [name for name in names if chosen[name] is not None and chosen[name] is not False]
-    if given:
-        raise ValueError(
-            f"--{given[0]} is of whole pictures and has no meaning for segmentation; leave it out"
-        )
-
-
 def takes_masks(run: str, data: str | None = None) -> bool:
     """Whether a run or file is to be asked for masks."""
     if data is not None and not has_masks(data):
@@ -111,7 +99,7 @@ def train_masks(chosen: Namespace) -> None:
 
     if chosen.task not in (None, "segment"):
         raise ValueError(f"{chosen.data} has masks, so its task is segment, not {chosen.task}")
-    refuse_of_pictures(chosen, *NOT_TRAINED)
+    refuse_unused(chosen, (*BESIDE, *FIELDS, *(field.name for field in fields(Training))), ABOUT)
     finished = train_dense(
         model=chosen.model, data=chosen.data, recipe=chosen.recipe, methods=given_methods(chosen),
         out=chosen.out, restore=chosen.restore, taps=chosen.taps, decoder=chosen.decoder,
@@ -150,7 +138,7 @@ def predict_masks(chosen: Namespace) -> None:
     from vitrim.measuring.devices import pick_device
     from vitrim.runs.image_lists import each_path
 
-    refuse_of_pictures(chosen, *NOT_PREDICTED)
+    refuse_unused(chosen, PREDICTED, ABOUT)
     if chosen.out is None:
         raise ValueError("a run of segmentation writes masks: give --out FOLDER for them")
     out = Path(chosen.out)

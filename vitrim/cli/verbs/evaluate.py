@@ -103,15 +103,13 @@ def _output_options(parser: ArgumentParser) -> None:
     found = parser.add_argument_group("of image-text retrieval")
     found.add_argument(
         "--k_test",
-        type=int,
-        default=128,
+        type=int | None,
         metavar="N",
         help="how many of the most similar are matched again, where the model can (usually 128)",
     )
     found.add_argument(
         "--beta",
-        type=float,
-        default=0.0,
+        type=float | None,
         metavar="WEIGHT",
         help="weight of the similarity beside the match (usually 0, as UniAdapter; BLIP has 1)",
     )
@@ -132,6 +130,9 @@ def run(chosen: Namespace) -> None:
         evaluate_masks(chosen)
         return
     refuse_given(chosen, "unreduced", "inference")
+    for name in ("k_test", "beta"):
+        if chosen[name] is not None:
+            raise ValueError(f"--{name} goes with a run that was trained on pictures with captions")
     refuse_mistyped(chosen.data)
     from accelerate import PartialState
 

@@ -4,27 +4,23 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vitrim.cli.used_options import refuse_unused
 from vitrim.cli.verbs.shared import given_list, given_methods, one_text, training_changes
 from vitrim.retrieval.asked import KIND, is_caption_spec, is_retrieval_run
+from vitrim.settings.training import Training
 
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser, Namespace
 
 TRAINED = ("text", "text_method", "loss", "queue", "uniadapter")
-REFUSED = (
-    "recipe",
-    "protocol",
-    "per_task",
-    "init",
-    "with_baseline",
-    "track",
-    "in_chans",
-    "video",
-    "download",
-)
+BESIDE = ("data", "root", "task", "model", "pretrained", "weights", "image_size", "method", "out", "resume")
+MEASURED = ("data", "root", "split", "k_test", "beta", "batch_size", "workers", "json")
+PREDICTED = ("text", "by", "top", "batch_size", "device", "skip_broken", "json")
+ABOUT = "pictures with captions"
 
 
 def train_options(parser: ArgumentParser) -> None:
@@ -73,11 +69,9 @@ def is_about_captions(chosen: Namespace) -> bool:
 
 def train_captions(chosen: Namespace) -> None:
     """`vitrim train` on pictures with captions."""
-    odd = [name for name in REFUSED if chosen[name] not in (None, False)]
     if chosen.task not in (None, KIND):
         raise ValueError(f"{chosen.data} is for the task retrieval, not {chosen.task}")
-    if odd:
-        raise ValueError(f"image-text retrieval has no {odd[0]}; give --method and training settings")
+    refuse_unused(chosen, (*BESIDE, *TRAINED, *(field.name for field in fields(Training))), ABOUT)
     if not chosen.resume and not is_caption_spec(chosen.data):
         raise ValueError(
             "retrieval trains on captions: give --data retrieval:FILE, and --root for its pictures"
@@ -119,13 +113,11 @@ def evaluate_captions(chosen: Namespace) -> None:
     """`vitrim evaluate` of a retrieval run."""
     from vitrim.retrieval.fitting import evaluate_run
 
-    unknown = ("predictions", "per_class", "confusion", "image_size", "budget", "picture")
-    odd = [name for name in unknown if chosen[name] is not None]
-    if odd:
-        raise ValueError(f"a retrieval run has recalls and no {odd[0]}; leave it out")
+    refuse_unused(chosen, MEASURED, ABOUT)
     part, found = evaluate_run(
-        chosen.run, chosen.data, chosen.root, chosen.split, chosen.k_test, chosen.beta, chosen.batch_size,
-        chosen.workers, chosen.cpu,
+        chosen.run, chosen.data, chosen.root, chosen.split,
+        128 if chosen.k_test is None else chosen.k_test, chosen.beta or 0.0,
+        chosen.batch_size, chosen.workers, chosen.cpu,
     )  # fmt: skip
     if chosen.json:
         values = {"split": part, "task": KIND, **found.best.to_json(), "pairs_matched": found.pairs}
@@ -146,8 +138,7 @@ def predict_captions(chosen: Namespace) -> None:
     texts = captions_given(given_list(chosen.text))
     if not texts:
         raise ValueError(f"{chosen.run} compares pictures with captions: give --text, or a file of captions")
-    if chosen.out is not None or chosen.csv is not None:
-        raise ValueError("a retrieval run writes lines or --json; leave --out and --csv out")
+    refuse_unused(chosen, PREDICTED, ABOUT)
     searcher = open_searcher(chosen.run, device_of(chosen.device))
     broken: list[str] | None = [] if chosen.skip_broken else None
     gallery = searcher.index(picture_paths(chosen.images), chosen.batch_size, broken)
