@@ -86,7 +86,7 @@ def test_a_run_says_what_it_did_and_its_file_gives_the_same(run, discs: str) -> 
 def test_a_run_that_was_killed_ends_as_if_it_had_not_been(
     run, discs: str, tmp_path: Path, monkeypatch
 ) -> None:
-    from vitrim.dense import training as module
+    from vitrim.training import passes as module
 
     kept = module.keep_epoch
 
@@ -136,6 +136,23 @@ def test_outlines_are_those_of_the_regions() -> None:
 
     ImageDraw.Draw(filled).polygon([tuple(xy) for xy in (corners - 0.5)], fill=1)
     assert (numpy.asarray(filled)[2:6, 2:6] == 1).all()
+
+
+def test_shares_are_drawn_where_a_method_trains_for_a_range_of_them(discs: str, tmp_path: Path) -> None:
+    found = []
+    for name, text in (
+        ("fixed", "EViT(keep=0.7, at=(2,))"),
+        ("range", "EViT(at=(2,), train_keep=(0.3, 1.0))"),
+    ):
+        settings = {
+            **SMALL,
+            "methods": ["LoRA(rank=2)", text],
+            "training": {**SMALL["training"], "epochs": 1},
+        }
+        found.append(train_dense(backbone(), discs, out=tmp_path / name, **settings).model.trained())
+    assert any(
+        not torch.equal(one, other) for one, other in zip(*(each.values() for each in found), strict=True)
+    )
 
 
 def test_unreduced_is_the_same_weights_without_reduction(run) -> None:

@@ -75,6 +75,44 @@ def test_what_was_saved_ranks_as_what_was_trained(finished: RetrievalRun) -> Non
     assert tokenizer(["a red disc"])[0].tolist() == finished.tokenizer(["a red disc"])[0].tolist()
 
 
+@pytest.mark.parametrize(
+    ("method", "words"),
+    [
+        (
+            "FisherDelta()",
+            "FisherDelta chooses by the loss of classes of whole pictures, which retrieval does",
+        ),
+        ("DyT()", "DyT compares with the class probabilities"),
+        ("EViT(at=(1,), budget='mass')", "is fitted on training images, which retrieval does not do"),
+    ],
+)
+def test_methods_that_choose_by_classes_or_images_are_refused_before_a_run_is_made(
+    method: str, words: str, captions: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(ValueError, match=words):
+        train_retrieval(plan(captions, methods=(method,)), out=tmp_path / "run", cpu=True)
+    assert not (tmp_path / "run").exists()
+
+
+def test_shares_are_drawn_where_a_method_trains_for_a_range_of_them(captions: Path, tmp_path: Path) -> None:
+    shared = {"training": with_training({"epochs": 1, "batch_size": 8, "workers": 0})}
+    found = []
+    for name, text in (
+        ("fixed", "EViT(keep=0.7, at=(4,))"),
+        ("range", "EViT(at=(4,), train_keep=(0.3, 1.0))"),
+    ):
+        run = train_retrieval(
+            plan(captions, methods=("LoRA(rank=2)", text), **shared),
+            out=tmp_path / name,
+            cpu=True,
+            quiet=True,
+        )
+        found.append(run.model.trained())
+    assert any(
+        not torch.equal(one, other) for one, other in zip(*(each.values() for each in found), strict=True)
+    )
+
+
 def test_a_folder_without_a_tokenizer_is_refused_before_a_run_is_made(captions: Path, tmp_path: Path) -> None:
     pytest.importorskip("transformers", reason="transformers is not installed")
     with pytest.raises(ValueError, match="gives no tokenizer"):

@@ -8,7 +8,7 @@ import torch
 from small_runs import colour_folder, small_run, weights
 
 from vitrim.runs.folder import RunFolder
-from vitrim.training import loop
+from vitrim.training import loop, passes
 
 CHANGES: list[dict[str, Any]] = [
     {},
@@ -103,7 +103,7 @@ def test_a_part_of_an_unknown_kind_that_draws_at_random_is_met(
 def test_stopped_and_resumed_is_the_same(tmp_path: Path, data: str, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = {"methods": (), "augment": "none"}
     small_run(tmp_path / "whole", data, **settings)
-    own = loop.keep_epoch
+    own = passes.keep_epoch
 
     def stop(*given: Any) -> Any:
         picked = own(*given)
@@ -111,10 +111,10 @@ def test_stopped_and_resumed_is_the_same(tmp_path: Path, data: str, monkeypatch:
             raise KeyboardInterrupt
         return picked
 
-    monkeypatch.setattr(loop, "keep_epoch", stop)
+    monkeypatch.setattr(passes, "keep_epoch", stop)
     with pytest.raises(KeyboardInterrupt):
         small_run(tmp_path / "stopped", data, **settings)
-    monkeypatch.setattr(loop, "keep_epoch", own)
+    monkeypatch.setattr(passes, "keep_epoch", own)
     small_run(tmp_path / "stopped", data, resume=True, **settings)
     assert history(tmp_path / "stopped") == history(tmp_path / "whole")
     stopped, whole = weights(tmp_path / "stopped"), weights(tmp_path / "whole")
@@ -127,7 +127,7 @@ def test_gradients_left_over_do_not_outlive_their_epoch(
     """A run that is stopped between epochs has nothing pending that its checkpoint would not know."""
     settings = {"methods": (), "augment": "none", "batch_size": 8, "accumulate": 3, "select": "last"}
     small_run(tmp_path / "whole", data, **settings)
-    own = loop.train_epoch
+    own = passes.train_epoch
 
     def stop(learning: Any, epoch: int, progress: Any) -> float:
         if epoch == 2:
@@ -135,7 +135,7 @@ def test_gradients_left_over_do_not_outlive_their_epoch(
         return own(learning, epoch, progress)
 
     with monkeypatch.context() as stopped:
-        stopped.setattr(loop, "train_epoch", stop)
+        stopped.setattr(passes, "train_epoch", stop)
         with pytest.raises(KeyboardInterrupt):
             small_run(tmp_path / "stopped", data, **settings)
     small_run(tmp_path / "stopped", data, resume=True, **settings)

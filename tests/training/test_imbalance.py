@@ -88,11 +88,11 @@ def uneven(tmp_path_factory: pytest.TempPathFactory) -> str:
 def test_a_stopped_run_resumes_to_the_same_weights(
     tmp_path: Path, uneven: str, setting: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import vitrim.training.loop as loop
+    import vitrim.training.passes as passes
 
     whole = small_run(tmp_path / "whole", uneven, **setting)
     plain = small_run(tmp_path / "plain", uneven)
-    keep, calls = loop.keep_epoch, []
+    keep, calls = passes.keep_epoch, []
 
     def stop_after_two(*arguments: object) -> object:
         calls.append(keep(*arguments))  # type: ignore[arg-type]
@@ -100,7 +100,7 @@ def test_a_stopped_run_resumes_to_the_same_weights(
             raise KeyboardInterrupt
         return calls[-1]
 
-    monkeypatch.setattr(loop, "keep_epoch", stop_after_two)
+    monkeypatch.setattr(passes, "keep_epoch", stop_after_two)
     with pytest.raises(KeyboardInterrupt):
         small_run(tmp_path / "cut", uneven, **setting)
     monkeypatch.undo()

@@ -207,7 +207,7 @@ def test_an_unfinished_run_has_no_model_to_use(
     def stop(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(import_module("vitrim.training.loop"), "keep_epoch", stop)
+    monkeypatch.setattr(import_module("vitrim.training.passes"), "keep_epoch", stop)
     with pytest.raises(KeyboardInterrupt):
         small_run(tmp_path / "run", data)
     with pytest.raises(FileNotFoundError, match=r"has no model yet"):

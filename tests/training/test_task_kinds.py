@@ -108,11 +108,11 @@ def test_the_report_speaks_of_them(run: Run, tmp_path: Path) -> None:
 
 
 def test_a_resumed_run_ends_with_the_same_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import vitrim.training.loop as loop
+    import vitrim.training.passes as passes
 
     data = table_of_numbers(tmp_path / "data")
     whole = small_run(tmp_path / "whole", data, regression_loss="huber")
-    keep, calls = loop.keep_epoch, []
+    keep, calls = passes.keep_epoch, []
 
     def stop_after_two(*arguments: object) -> object:
         calls.append(keep(*arguments))  # type: ignore[arg-type]
@@ -120,7 +120,7 @@ def test_a_resumed_run_ends_with_the_same_weights(tmp_path: Path, monkeypatch: p
             raise KeyboardInterrupt
         return calls[-1]
 
-    monkeypatch.setattr(loop, "keep_epoch", stop_after_two)
+    monkeypatch.setattr(passes, "keep_epoch", stop_after_two)
     with pytest.raises(KeyboardInterrupt):
         small_run(tmp_path / "cut", data, regression_loss="huber")
     monkeypatch.undo()

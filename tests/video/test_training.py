@@ -54,18 +54,18 @@ def test_a_run_says_what_it_was_and_its_file_holds_the_video_model(run, spec):
 
 
 def test_a_stopped_run_goes_on_and_ends_with_the_same_weights(run, spec, tmp_path, monkeypatch):
-    from vitrim.training import loop
+    from vitrim.training import passes
 
-    kept = loop.keep_epoch
+    kept = passes.keep_epoch
 
     def stop(*given):
         kept(*given)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(loop, "keep_epoch", stop)
+    monkeypatch.setattr(passes, "keep_epoch", stop)
     with pytest.raises(KeyboardInterrupt):
         small(spec, tmp_path / "run", video="Video(temporal_embed='learned')")
-    monkeypatch.setattr(loop, "keep_epoch", kept)
+    monkeypatch.setattr(passes, "keep_epoch", kept)
     with pytest.raises(ValueError, match="was started with video="):
         train(toy_vit(), out=tmp_path / "run", resume=True, video="Video()", cpu=True, quiet=True)
     again = train(toy_vit(), out=tmp_path / "run", resume=True, cpu=True, quiet=True)

@@ -14,10 +14,8 @@ from vitrim.dense.model import DenseModel
 from vitrim.dense.plan import DensePlan
 from vitrim.dense.source import DenseData
 from vitrim.dense.transforms import JointChange
-from vitrim.methods.tuners.dyt import DyT
 from vitrim.runs.batches import TrainingBatches
 from vitrim.settings.training import Training
-from vitrim.training.fitting import Fitted, needs_classes
 from vitrim.training.optimising import optimizer_over, parameter_groups
 
 
@@ -69,26 +67,6 @@ def training_masks(model: DenseModel, data: DenseData, plan: DensePlan) -> Train
     return TrainingBatches(
         cast(Any, images), training.batch_size, training.seed, training.workers, training.drop_last
     )
-
-
-def check_dense_methods(model: DenseModel) -> None:
-    """Refuse methods that choose, or learn, by classes of whole pictures."""
-    for method in model.methods:
-        if needs_classes(method):
-            raise ValueError(
-                f"{type(method).__name__} chooses by the loss of classes of whole pictures, which "
-                "segmentation does not have; use another method, or name what it would choose"
-            )
-        if isinstance(method, Fitted) and not method.settled:
-            raise ValueError(
-                f"{method!r} is fitted on training images, which segmentation does not do; use "
-                "budget='fixed' and name the blocks"
-            )
-        if isinstance(method, DyT) and method.complete > 0:
-            raise ValueError(
-                "DyT compares with the class probabilities of its complete model, which segmentation does "
-                "not have for whole pictures; use DyT(complete=0.0)"
-            )
 
 
 def check_pairs(plan: DensePlan, images: int) -> None:

@@ -9,7 +9,7 @@ from torch import nn
 
 from vitrim.backbones.blocks import set_drop_path
 from vitrim.backbones.preprocess import Preprocess, as_asked
-from vitrim.dense.learning import check_dense_methods, check_pairs, make_dense_optimizer, training_masks
+from vitrim.dense.learning import check_pairs, make_dense_optimizer, training_masks
 from vitrim.dense.model import DenseModel
 from vitrim.dense.plan import AskedDense, DensePlan, resume_dense
 from vitrim.dense.source import DenseData
@@ -19,6 +19,7 @@ from vitrim.settings.epoch_choice import settled_select, tested_split
 from vitrim.settings.left_open import choose_left_open
 from vitrim.settings.training import Training
 from vitrim.settings.training_choices import Select
+from vitrim.training.task_checks import refuse_methods_of_classes, refuse_unfitted
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,8 @@ def prepare_dense(plan: DensePlan, source: DenseData, backbone: str | nn.Module)
     if training.drop_path:
         set_drop_path(model.staged.vit, training.drop_path)
     model.staged.set_gradient_checkpointing(training.gradient_checkpointing)
-    check_dense_methods(model)
+    refuse_methods_of_classes(model.methods, "segmentation")
+    refuse_unfitted(model.methods, "segmentation")
     make_dense_optimizer(model, training)  # refuses rates for parts that are not there
     held_out = "val" in source.splits and training.train_split == "train"
     watched = (*(("val",) if held_out else ()), *(("test",) if select == "best-on-test" else ()))

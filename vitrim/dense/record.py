@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import shlex
-import statistics
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -102,20 +101,3 @@ def dense_results(
     if whole is not None:
         told |= {"miou_unreduced": whole.miou, "relative_miou": found.relative_to(whole)}
     return told
-
-
-def finish_dense_record(
-    record: Mapping[str, Any],
-    results: Mapping[str, Any],
-    history: Sequence[Mapping[str, Any]],
-    model_file: Path,
-) -> dict[str, Any]:
-    """The record of a run that came to its end."""
-    return {
-        **record,
-        "status": "finished",
-        "finished": now(),
-        "results": dict(results),
-        "seconds_per_epoch": statistics.median(row["seconds"] for row in history),
-        "model_bytes": model_file.stat().st_size,
-    }

@@ -7,7 +7,6 @@ resumed ends with the same weights.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -25,7 +24,6 @@ from vitrim.dense.preparing import DenseTask, plan_to_resume, prepare_dense, wit
 from vitrim.dense.record import (
     check_same_dense_data,
     dense_results,
-    finish_dense_record,
     start_dense_record,
 )
 from vitrim.dense.saving import save_dense
@@ -34,16 +32,17 @@ from vitrim.files.saving import SEGMENT
 from vitrim.measuring.devices import repeatable, start_accelerator
 from vitrim.network.method import Method
 from vitrim.network.placing import placed
-from vitrim.runs.batches import mixed_seed
 from vitrim.runs.folder import RunFolder, claim_folder
 from vitrim.settings.epoch_choice import Picked
 from vitrim.settings.run_plan import Asked
 from vitrim.settings.training import Training
 from vitrim.training.averaging import RunningMean
-from vitrim.training.checkpoint import Trained, fill_weights, keep_epoch, restore_checkpoint
+from vitrim.training.checkpoint import Trained, fill_weights, restore_checkpoint
 from vitrim.training.dead_workers import refuse_unguarded, workers_in_words
-from vitrim.training.epoch import Learning, train_epoch
+from vitrim.training.epoch import Learning
+from vitrim.training.passes import Passes
 from vitrim.training.progress import Progress, opening_lines
+from vitrim.training.record import finish_record
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -134,33 +133,18 @@ def train_epochs(
     task: DenseTask, folder: RunFolder, record: Mapping[str, Any], accelerator: Accelerator, quiet: bool
 ) -> DenseRun:
     """Train from the last checkpoint of `folder`, or from the start, to the end; measure; write results."""
-    from accelerate.utils import set_seed
-
     model, training = task.model, task.training
     learner, optimizer, loader = accelerator.prepare(
         DenseLearner(model), make_dense_optimizer(model, training), task.batches.loader
     )
     mean = RunningMean(list(model.trained().values()), training.ema)
-    learning = Learning(learner, loader, optimizer, None, mean, training, accelerator)
+    learning = Learning(learner, loader, optimizer, None, mean, training, accelerator, model.staged)
     trained = Trained(model, optimizer, mean, accelerator)
     picked = restore_checkpoint(folder, trained)
+    passes = Passes(learning, trained, task.batches, task.select, lambda _: watch(task, trained))
     with Progress(training.all_epochs, len(loader), not quiet, done=picked.last) as progress:
         progress.say(opening_lines(record, folder.path, picked.last))
-        for epoch in range(picked.last, training.all_epochs):
-            if picked.waited_enough(training):
-                progress.say(f"stops early: no better validation for {training.patience} epochs")
-                break
-            task.batches.start(epoch)
-            model.staged.set_progress(epoch)
-            set_seed(mixed_seed(training.seed, epoch, accelerator.process_index))
-            started = time.perf_counter()
-            loss = train_epoch(learning, epoch, progress)
-            rate = max(group["lr"] for group in optimizer.param_groups)
-            row: dict[str, Any] = {"epoch": epoch + 1, "train_loss": loss, "lr": rate}
-            row["seconds"] = round(time.perf_counter() - started, 3)
-            row |= watch(task, trained)
-            picked = keep_epoch(folder, trained, row, picked, task.select)
-            progress.epoch_done(row)
+        picked = passes.run(folder, picked, progress)
     return finish(task, folder, record, picked, trained)
 
 
@@ -194,7 +178,7 @@ def finish(
     theirs = None if whole is None else measure(whole, split, batch_size=size, boundary=False)
     results = dense_results(task.test_split, epoch, task.select, found, theirs)
     save_dense(model, folder.model_file, extra={"results": results, "data": task.data.spec})
-    folder.write_record(finish_dense_record(record, results, folder.history(), folder.model_file))
+    folder.write_record(finish_record(record, results, folder.history(), folder.model_file))
     return DenseRun(folder.path, model, found, folder.record())
 
 

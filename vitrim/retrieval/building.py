@@ -18,6 +18,7 @@ from vitrim.retrieval.model import RetrievalModel
 from vitrim.retrieval.plan import BLIP, CLIP, WORDS, RetrievalPlan
 from vitrim.retrieval.text import TextTower, TransformersText, WordTower
 from vitrim.retrieval.text_tuning import tune_text
+from vitrim.training.task_checks import refuse_methods_of_classes, refuse_unfitted
 
 OWN_TEXT_CLASS = {"clip": "CLIPTextModel", "clip_text_model": "CLIPTextModel"}
 OWN_TEXT_CLASS |= {"siglip": "SiglipTextModel", "siglip_text_model": "SiglipTextModel"}
@@ -49,6 +50,8 @@ def build(
         model = RetrievalModel(tower, text, plan.head or "itc", loss, plan.proj_dim, queue=plan.queue)
     settings, seen = plan.training, model.vision
     if vision is None:
+        refuse_methods_of_classes(seen.methods, "retrieval")
+        refuse_unfitted(seen.methods, "retrieval")
         seen.preprocess = as_asked(
             seen.preprocess, settings.normalise, settings.interpolation, settings.test_crop
         )

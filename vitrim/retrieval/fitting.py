@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from vitrim.measuring.devices import pick_device, repeatable, start_accelerator
+from vitrim.network.budgeting import draw_budgets
 from vitrim.retrieval.asked import KIND as TASK
 from vitrim.retrieval.building import build
 from vitrim.retrieval.caption_data import CaptionSource, open_captions
@@ -166,6 +167,7 @@ class Fitting:
             progress = epoch + step / steps
             set_rates(optimizer, training, progress)
             model.set_progress(progress)
+            draw_budgets(model.vision, training.seed, epoch, step)
             read = texts.rows(numbers)
             with self.accelerator.autocast():
                 losses = model.losses(Pairs(images, read.ids, read.mask, owners[numbers]).to(device))

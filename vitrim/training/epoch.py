@@ -35,7 +35,7 @@ class Learning:
     mean: RunningMean
     training: Training
     accelerator: Accelerator
-    model: StagedViT | None = None  # where its methods draw what they keep in each step
+    model: StagedViT  # whose methods follow the epochs, and draw what they keep in each step
 
 
 def train_epoch(learning: Learning, epoch: int, progress: Progress) -> float:
@@ -46,8 +46,7 @@ def train_epoch(learning: Learning, epoch: int, progress: Progress) -> float:
     total = torch.zeros((), device=accelerator.device)
     for step, (images, labels) in enumerate(learning.loader):
         set_rates(optimizer, training, epoch + step / steps)
-        if learning.model is not None:
-            draw_budgets(learning.model, training.seed, epoch, step)
+        draw_budgets(learning.model, training.seed, epoch, step)
         if learning.mixing is not None:
             images, labels = learning.mixing(images, labels)
         with accelerator.accumulate(learner):

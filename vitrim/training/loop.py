@@ -6,7 +6,6 @@ so a run that was stopped and resumed ends with the same weights as one that was
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -23,7 +22,6 @@ from vitrim.network.method import Method
 from vitrim.network.model import StagedViT
 from vitrim.network.notebook import table_html
 from vitrim.runs.answered import Answered, write_answered
-from vitrim.runs.batches import mixed_seed
 from vitrim.runs.evaluate import run_through
 from vitrim.runs.folder import RunFolder, claim_folder, stored_plan
 from vitrim.runs.kinds import AnyMetrics, Metrics
@@ -34,20 +32,21 @@ from vitrim.settings.run_plan import Asked, RunPlan, resume_plan, settle_plan
 from vitrim.settings.task_kinds import result_words
 from vitrim.settings.training import Training
 from vitrim.training.averaging import RunningMean
-from vitrim.training.checkpoint import Trained, fill_weights, keep_epoch, restore_checkpoint
+from vitrim.training.checkpoint import Trained, fill_weights, restore_checkpoint
 from vitrim.training.clips import with_video
 from vitrim.training.dead_workers import refuse_unguarded, workers_in_words
-from vitrim.training.epoch import Learning, train_epoch
+from vitrim.training.epoch import Learning
 from vitrim.training.fitting import adopt, fit_for_training, needs_fit
 from vitrim.training.frozen_features import freeze_features, head_alone_trains, what_learns
 from vitrim.training.frozen_features import in_words as frozen_in_words
 from vitrim.training.losses import WithLoss
 from vitrim.training.optimising import make_optimizer
+from vitrim.training.passes import Passes
 from vitrim.training.prepared import Task, prepare_task
 from vitrim.training.progress import Progress, opening_lines
 from vitrim.training.record import check_same_data, cost_record, finish_record, result_record, start_record
 from vitrim.training.task_asked import asked_task
-from vitrim.training.tracking import check_trackers, start_tracking, track
+from vitrim.training.tracking import check_trackers, start_tracking
 from vitrim.training.warm_start import asked_from, warm_start
 from vitrim.training.watching import measured, watched_batches
 from vitrim.video.settings import Video
@@ -197,8 +196,6 @@ def train_epochs(
     task: Task, folder: RunFolder, record: Mapping[str, Any], accelerator: Accelerator, quiet: bool
 ) -> Run:
     """Train from the last checkpoint of `folder`, or from the start, to the end; measure; write results."""
-    from accelerate.utils import set_seed
-
     model, training = task.model, task.training
     if needs_fit(model):
         record = choose_by_data(task, folder, record, accelerator)
@@ -215,31 +212,19 @@ def train_epochs(
     watched = watched_batches(task, frozen, accelerator)
     picked = restore_checkpoint(folder, trained)
 
+    def watch(row: Mapping[str, Any]) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        if task.source.clips is not None:
+            found["clips_per_second"] = round(len(task.batches.images) / max(row["seconds"], 1e-3), 2)
+        return found | measured(seen, trained, watched)
+
+    passes = Passes(learning, trained, task.batches, task.select, watch)
     shown = accelerator.is_main_process and not quiet
     with Progress(training.all_epochs, len(loader), shown, done=picked.last) as progress:
         progress.say(opening_lines(record, folder.path, picked.last))
         if head_alone_trains(model):
             progress.say(frozen_in_words(frozen))
-        for epoch in range(picked.last, training.all_epochs):
-            if picked.waited_enough(training):
-                progress.say(f"stops early: no better validation for {training.patience} epochs")
-                break
-            task.batches.start(epoch)
-            model.set_progress(epoch)
-            set_seed(mixed_seed(training.seed, epoch, accelerator.process_index))
-            started = time.perf_counter()
-            loss = train_epoch(learning, epoch, progress)
-            rate = max(group["lr"] for group in optimizer.param_groups)
-            row = {"epoch": epoch + 1, "train_loss": loss, "lr": rate}
-            row["seconds"] = round(time.perf_counter() - started, 3)
-            if task.source.clips is not None:
-                row["clips_per_second"] = round(len(task.batches.images) / max(row["seconds"], 1e-3), 2)
-            if bad := task.batches.replaced(accelerator):
-                row["bad_images"] = bad
-            row |= measured(seen, trained, watched)
-            picked = keep_epoch(folder, trained, row, picked, task.select)
-            progress.epoch_done(row)
-            track(accelerator, row)
+        picked = passes.run(folder, picked, progress)
     return finish(task, folder, record, picked, trained)
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from vitrim.methods.tuners.dyt import DyT
+from vitrim.network.method import Method
 from vitrim.network.model import StagedViT
 from vitrim.settings.training import Training
-from vitrim.training.fitting import needs_classes
+from vitrim.training.fitting import Fitted, needs_classes
 
 
 def check_task(model: StagedViT, training: Training) -> None:
@@ -19,7 +22,7 @@ def check_task(model: StagedViT, training: Training) -> None:
             )
     else:
         _check_settings(task, training)
-        _check_methods(model)
+        refuse_methods_of_classes(model.methods, f"a {task} task")
     complete = any(isinstance(method, DyT) and method.complete > 0 for method in model.methods)
     if complete and training.class_weights != "none":
         raise ValueError(
@@ -50,15 +53,26 @@ def _check_settings(task: str, training: Training) -> None:
             )
 
 
-def _check_methods(model: StagedViT) -> None:
-    for method in model.methods:
+def refuse_methods_of_classes(methods: Sequence[Method], what: str) -> None:
+    """Refuse methods that choose, or learn, by the classes of whole pictures, for `what` has none."""
+    for method in methods:
         if needs_classes(method):
             raise ValueError(
-                f"{type(method).__name__} chooses by the loss of classes, which a {model.task} task does not "
-                "have; use another method, or name what it would choose"
+                f"{type(method).__name__} chooses by the loss of classes of whole pictures, which {what} "
+                "does not have; use another method, or name what it would choose"
             )
         if isinstance(method, DyT) and method.complete > 0:
             raise ValueError(
-                "DyT compares with the class probabilities of its complete model, which a "
-                f"{model.task} task does not have; use DyT(complete=0.0)"
+                "DyT compares with the class probabilities of its complete model, which "
+                f"{what} does not have; use DyT(complete=0.0)"
+            )
+
+
+def refuse_unfitted(methods: Sequence[Method], what: str) -> None:
+    """Refuse methods that have yet to choose by images, where `what` trains without letting them."""
+    for method in methods:
+        if isinstance(method, Fitted) and not method.settled:
+            raise ValueError(
+                f"{method!r} is fitted on training images, which {what} does not do; use budget='fixed' and "
+                "name the blocks"
             )
