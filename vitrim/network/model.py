@@ -205,21 +205,27 @@ class StagedViT(nn.Module):
             history=() if history else None,
             attention=() if attention else None,
         )
-        state = self._pass_all(state, places, rows, states)
+        state = self.pass_all(state, places, rows, states)
         return state.without_prompts(self.prefix) if rows is None else state
 
-    def _pass_all(
-        self, state: TokenState, places: list[Places], rows: int | None, states: list[TokenState] | None
+    def pass_all(
+        self,
+        state: TokenState,
+        places: list[Places],
+        rows: int | None,
+        states: list[TokenState] | None = None,
+        first: int = 0,
     ) -> TokenState:
-        """The state after all blocks, of images that keep different counts as `execution` says."""
-        every = range(self.depth)
+        """The state after all blocks from `first` on, of images that keep different counts as `execution`
+        says."""
+        every = range(first, self.depth)
         padded = partial(self.pass_blocks, state, places, every, rows, states)
         if self.execution == "padded" or states is not None or not may_split(self, state):
             return padded()
         in_buckets = partial(pass_in_buckets, self, state, places, every, rows)
         if self.execution == "bucketed":
             return in_buckets()
-        key = (state.tokens.device, state.tokens.dtype, tuple(state.tokens.shape), rows)
+        key = (state.tokens.device, state.tokens.dtype, tuple(state.tokens.shape), rows, first)
         return faster(self.faster, key, padded, in_buckets)()
 
     def begin(self, images: Images, history: bool = False) -> tuple[TokenState, list[Places]]:
