@@ -39,6 +39,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vitrim import FisherDelta, compose
+from vitrim.backbones import recompute
 from vitrim.methods.selection.candidates import candidates
 
 CLASSES = 100
@@ -170,8 +171,13 @@ def kept_bytes(model: nn.Module, images: Tensor, step: Callable[[], None]) -> in
             storages[storage.data_ptr()] = storage.nbytes()
         return tensor
 
-    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
-        step()
+    own_check = recompute.something_else_keeps
+    recompute.something_else_keeps = lambda: False  # these hooks only look
+    try:
+        with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+            step()
+    finally:
+        recompute.something_else_keeps = own_check
     return sum(storages.values())
 
 
