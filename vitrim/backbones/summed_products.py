@@ -35,9 +35,10 @@ class Product(NamedTuple):
 
 def trains_in_one_step() -> bool:
     """Whether `summed` may run: in plain training; compilers and functorch want operators of torch's own."""
+    if not torch.is_grad_enabled() or torch.compiler.is_compiling() or torch.jit.is_tracing():
+        return False
     level = getattr(torch._C._functorch, "maybe_current_level", None)
-    others = torch.compiler.is_compiling() or torch.jit.is_tracing() or level is None
-    return torch.is_grad_enabled() and not others and level() is None
+    return level is not None and level() is None
 
 
 def summed(inputs: Tensor, weight: Tensor, bias: Tensor | None, products: Sequence[Product]) -> Tensor:
