@@ -33,6 +33,7 @@ from collections.abc import Callable, Sequence
 from datetime import date
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -81,10 +82,38 @@ def main() -> None:
     rows = [*COMPOSITIONS, *PEFT, *ENTRIES]
     names = [name for name in rows if options.only in name] if len(asked) == 1 else asked
     names.append(names[0] + AGAIN)
-    memory = {name: peak_in_own_process(options, name) for name in names}
-    kept = {name: kept_bytes(*build(options, name)) for name in names}
-    seconds = interleaved(options, names)
+    found = Found(options.out)
+    seconds = interleaved(options, names, found)
+    memory = {
+        name: found.bytes("memory", name, lambda: peak_in_own_process(options, name)) for name in names[:-1]
+    }
+    kept = {name: found.bytes("kept", name, lambda: kept_bytes(*build(options, name))) for name in names[:-1]}
     print_table(options, names, memory, kept, seconds)
+
+
+class Found:
+    """What was measured so far: in a file where one is given, so that the same command goes on."""
+
+    def __init__(self, path: Path | None) -> None:
+        self.path = path
+        lines = path.read_text().splitlines() if path is not None and path.exists() else []
+        self.lines: list[dict[str, Any]] = [json.loads(line) for line in lines]
+
+    def note(self, **line: Any) -> None:
+        self.lines.append(line)
+        if self.path is not None:
+            with self.path.open("a") as file:
+                file.write(json.dumps(line) + "\n")
+
+    def bytes(self, what: str, name: str, measure: Callable[[], int]) -> int:
+        known = [line[what] for line in self.lines if line.get("name") == name and what in line]
+        if not known:
+            self.note(name=name, **{what: measure()})
+            known = [self.lines[-1][what]]
+        return int(known[0])
+
+    def rounds(self) -> list[dict[str, float]]:
+        return [line["round"] for line in self.lines if "round" in line]
 
 
 def parse_options() -> argparse.Namespace:
@@ -100,6 +129,7 @@ def parse_options() -> argparse.Namespace:
         default="",
         help="compositions whose name contains this, or a list of whole names with commas between",
     )
+    parser.add_argument("--out", type=Path, help="file to note every figure in; a stopped run goes on")
     parser.add_argument("--child", help=argparse.SUPPRESS)  # measure the memory of this composition only
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
@@ -230,17 +260,19 @@ def resident(which: str) -> int:
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(which))
 
 
-def interleaved(options: argparse.Namespace, names: Sequence[str]) -> dict[str, list[float]]:
+def interleaved(options: argparse.Namespace, names: Sequence[str], found: Found) -> dict[str, list[float]]:
     """Seconds of a step of every composition in every round."""
-    steps = {name: build(options, name)[2] for name in names}
-    seconds: dict[str, list[float]] = {name: [] for name in names}
-    for round_number in range(options.rounds + 1):
+    left = options.rounds - len(found.rounds())
+    steps = {name: build(options, name)[2] for name in names} if left > 0 else {}
+    for round_number in range(left + 1):
+        row = {}
         for name, step in steps.items():
             started = now(options)
             step()
-            if round_number:  # the first round warms up
-                seconds[name].append(now(options) - started)
-    return seconds
+            row[name] = now(options) - started
+        if round_number and row:  # the first round warms up
+            found.note(round=row)
+    return {name: [row[name] for row in found.rounds()] for name in names}
 
 
 def now(options: argparse.Namespace) -> float:
@@ -269,8 +301,12 @@ def print_table(
         low, middle, high = statistics.quantiles(ratios, n=4)
         print(
             f"| {name} | {count:,} | {1000 * statistics.median(seconds[name]):.0f} | {middle:.2f} "
-            f"| {low:.2f} to {high:.2f} | {memory[name] / MIB:,.0f} | {kept[name] / MIB:,.0f} |"
+            f"| {low:.2f} to {high:.2f} | {of(memory, name) / MIB:,.0f} | {of(kept, name) / MIB:,.0f} |"
         )
+
+
+def of(figures: dict[str, int], name: str) -> int:
+    return figures[name.removesuffix(AGAIN)]
 
 
 def processor() -> str:

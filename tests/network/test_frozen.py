@@ -1,5 +1,6 @@
 """What stands before anything that trains is no part of the backward pass, and can be cut off exactly."""
 
+from dataclasses import fields
 from typing import Any
 
 import pytest
@@ -9,8 +10,9 @@ from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 
 from vitrim import compose
-from vitrim.network.frozen import FrozenBlocks, first_changing, frozen_blocks
+from vitrim.network.frozen import FrozenBlocks, first_changing, frozen_blocks, whole_batch
 from vitrim.network.model import StagedViT
+from vitrim.tokens.state import TokenState
 
 FROZEN = {  # of four blocks
     (): 4,
@@ -121,6 +123,18 @@ def test_what_pools_reads_sizes_of_frozen_blocks() -> None:
 def test_what_draws_or_follows_the_epochs_is_met(method: str, block: int | None) -> None:
     model = composed((method, "LoRA(rank=2, at=(3,))"))
     assert first_changing(model, 3) == block
+
+
+def test_every_field_of_a_state_is_kept_or_refused() -> None:
+    """A new one has to be put into `frozen.py` too: to what is kept, what all images share, or what belongs
+    to a batch as a whole."""
+    kept = {"tokens", "sizes", "position", "source", "keep", "trail"}
+    alike = {"prefix", "grid", "complete", "by_products", "moved"}
+    state = TokenState.start(torch.zeros(1, 5, 2), 1, (2, 2))
+    assert whole_batch(state)
+    for field in fields(TokenState):
+        if field.name not in kept | alike:
+            assert not whole_batch(state.replaced(**{field.name: (torch.zeros(()),)})), field.name
 
 
 def test_what_drops_at_random_is_met() -> None:
