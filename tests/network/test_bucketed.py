@@ -7,7 +7,7 @@ from toys import images, toy, with_random_predictors
 import vitrim
 from vitrim import LTMP, VPT, DynamicViT, EViT, ToMe, compose
 from vitrim.methods.budgets import RULES
-from vitrim.network import bucketed
+from vitrim.network import bucketed, executions
 from vitrim.network.bucketed import buckets, tokens_in, varies
 from vitrim.network.model import StagedViT
 from vitrim.tokens.restore import restore
@@ -30,7 +30,7 @@ def one_by_one(model: StagedViT, batch: torch.Tensor) -> torch.Tensor:
 def check_same(model: StagedViT, batch: torch.Tensor, within: float) -> list[int]:
     """Logits in every way to run are those of single images; how many tokens each image has in the end."""
     singles = one_by_one(model, batch)
-    for execution in ("padded", "bucketed", "measured", "measured"):
+    for execution in ("padded", "bucketed", "packed", "measured", "measured"):
         model.set_execution(execution)
         torch.testing.assert_close(model(batch), singles, rtol=0, atol=within)
         logits, state = model.run(batch)
@@ -93,7 +93,7 @@ def test_counts_from_one_to_all() -> None:
         for row in range(8):
             step.row = row
             singles.append(model(batch[row : row + 1]))
-        for execution in ("padded", "bucketed"):
+        for execution in ("padded", "bucketed", "packed"):
             model.set_execution(execution)
             torch.testing.assert_close(model(batch), torch.cat(singles), rtol=0, atol=1e-12)
 
@@ -153,13 +153,13 @@ def test_sub_batches_are_the_best_there_are() -> None:
 def test_what_was_measured_is_kept_by_shape(monkeypatch: pytest.MonkeyPatch) -> None:
     model = compose(toy("vit", depth=3), EViT(at=1, budget="mass", levels=(0.7,)))
     model.set_execution("measured")
-    seconds = iter([3.0, 3.0, 1.0, 1.0])
-    monkeypatch.setattr(bucketed, "_seconds", lambda run: next(seconds))
+    seconds = iter([3.0, 3.0, 1.0, 4.0, 2.0, 2.0])
+    monkeypatch.setattr(executions, "_seconds", lambda run: next(seconds))
     batch = batch_of(model)
     model(batch)
     model(batch)  # not measured again
     assert list(model.faster.values()) == ["bucketed"]
-    with pytest.raises(ValueError, match="execution must be one of 'bucketed', 'padded', 'measured'"):
+    with pytest.raises(ValueError, match="execution must be one of 'automatic', 'packed', 'bucketed', 'padded'"):
         model.set_execution("fast")
 
 

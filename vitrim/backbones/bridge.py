@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from vitrim.backbones.combined_heads import differential, talking_heads
 from vitrim.backbones.places import Places, relative_bias
+from vitrim.backbones.row_attention import attend_in_rows
 from vitrim.backbones.support import (
     DiffAttention,
     TalkingHeadAttn,
@@ -26,6 +27,7 @@ from vitrim.backbones.support import (
 )
 from vitrim.backbones.tuned_linear import computes_rows, linear_rows
 from vitrim.tokens.attended import Attended, Source
+from vitrim.tokens.ragged import in_one_row
 from vitrim.tokens.state import TokenState
 
 # Attention by other means than the fused kernel, while masks are learned: (queries, keys, values, scale,
@@ -51,12 +53,14 @@ def attend(
     token); keys and values stay whole.
     """
     places = Places() if places is None else places
-    queries, plain_keys, values = _project(attention, normed, rows)
+    queries, plain_keys, values = _project(attention, normed, rows, state)
     if part_of(attention, "q_norm") is not None:
         queries, plain_keys = attention.q_norm(queries), attention.k_norm(plain_keys)
     turn = _turning(attention, state, places)
     queries = turn(queries, values) if rows is None else queries
     keys, values = _repeated(attention, turn(plain_keys, values)), _repeated(attention, values)
+    if state.ragged is not None:
+        return _attend_ragged(attention, normed, (queries, keys, plain_keys, values), state, proportional, rows)
     bias = key_bias = attention_bias(state, proportional, padded=mixing is None)
     relative = relative_bias(attention, places.shared, state, rows)
     if relative is not None:
@@ -69,6 +73,47 @@ def attend(
         key_bias, Source(normed, lambda again: project_keys(attention, again, turn)),
     )  # fmt: skip
     return mixed, seen
+
+
+def _attend_ragged(
+    attention: TimmModule,
+    normed: Tensor,
+    projected: tuple[Tensor, Tensor, Tensor, Tensor],
+    state: TokenState,
+    proportional: bool,
+    rows: int | None,
+) -> tuple[Tensor, Attended]:
+    """The same of images in one row; with `rows`, of a batch from there on: [B, rows, D']."""
+    queries, keys, plain_keys, values = projected
+    assert state.ragged is not None
+    lengths, images = state.ragged.lengths(state.prefix), len(state.ragged.counts)
+    sizes = None
+    if proportional:
+        sizes = in_one_row(F.pad(state.sizes.log(), (state.prefix, 0)), lengths)  # [1, S]
+    asked = queries if rows is None else queries.transpose(0, 1).flatten(1, 2)[None]  # [1, H, S, d]
+
+    def once(queries: Tensor, keys: Tensor, values: Tensor) -> tuple[Tensor, None]:
+        return attend_in_rows(queries, keys, values, lengths, sizes, rows), None
+
+    if isinstance(attention, DiffAttention):
+        mixed, _, subtracted = differential(attention, asked, keys, values, once)
+    else:
+        mixed, subtracted = once(asked, keys, values)[0], None
+    if rows is not None:
+        mixed = mixed[0].unflatten(1, (images, rows)).transpose(0, 1)  # [B, H, rows, d]
+    mixed = joined_heads(attention, mixed, normed if rows is None else state.leading(normed, rows))
+    bias = None if sizes is None else sizes[:, None, None]  # [1, 1, 1, S]
+    return mixed, Attended(
+        queries, keys, plain_keys, attention.scale, bias, state.prefix, state.keep, None, subtracted, values,
+        bias, ragged=state.ragged,
+    )  # fmt: skip
+
+
+def runs_ragged(attention: TimmModule) -> bool:
+    """Whether images in one row can attend each among its own tokens: not with a bias for each pair of tokens,
+    nor where heads are mixed."""
+    biased = any(part_of(attention, name) is not None for name in ("rel_pos", "relative_position_bias_table"))
+    return not biased and not isinstance(attention, TalkingHeadAttn)
 
 
 def joined_heads(attention: TimmModule, mixed: Tensor, normed: Tensor) -> Tensor:
@@ -115,10 +160,16 @@ def attention_bias(state: TokenState, proportional: bool, padded: bool = True) -
     return None if bias is None else F.pad(bias, (state.prefix, 0)).unflatten(0, (-1, 1, 1))
 
 
-def _project(attention: TimmModule, normed: Tensor, rows: int | None) -> tuple[Tensor, Tensor, Tensor]:
-    """Queries (of the first `rows` tokens), keys and values, [B, H, T, d] each, from a fused or a split
-    projection."""
-    asking = normed if rows is None else normed[:, :rows]
+def _project(
+    attention: TimmModule, normed: Tensor, rows: int | None, state: TokenState | None = None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Queries (of the first `rows` tokens of each image), keys and values, [B, H, T, d] each, from a fused or
+    a split projection."""
+
+    def first(tokens: Tensor) -> Tensor:
+        return tokens if rows is None else tokens[:, :rows] if state is None else state.leading(tokens, rows)
+
+    asking = first(normed)
     fused = fused_projection(attention)
     if fused is None:
         queries, keys, values = attention.q_proj(asking), attention.k_proj(normed), attention.v_proj(normed)
@@ -135,7 +186,7 @@ def _project(attention: TimmModule, normed: Tensor, rows: int | None) -> tuple[T
                 )
                 return queries, keys, values
             queries, keys, values = joint.split(width, dim=-1)
-            queries = queries if rows is None else queries[:, :rows]
+            queries = first(queries)
         else:
             split = own.start + width
             queries = linear_rows(layer, asking, slice(own.start, split))
@@ -214,8 +265,11 @@ def _turning(attention: TimmModule, state: TokenState, places: Places) -> Turnin
     """The rotation of the places that tokens have, if any; it holds no tokens."""
     if places.rotary is None:
         return lambda tokens, like: tokens
-    table = places.rotary if state.full else _table_at(places.rotary, state.position)
     half, prefix = bool(getattr(attention, "rotate_half", False)), state.prefix  # absent before timm 1.0.20
+    if state.ragged is not None:
+        table, prefix = _table_of_row(places.rotary, state), 0
+    else:
+        table = places.rotary if state.full else _table_at(places.rotary, state.position)
     return lambda tokens, like: _rotate(tokens, table, prefix, half, like)
 
 
@@ -228,6 +282,17 @@ def _table_at(rotary: Tensor, position: Tensor) -> Tensor:
     if rotary.ndim == 2:
         return rotary[position][:, None]
     return rotary[:, position].transpose(0, 1)
+
+
+def _table_of_row(rotary: Tensor, state: TokenState) -> Tensor:
+    """The same for images in one row, prefix tokens among them, which are not turned: [N0, 2d] -> [S, 2d], [H,
+    N0, 2d] -> [H, S, 2d]."""
+    assert state.ragged is not None
+    still = rotary.new_zeros((*rotary.shape[:-2], 1, rotary.shape[-1]))
+    still[..., rotary.shape[-1] // 2 :] = 1  # sines, then cosines
+    cells = F.pad(state.position, (state.prefix, 0), value=rotary.shape[-2])  # [B, T]
+    row = in_one_row(cells, state.ragged.lengths(state.prefix))[0]
+    return torch.cat([rotary, still], dim=-2).index_select(-2, row)
 
 
 def _rotate(tokens: Tensor, table: Tensor, prefix: int, half: bool, like: Tensor) -> Tensor:

@@ -25,7 +25,7 @@ from vitrim.network.parts import Scheduled as Scheduled
 from vitrim.network.parts import Selector as Selector
 from vitrim.network.side import SideStep
 from vitrim.tokens.attended import Attended
-from vitrim.tokens.padded import reduce_by_size
+from vitrim.tokens.padded import in_a_batch, in_a_row, reduce_by_size
 from vitrim.tokens.state import SideState, TokenState
 
 
@@ -55,14 +55,18 @@ class Stage(nn.Module):
 
     def prepare(self, state: TokenState) -> TokenState:
         """What enters the block: prompts put in, tokens left out."""
+        ragged = state.ragged is not None
         if self.prompts is not None:
-            state = self.prompts(state)
+            state = self.prompts(in_a_batch(state))
+            state = in_a_row(state) if ragged else state
         if self.before is None:
             return state
         selector = self.before
-        if selector.takes_padding:
+        if selector.takes_ragged or (selector.takes_padding and not ragged):
             return cast("TokenState", selector(state))
-        return reduce_by_size(lambda part, _: selector(part), state)
+        state = in_a_batch(state)
+        state = selector(state) if selector.takes_padding else reduce_by_size(lambda part, _: selector(part), state)
+        return in_a_row(state) if ragged else state
 
     def enter(
         self, block: TimmModule, state: TokenState, places: Places, rows: int | None
@@ -84,7 +88,7 @@ class Stage(nn.Module):
             asked = state
             state = self._beside(state, lambda step, side: step.reading(block, asked, attended, side))
         if rows is not None:
-            state, normed = state.first(rows), normed[:, :rows]
+            state, normed = state.first(rows), state.leading(normed, rows)
         reducer = self.reducer if rows is None else None  # nobody reads patches after the last attention
         after, beside = self._all("after_attention"), self._all("beside_attention")
         early = (
@@ -158,5 +162,9 @@ def _reduce_with(
     the projection is linear and nothing else reads its result; 2 % fewer products with EViT.
     """
     state = state.replaced(trail=(*others, *state.trail))
+    again = state.ragged is not None and not reducer.takes_ragged
+    if again:
+        state, attended = in_a_batch(state), attended.in_a_batch()
     state = reducer(state, attended) if reducer.takes_padding else reduce_by_size(reducer, state, attended)
+    state = in_a_row(state) if again else state
     return state.replaced(trail=state.trail[len(others) :]), state.trail[: len(others)]

@@ -1,0 +1,111 @@
+"""Attention of images of different counts that stand in one row, each among its own tokens, without padding.
+
+In half precision on CUDA one kernel does all of them (`torch.nn.attention.varlen`); elsewhere each run of
+images of the same length is a call of the fused kernel.
+"""
+
+from collections.abc import Sequence
+from importlib.util import find_spec
+from itertools import accumulate
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from vitrim.tokens.ragged import by_runs, from_runs, runs
+
+WIDEST, STEP = 256, 8  # of the widths of a head that the kernel for one row takes
+HALF = (torch.float16, torch.bfloat16)
+
+
+def attend_in_rows(
+    queries: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    lengths: Sequence[int],
+    log_sizes: Tensor | None = None,
+    asking: int | None = None,
+) -> Tensor:
+    """What each image's tokens receive of its own: [1, H, S, d] each -> [1, H, S, d].
+
+    Args:
+        lengths: how many tokens each image has.
+        log_sizes: [1, S], added to the products with the keys.
+        asking: how many queries each image has, if not one for each token.
+    """
+    if _is_one_call(queries, keys, values):
+        return _in_one_call(queries, keys, values, lengths, log_sizes, asking)
+    of_keys = runs(lengths)
+    of_queries = of_keys if asking is None else [(images, asking) for images, _ in of_keys]
+    masks: list[Tensor | None] = [None] * len(of_keys)
+    if log_sizes is not None:
+        row = log_sizes[:, None, :, None].to(queries.dtype)  # [1, 1, S, 1]
+        masks = [mask.transpose(2, 3) for mask in by_runs(row, of_keys)]  # [images, 1, 1, T] each
+    parts = zip(by_runs(queries, of_queries), by_runs(keys, of_keys), by_runs(values, of_keys), masks, strict=True)
+    return from_runs(
+        [F.scaled_dot_product_attention(*projected, attn_mask=mask) for *projected, mask in parts]
+    )
+
+
+def with_log_sizes(
+    queries: Tensor, keys: Tensor, values: Tensor, log_sizes: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Queries, keys and values [..., d] with channels more, in which the products of queries and keys, divided
+    by sqrt(d), have the keys' `log_sizes` [...] added: for kernels that take no mask.
+
+    One channel does it: 1 in queries, sqrt(d) log size in keys. The others are zeros, up to a width that
+    kernels take; what is received in them is zero too.
+    """
+    width = queries.shape[-1]
+    more = -(width + 1) % STEP
+    ones = torch.ones_like(queries[..., :1])
+    last = (log_sizes * width**0.5).to(keys.dtype)[..., None].expand_as(keys[..., :1])
+    return (
+        F.pad(torch.cat([queries, ones], dim=-1), (0, more)),
+        F.pad(torch.cat([keys, last], dim=-1), (0, more)),
+        F.pad(values, (0, 1 + more)),
+    )
+
+
+def _is_one_call(queries: Tensor, keys: Tensor, values: Tensor) -> bool:
+    """Whether the kernel for one row takes them."""
+    wide = queries.shape[-1] + STEP
+    return (
+        queries.is_cuda
+        and queries.dtype in HALF
+        and queries.dtype == keys.dtype == values.dtype
+        and queries.shape[-1] == values.shape[-1]
+        and queries.shape[-1] % STEP == 0
+        and wide <= WIDEST
+        and has_varlen()
+        and torch.cuda.get_device_capability(queries.device)[0] >= 8
+    )
+
+
+def has_varlen() -> bool:
+    """Whether this torch brings attention for one row (2.10 does)."""
+    return find_spec("torch.nn.attention.varlen") is not None
+
+
+def _in_one_call(
+    queries: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    lengths: Sequence[int],
+    log_sizes: Tensor | None,
+    asking: int | None,
+) -> Tensor:
+    """`attend_in_rows` as one kernel."""
+    from torch.nn.attention.varlen import varlen_attn
+
+    width = queries.shape[-1]
+    if log_sizes is not None:
+        queries, keys, values = with_log_sizes(queries, keys, values, log_sizes[:, None])
+    asked = lengths if asking is None else [asking] * len(lengths)
+    ends, asked_ends = (
+        torch.tensor([*accumulate(each, initial=0)], device=queries.device, dtype=torch.int32)
+        for each in (lengths, asked)
+    )
+    rows = [each[0].transpose(0, 1) for each in (queries, keys, values)]  # [S, H, d] each
+    received = varlen_attn(*rows, asked_ends, ends, max(asked), max(lengths), scale=width**-0.5)
+    return received[..., :width].transpose(0, 1)[None]
