@@ -9,13 +9,12 @@ InternViT, hybrids, ViTamin, parallel blocks), `Eva` (EVA-02, DINOv3, Perception
 from collections.abc import Callable
 
 import torch
-from timm.layers import apply_rot_embed_cat
 from torch import Tensor
 from torch.nn import Identity
 from torch.nn import functional as F
 
 from vitrim.backbones.combined_heads import differential, talking_heads
-from vitrim.backbones.places import Places, relative_bias
+from vitrim.backbones.places import Places, Turning, relative_bias, turning
 from vitrim.backbones.row_attention import attend_in_rows
 from vitrim.backbones.support import (
     DiffAttention,
@@ -33,7 +32,6 @@ from vitrim.tokens.state import TokenState
 # Attention by other means than the fused kernel, while masks are learned: (queries, keys, values, scale,
 # bias, state) -> what the tokens receive [B, H, T, d] and the attention itself [B, H, T, T]
 AttentionMixing = Callable[[Tensor, Tensor, Tensor, float, Tensor | None, TokenState], tuple[Tensor, Tensor]]
-Turning = Callable[[Tensor, Tensor], Tensor]  # queries or keys by their places; of the kind that values are
 
 
 def attend(
@@ -56,11 +54,12 @@ def attend(
     queries, plain_keys, values = _project(attention, normed, rows, state)
     if part_of(attention, "q_norm") is not None:
         queries, plain_keys = attention.q_norm(queries), attention.k_norm(plain_keys)
-    turn = _turning(attention, state, places)
+    turn = turning(attention, state, places)
     queries = turn(queries, values) if rows is None else queries
     keys, values = _repeated(attention, turn(plain_keys, values)), _repeated(attention, values)
     if state.ragged is not None:
-        return _attend_ragged(attention, normed, (queries, keys, plain_keys, values), state, proportional, rows)
+        projected = queries, keys, plain_keys, values
+        return _attend_ragged(attention, normed, projected, state, proportional, rows)
     bias = key_bias = attention_bias(state, proportional, padded=mixing is None)
     relative = relative_bias(attention, places.shared, state, rows)
     if relative is not None:
@@ -110,8 +109,8 @@ def _attend_ragged(
 
 
 def runs_ragged(attention: TimmModule) -> bool:
-    """Whether images in one row can attend each among its own tokens: not with a bias for each pair of tokens,
-    nor where heads are mixed."""
+    """Whether images in one row can attend each among its own tokens: not with a bias for each pair of
+    tokens, nor where heads are mixed."""
     biased = any(part_of(attention, name) is not None for name in ("rel_pos", "relative_position_bias_table"))
     return not biased and not isinstance(attention, TalkingHeadAttn)
 
@@ -259,46 +258,6 @@ def call_biased_qkv(vit: TimmModule) -> None:
     for attention in (each for block in vit.blocks for each in attentions(block)):
         if _separate_bias(attention) is not None and attention.qkv.bias is not None:
             attention.qkv_bias_separate = True
-
-
-def _turning(attention: TimmModule, state: TokenState, places: Places) -> Turning:
-    """The rotation of the places that tokens have, if any; it holds no tokens."""
-    if places.rotary is None:
-        return lambda tokens, like: tokens
-    half, prefix = bool(getattr(attention, "rotate_half", False)), state.prefix  # absent before timm 1.0.20
-    if state.ragged is not None:
-        table, prefix = _table_of_row(places.rotary, state), 0
-    else:
-        table = places.rotary if state.full else _table_at(places.rotary, state.position)
-    return lambda tokens, like: _rotate(tokens, table, prefix, half, like)
-
-
-def _table_at(rotary: Tensor, position: Tensor) -> Tensor:
-    """The rotary table of the cells the tokens sit on: [N0, 2d] -> [B, 1, N, 2d], [H, N0, 2d] -> [B, H, N,
-    2d]; of images of many sizes [B, 1 or H, N0, 2d] -> [B, 1 or H, N, 2d]."""
-    if rotary.ndim == 4:
-        cells = position[:, None, :, None].expand(-1, rotary.shape[1], -1, rotary.shape[3])
-        return rotary.gather(2, cells)
-    if rotary.ndim == 2:
-        return rotary[position][:, None]
-    return rotary[:, position].transpose(0, 1)
-
-
-def _table_of_row(rotary: Tensor, state: TokenState) -> Tensor:
-    """The same for images in one row, prefix tokens among them, which are not turned: [N0, 2d] -> [S, 2d], [H,
-    N0, 2d] -> [H, S, 2d]."""
-    assert state.ragged is not None
-    still = rotary.new_zeros((*rotary.shape[:-2], 1, rotary.shape[-1]))
-    still[..., rotary.shape[-1] // 2 :] = 1  # sines, then cosines
-    cells = F.pad(state.position, (state.prefix, 0), value=rotary.shape[-2])  # [B, T]
-    row = in_one_row(cells, state.ragged.lengths(state.prefix))[0]
-    return torch.cat([rotary, still], dim=-2).index_select(-2, row)
-
-
-def _rotate(tokens: Tensor, table: Tensor, prefix: int, half: bool, like: Tensor) -> Tensor:
-    """Rotate the patches of [B, H, T, d]; prefix tokens have no place."""
-    turned = apply_rot_embed_cat(tokens[:, :, prefix:], table, half=half)
-    return torch.cat([tokens[:, :, :prefix], turned], dim=2).type_as(like)
 
 
 def key_width(block: TimmModule) -> int:

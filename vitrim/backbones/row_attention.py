@@ -5,8 +5,11 @@ images of the same length is a call of the fused kernel.
 """
 
 from collections.abc import Sequence
+from functools import cache
 from importlib.util import find_spec
+from inspect import signature
 from itertools import accumulate
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -37,21 +40,18 @@ def attend_in_rows(
         return _in_one_call(queries, keys, values, lengths, log_sizes, asking)
     of_keys = runs(lengths)
     of_queries = of_keys if asking is None else [(images, asking) for images, _ in of_keys]
-    masks: list[Tensor | None] = [None] * len(of_keys)
+    given = [by_runs(queries, of_queries), by_runs(keys, of_keys), by_runs(values, of_keys)]
     if log_sizes is not None:
         row = log_sizes[:, None, :, None].to(queries.dtype)  # [1, 1, S, 1]
-        masks = [mask.transpose(2, 3) for mask in by_runs(row, of_keys)]  # [images, 1, 1, T] each
-    parts = zip(by_runs(queries, of_queries), by_runs(keys, of_keys), by_runs(values, of_keys), masks, strict=True)
-    return from_runs(
-        [F.scaled_dot_product_attention(*projected, attn_mask=mask) for *projected, mask in parts]
-    )
+        given.append([mask.transpose(2, 3) for mask in by_runs(row, of_keys)])  # [images, 1, 1, T] each
+    return from_runs([F.scaled_dot_product_attention(*run) for run in zip(*given, strict=True)])
 
 
 def with_log_sizes(
     queries: Tensor, keys: Tensor, values: Tensor, log_sizes: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Queries, keys and values [..., d] with channels more, in which the products of queries and keys, divided
-    by sqrt(d), have the keys' `log_sizes` [...] added: for kernels that take no mask.
+    """Queries, keys and values [..., d] with more channels, by which `log_sizes` [...] are added to the
+    products with the keys divided by sqrt(d): for kernels that take no mask.
 
     One channel does it: 1 in queries, sqrt(d) log size in keys. The others are zeros, up to a width that
     kernels take; what is received in them is zero too.
@@ -69,22 +69,27 @@ def with_log_sizes(
 
 def _is_one_call(queries: Tensor, keys: Tensor, values: Tensor) -> bool:
     """Whether the kernel for one row takes them."""
-    wide = queries.shape[-1] + STEP
     return (
         queries.is_cuda
         and queries.dtype in HALF
         and queries.dtype == keys.dtype == values.dtype
         and queries.shape[-1] == values.shape[-1]
         and queries.shape[-1] % STEP == 0
-        and wide <= WIDEST
+        and queries.shape[-1] + STEP <= WIDEST
         and has_varlen()
         and torch.cuda.get_device_capability(queries.device)[0] >= 8
     )
 
 
+@cache
 def has_varlen() -> bool:
-    """Whether this torch brings attention for one row (2.10 does)."""
-    return find_spec("torch.nn.attention.varlen") is not None
+    """Whether this torch brings attention of images in one row, by a scale of one's own (2.10 came without
+    that)."""
+    if find_spec("torch.nn.attention.varlen") is None:
+        return False
+    from torch.nn.attention.varlen import varlen_attn
+
+    return "scale" in signature(varlen_attn).parameters
 
 
 def _in_one_call(
@@ -106,6 +111,8 @@ def _in_one_call(
         torch.tensor([*accumulate(each, initial=0)], device=queries.device, dtype=torch.int32)
         for each in (lengths, asked)
     )
-    rows = [each[0].transpose(0, 1) for each in (queries, keys, values)]  # [S, H, d] each
-    received = varlen_attn(*rows, asked_ends, ends, max(asked), max(lengths), scale=width**-0.5)
-    return received[..., :width].transpose(0, 1)[None]
+    own, theirs, given = (each[0].transpose(0, 1) for each in (queries, keys, values))  # [S, H, d] each
+    received: Any = varlen_attn(
+        own, theirs, given, asked_ends, ends, max(asked), max(lengths), scale=width**-0.5
+    )
+    return cast("Tensor", received[..., :width].transpose(0, 1)[None])

@@ -62,11 +62,9 @@ def may_pack(model: "StagedViT", places: list[Places]) -> bool:
     )
 
 
-def pass_packed(
-    model: "StagedViT", state: TokenState, places: list[Places], rows: int | None
-) -> TokenState:
-    """The state after all blocks, as `StagedViT.pass_blocks` gives it: from the first decision on, images stand
-    one after the other in one row, so that norms, linear layers and adapters compute no padding."""
+def pass_packed(model: "StagedViT", state: TokenState, places: list[Places], rows: int | None) -> TokenState:
+    """The state after all blocks, as `StagedViT.pass_blocks` gives it: from the first decision on, images
+    stand one after the other in one row, so that norms, linear layers and adapters compute no padding."""
     parts = [(stage.before or stage.reducer) for stage in model.stages]
     first = next(index for index, part in enumerate(parts) if part is not None and not part.static)
     entering = model.pass_blocks(state, places, range(first), rows)

@@ -1,6 +1,7 @@
 """The forward pass of a block: a `Stage` with its plug points. Read second."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, cast
 
 from torch import Tensor, nn
@@ -25,7 +26,7 @@ from vitrim.network.parts import Scheduled as Scheduled
 from vitrim.network.parts import Selector as Selector
 from vitrim.network.side import SideStep
 from vitrim.tokens.attended import Attended
-from vitrim.tokens.padded import in_a_batch, in_a_row, reduce_by_size
+from vitrim.tokens.padded import on_a_batch, reduce_by_size
 from vitrim.tokens.state import SideState, TokenState
 
 
@@ -55,18 +56,16 @@ class Stage(nn.Module):
 
     def prepare(self, state: TokenState) -> TokenState:
         """What enters the block: prompts put in, tokens left out."""
-        ragged = state.ragged is not None
         if self.prompts is not None:
-            state = self.prompts(in_a_batch(state))
-            state = in_a_row(state) if ragged else state
-        if self.before is None:
-            return state
+            state = on_a_batch(self.prompts, state)
         selector = self.before
-        if selector.takes_ragged or (selector.takes_padding and not ragged):
+        if selector is None:
+            return state
+        if selector.takes_ragged:
             return cast("TokenState", selector(state))
-        state = in_a_batch(state)
-        state = selector(state) if selector.takes_padding else reduce_by_size(lambda part, _: selector(part), state)
-        return in_a_row(state) if ragged else state
+        if selector.takes_padding:
+            return on_a_batch(selector, state)
+        return on_a_batch(lambda whole: reduce_by_size(lambda part, _: selector(part), whole), state)
 
     def enter(
         self, block: TimmModule, state: TokenState, places: Places, rows: int | None
@@ -162,9 +161,10 @@ def _reduce_with(
     the projection is linear and nothing else reads its result; 2 % fewer products with EViT.
     """
     state = state.replaced(trail=(*others, *state.trail))
-    again = state.ragged is not None and not reducer.takes_ragged
-    if again:
-        state, attended = in_a_batch(state), attended.in_a_batch()
-    state = reducer(state, attended) if reducer.takes_padding else reduce_by_size(reducer, state, attended)
-    state = in_a_row(state) if again else state
+    if reducer.takes_ragged:
+        state = reducer(state, attended)
+    else:
+        seen = attended.in_a_batch()
+        run = reducer if reducer.takes_padding else partial(reduce_by_size, reducer)
+        state = on_a_batch(lambda whole: run(whole, seen), state)
     return state.replaced(trail=state.trail[len(others) :]), state.trail[: len(others)]

@@ -8,6 +8,7 @@ same bias as the attention applied.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -106,7 +107,8 @@ class Attended:
         fields = {name: getattr(self, name) for name in ("queries", "keys", "plain_keys", "values")}
         fields["bias"] = None if self.bias is None else self.bias.transpose(2, 3)
         parts = {name: by_runs(row, of) for name, row in fields.items() if row is not None}
-        found = [dict(zip(parts, run, strict=True)) for run in zip(*parts.values(), strict=True)]
+        each = zip(*parts.values(), strict=True)
+        found: list[dict[str, Any]] = [dict(zip(parts, run, strict=True)) for run in each]
         for run in found:
             run["key_bias"] = run["bias"] = run["bias"].transpose(2, 3) if "bias" in run else None
         return [replace(self, keep=None, ragged=None, **run) for run in found]
@@ -125,7 +127,8 @@ class Attended:
             absent = functional.pad(self.keep == 0, (self.prefix, 0))[:, None, None]  # [B, 1, 1, T]
             none = torch.zeros_like(absent, dtype=self.keep.dtype) if bias is None else bias
             bias = none.masked_fill(absent, -torch.inf)
-        rows = {name: padded(getattr(self, name)) for name in ("queries", "keys", "plain_keys", "values")}
+        names = ("queries", "keys", "plain_keys", "values")
+        rows: dict[str, Any] = {name: padded(getattr(self, name)) for name in names}
         return replace(self, **rows, bias=bias, key_bias=bias, ragged=None)
 
     def _strength(self, rows: slice) -> Tensor:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from vitrim.tokens.later import Later
 from vitrim.tokens.padded import masked_by_count
-from vitrim.tokens.ragged import Ragged, in_one_row, runs, same, starts
+from vitrim.tokens.ragged import Ragged, in_one_row, runs, starts
 from vitrim.tokens.state import TokenState, at_lead, followed, refuse_older_exporter, remember
 
 
@@ -33,8 +33,8 @@ class Kept:
 
 
 def keep_counted(state: TokenState, kept: Kept) -> TokenState:
-    """Apply it to tokens, trail, sizes, position and source alike, as `regroup` does where all images are left
-    with the same number."""
+    """Apply it to tokens, trail, sizes, position and source alike, as `regroup` does where all images are
+    left with the same number."""
     refuse_older_exporter()
     lead = kept.order[:, : max(kept.counts)]  # [B, M]
     move = _Move(state, kept, lead)
@@ -59,8 +59,8 @@ class _Move:
         images, prefix, device = len(lead), state.prefix, lead.device
         self.images, self.prefix, self.fuse, self.ragged = images, prefix, kept.fuse, state.ragged is not None
         if state.ragged is None:
-            self.lengths = same(state.tokens.shape[1], images)
-            left = same(prefix + lead.shape[1], images)
+            self.lengths = [state.tokens.shape[1]] * images
+            left = [prefix + lead.shape[1]] * images
         else:
             self.lengths = state.ragged.lengths(prefix)
             left = [prefix + count for count in kept.counts]

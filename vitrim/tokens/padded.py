@@ -71,6 +71,12 @@ def in_a_batch(state: TokenState) -> TokenState:
     return state.replaced(tokens=in_rows(state.tokens, lengths), trail=trail, ragged=None)
 
 
+def on_a_batch(change: Callable[[TokenState], TokenState], state: TokenState) -> TokenState:
+    """`change`, which knows no images in one row, of the same images padded; in one row again where they
+    were."""
+    return change(state) if state.ragged is None else in_a_row(change(in_a_batch(state)))
+
+
 def counts_of(state: TokenState) -> tuple[int, ...]:
     """How many patch tokens every image has of its own."""
     if state.ragged is not None:

@@ -2,7 +2,7 @@
 by itself then compute no padding, and their products are as large as those of a batch."""
 
 from collections.abc import Sequence
-from itertools import accumulate, groupby, repeat
+from itertools import accumulate, groupby
 from typing import NamedTuple
 
 import torch
@@ -21,8 +21,8 @@ class Ragged(NamedTuple):
 
 
 def in_one_row(padded: Tensor, lengths: Sequence[int]) -> Tensor:
-    """The first `lengths` of each image, one after the other: [B, T, ...] -> [1, S, ...]; a view where nothing
-    is left out."""
+    """The first `lengths` of each image, one after the other: [B, T, ...] -> [1, S, ...]; a view where
+    nothing is left out."""
     if min(lengths) == padded.shape[1]:
         return padded.flatten(0, 1)[None]
     own = [image[:length] for image, length in zip(padded.unbind(), lengths, strict=True)]
@@ -65,11 +65,6 @@ def by_runs(row: Tensor, of: Sequence[tuple[int, int]]) -> list[Tensor]:
 
 
 def from_runs(parts: Sequence[Tensor]) -> Tensor:
-    """What `by_runs` gave, in one row again: [images, H, T, d] each -> [1, H, S, d], its heads side by side in
-    memory."""
+    """What `by_runs` gave, in one row again: [images, H, T, d] each -> [1, H, S, d], its heads side by side
+    in memory."""
     return torch.cat([part.transpose(1, 2).flatten(0, 1) for part in parts])[None].transpose(1, 2)
-
-
-def same(length: int, images: int) -> list[int]:
-    """The lengths of a batch that is not ragged."""
-    return list(repeat(length, images))
