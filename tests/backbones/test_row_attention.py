@@ -7,7 +7,7 @@ from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
 
 from vitrim.backbones import row_attention
-from vitrim.backbones.row_attention import attend_in_rows, has_varlen, with_log_sizes
+from vitrim.backbones.row_attention import attend_in_rows, has_varlen
 
 LENGTHS = [7, 7, 1, 12, 3]
 
@@ -72,19 +72,6 @@ def test_it_is_that_of_a_padded_batch(
     expected = behind_a_mask(*rows, given, asking)
     found = attend_in_rows(*rows, LENGTHS, given, asking)
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)
-
-
-@pytest.mark.parametrize(("dtype", "within"), [(torch.float64, 1e-12), (torch.float32, 1e-6)])
-@pytest.mark.parametrize("width", [16, 20])
-def test_log_sizes_in_the_heads_are_a_mask(dtype: torch.dtype, within: float, width: int) -> None:
-    queries, keys, values, sizes = projected(width, dtype)
-    fused = F.scaled_dot_product_attention
-    expected = fused(queries, keys, values, attn_mask=sizes[:, None, None])
-    more = with_log_sizes(queries, keys, values, sizes[:, None])
-    assert {each.shape[-1] for each in more} == {24}
-    found = fused(*more, scale=width**-0.5)
-    torch.testing.assert_close(found[..., :width], expected, rtol=0, atol=within)
-    assert not found[..., width:].any()
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="the kernel for one row runs on CUDA alone")

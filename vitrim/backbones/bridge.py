@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from vitrim.backbones.combined_heads import differential, talking_heads
 from vitrim.backbones.places import Places, Turning, relative_bias, turning
 from vitrim.backbones.row_attention import attend_in_rows
+from vitrim.backbones.size_attention import attend_by_sizes
 from vitrim.backbones.support import (
     DiffAttention,
     TalkingHeadAttn,
@@ -64,7 +65,8 @@ def attend(
     relative = relative_bias(attention, places.shared, state, rows)
     if relative is not None:
         bias = relative if bias is None else bias + relative
-    mixed, weights, subtracted = _mix(attention, (queries, keys, values), bias, state, mixing)
+    sizes_alone = proportional and relative is None and state.keep is None
+    mixed, weights, subtracted = _mix(attention, (queries, keys, values), bias, state, mixing, sizes_alone)
     mixed = joined_heads(attention, mixed, normed if rows is None else normed[:, :rows])
     keep = state.keep if mixing is None else None  # while masks are learned, every query counts
     seen = Attended(
@@ -130,15 +132,18 @@ def _mix(
     bias: Tensor | None,
     state: TokenState,
     mixing: AttentionMixing | None,
+    sizes_alone: bool = False,
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
     """What the tokens receive [B, H, T, d], the attention where it was not fused, and the share by which the
     second of two softmaxes is subtracted."""
     dropout = attention.attn_drop.p if attention.training else 0.0
-    mask = None if bias is None else bias.to(projected[0].dtype)
 
     def once(queries: Tensor, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor | None]:
         if mixing is not None:
             return mixing(queries, keys, values, attention.scale, bias, state)
+        if sizes_alone and bias is not None:
+            return attend_by_sizes(queries, keys, values, bias, dropout), None
+        mask = None if bias is None else bias.to(queries.dtype)
         fused = F.scaled_dot_product_attention
         return fused(queries, keys, values, attn_mask=mask, dropout_p=dropout), None
 

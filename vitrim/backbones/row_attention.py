@@ -15,10 +15,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from vitrim.backbones.size_attention import HALF, STEP, with_log_sizes
 from vitrim.tokens.ragged import by_runs, from_runs, runs
 
-WIDEST, STEP = 256, 8  # of the widths of a head that the kernel for one row takes
-HALF = (torch.float16, torch.bfloat16)
+WIDEST = 256  # head that the kernel for one row takes
 
 
 def attend_in_rows(
@@ -45,26 +45,6 @@ def attend_in_rows(
         row = log_sizes[:, None, :, None].to(queries.dtype)  # [1, 1, S, 1]
         given.append([mask.transpose(2, 3) for mask in by_runs(row, of_keys)])  # [images, 1, 1, T] each
     return from_runs([F.scaled_dot_product_attention(*run) for run in zip(*given, strict=True)])
-
-
-def with_log_sizes(
-    queries: Tensor, keys: Tensor, values: Tensor, log_sizes: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Queries, keys and values [..., d] with more channels, by which `log_sizes` [...] are added to the
-    products with the keys divided by sqrt(d): for kernels that take no mask.
-
-    One channel does it: 1 in queries, sqrt(d) log size in keys. The others are zeros, up to a width that
-    kernels take; what is received in them is zero too.
-    """
-    width = queries.shape[-1]
-    more = -(width + 1) % STEP
-    ones = torch.ones_like(queries[..., :1])
-    last = (log_sizes * width**0.5).to(keys.dtype)[..., None].expand_as(keys[..., :1])
-    return (
-        F.pad(torch.cat([queries, ones], dim=-1), (0, more)),
-        F.pad(torch.cat([keys, last], dim=-1), (0, more)),
-        F.pad(values, (0, 1 + more)),
-    )
 
 
 def _is_one_call(queries: Tensor, keys: Tensor, values: Tensor) -> bool:

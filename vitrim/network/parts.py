@@ -74,7 +74,11 @@ class Scheduled(Protocol):
 
 
 class Branch(nn.Module):
-    """Computes something beside attention or MLP that is added to their result."""
+    """Computes something beside attention or MLP that is added to their result.
+
+    Of images in one row (`TokenState.ragged`), tokens, trail and `normed` are [1, S, C]; a branch that reads
+    more of the state than those says `reads_all` or `reads_grid`, and runs on batches alone.
+    """
 
     reads_norm = False  # whether `forward` reads `normed`
     reads_all = False  # whether what it adds to one token depends on the others
