@@ -16,7 +16,9 @@ from vitrim.runs.tested import TestedPictures, right_alone
 from vitrim.settings.training import Training
 
 LEVEL = 0.05
-NOT_COMPARED = ("workers", "bad_images", "gradient_checkpointing", "deterministic", "select", "patience")
+NOT_COMPARED = (
+    "workers", "bad_images", "gradient_checkpointing", "cache_frozen", "deterministic", "select", "patience",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
