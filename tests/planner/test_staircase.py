@@ -2,6 +2,7 @@
 
 import json
 import re
+from itertools import pairwise
 from math import ceil
 from pathlib import Path
 
@@ -10,19 +11,21 @@ import pytest
 import torch
 from toys import images, toy
 
-from vitrim import compose
+from vitrim import EViT, compose
 from vitrim.cli.main import main
 from vitrim.planner import kept_curves, schedule, staircase
+from vitrim.planner.at_steps import AtSteps
 from vitrim.planner.block_parts import Parts, block_macs
 from vitrim.planner.kept_curves import cache_folder, curve_of
 from vitrim.planner.schedule import schedules, table, timed
 from vitrim.planner.search import Search
 from vitrim.planner.staircase import Curve, in_turns, measure, steep_intervals
+from vitrim.training import budgets
 
-TILE = 12  # tokens of a tile of the pretended kernels
+TILE, DEPTH = 12, 7  # tokens of a tile of the pretended kernels
 
 
-def composed(methods, depth=8):
+def composed(methods, depth=DEPTH):
     return compose(toy("vit", depth=depth, dtype=torch.float32), *methods).eval()
 
 
@@ -38,13 +41,25 @@ class Stepping:
 
 
 @pytest.fixture(scope="module")
+def curve():
+    return measure(composed(()), batch_size=2, timer=Stepping())
+
+
+@pytest.fixture(scope="module")
+def search():
+    return Search(composed, batches())
+
+
 def batches():
     return [(images(composed(()), batch=6), torch.arange(6) % 5)]
 
 
 @pytest.fixture(scope="module")
-def curve():
-    return measure(composed(()), batch_size=2, timer=Stepping())
+def found(search, curve):
+    """By a share of the operations."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(schedule, "Search", lambda compose, images: search)
+        return schedules(composed, batches(), 0.85, curve)
 
 
 def test_steps_are_found_between_neighbours() -> None:
@@ -65,51 +80,61 @@ def test_a_line_has_no_steps() -> None:
     assert len(curve.treads()) > 30
 
 
-def test_the_planner_lands_on_the_edges_of_steps(batches, curve) -> None:
-    found = schedules(composed, batches, 0.8, curve)
-    steps, greedy = found[0], found[1]
+def test_the_planner_lands_on_the_edges_of_steps(found, search) -> None:
+    steps, greedy = found[:2]
     assert [steps.name, greedy.name] == ["at steps", "greedy"]
-    assert steps.share <= 0.8 and greedy.share <= 0.8
+    assert {each.name for each in found} >= {"dense"} and all(each.share <= 0.851 for each in found)
     counts = _counts(steps.method)
     assert counts and all(count % TILE == 0 for count in counts)
     assert not all(count % TILE == 0 for count in _counts(greedy.method))
     assert steps.milliseconds <= greedy.milliseconds
-    blocks = Search(composed, batches).blocks
-    assert set(steps.method.at) <= set(blocks)
-    assert all(
-        after - before >= 2 for before, after in zip(steps.method.at, steps.method.at[1:], strict=False)
-    )
+    assert set(steps.method.at) <= set(search.blocks)
+    assert all(after - before >= 2 for before, after in pairwise(steps.method.at))
 
 
 def _counts(method):
     """Patch tokens that leave the blocks that reduce."""
     states = []
     model = composed((method,))
-    model.pass_blocks(*model.begin(images(model, batch=1)), range(7), None, states)
+    model.pass_blocks(*model.begin(images(model, batch=1)), range(DEPTH - 1), None, states)
     return {state.count for state in states} - {64}
 
 
-def test_a_budget_of_time_is_met_as_foretold(batches, curve) -> None:
-    whole = float(curve.milliseconds(np.full((1, 8), 64))[0])
-    found = schedules(composed, batches, None, curve, milliseconds=0.85 * whole)
-    assert {each.name for each in found} >= {"at steps", "dense"} and "greedy" not in {e.name for e in found}
-    assert all(each.milliseconds <= 0.85 * whole for each in found)
-    assert found[0].lost <= min(each.lost for each in found[1:]) + 0.02
-    both = schedules(composed, batches, 0.9, curve, milliseconds=0.85 * whole)
-    assert all(each.share <= 0.9 and each.milliseconds <= 0.85 * whole for each in both)
+def test_a_budget_of_time_is_met_by_the_most_that_it_allows(search, curve) -> None:
+    whole = float(curve.milliseconds(np.full((1, DEPTH), 64))[0])
+    for share in (0.95, 0.9, 0.8):
+        method = AtSteps(
+            search, curve, lambda tokens, most=share: curve.milliseconds(tokens) <= most * whole
+        ).best()
+        rows = search.tokens([dict(zip(method.at, method.shares(), strict=True))])
+        assert curve.milliseconds(rows)[0] <= share * whole
+        assert all(count == 64 or count % TILE == 0 for count in rows[0])
+        lost = search.lost({block: (rows[0][block] - 1) / 64 for block in method.at})
+        for block in method.at:  # one step more anywhere is too much, or saves nothing
+            more = rows.copy()
+            more[0, block:] = np.maximum(more[0, block:], min(64, rows[0][block] + TILE))
+            assert curve.milliseconds(more)[0] > share * whole or lost < 0.01
     with pytest.raises(ValueError, match="no schedule comes down to that"):
-        schedules(composed, batches, None, curve, milliseconds=1e-6)
+        AtSteps(search, curve, lambda tokens: np.zeros(len(tokens), dtype=bool)).best()
     with pytest.raises(ValueError, match="needs a budget"):
-        schedules(composed, batches, None)
+        schedule._within(search, None, curve, None)
 
 
-def test_foretold_stands_beside_measured(batches, curve) -> None:
-    found = timed(composed, schedules(composed, batches, 0.8, curve), curve, torch.device("cpu"))
-    assert found[0].name == "plain" and all(each.measured > 0 for each in found)
-    lines = table(found).splitlines()
+def test_shares_and_times_may_be_limited_at_once(search, curve) -> None:
+    rows = np.array([[64] * DEPTH, [48] * DEPTH, [24] * DEPTH])
+    macs, times = search.costs(rows), curve.milliseconds(rows)
+    for most, longest in ((macs[1], times[2]), (macs[2], times[1])):
+        assert list(schedule._within(search, most, curve, longest)(rows)) == [False, False, True]
+    assert list(schedule._within(search, macs[1], None, None)(rows)) == [False, True, True]
+
+
+def test_foretold_stands_beside_measured(found, curve, monkeypatch) -> None:
+    monkeypatch.setattr(schedule, "ROUNDS", 3)
+    shown = timed(composed, found[:1], curve, torch.device("cpu"))
+    assert [each.name for each in shown] == ["plain", "at steps"] and all(each.measured > 0 for each in shown)
+    lines = table(shown).splitlines()
     assert "foretold" in lines[0] and re.search(r"[+-]\d+\.\d %", lines[1])
-    expected = 100 * (found[1].milliseconds / found[1].measured - 1)
-    assert f"{expected:+.1f} %" in lines[2]
+    assert f"{100 * (shown[1].milliseconds / shown[1].measured - 1):+.1f} %" in lines[2]
 
 
 def test_parts_of_a_block_are_what_a_pass_computes() -> None:
@@ -147,7 +172,7 @@ def test_it_is_measured_once_for_a_machine_and_a_model(tmp_path, monkeypatch) ->
     curve_of(model, 4, tmp_path, stopwatch)  # another batch
     monkeypatch.setattr(kept_curves, "cpu_name", lambda: "another processor")
     curve_of(model, 2, tmp_path, stopwatch)
-    curve_of(composed((), depth=6), 2, tmp_path, stopwatch)
+    curve_of(composed((), depth=5), 2, tmp_path, stopwatch)
     assert len(list(tmp_path.iterdir())) == 4 and len(stopwatch.asked) == 4 * asked
 
 
@@ -177,18 +202,24 @@ def test_the_cache_lies_where_the_system_says(monkeypatch, tmp_path) -> None:
 
 
 def test_the_command_shows_and_draws_it(tmp_path, monkeypatch, capsys) -> None:
+    def stand_in(compose, images, share, curve, milliseconds):
+        assert share == 0.9 and milliseconds == 5 and curve.batch_size == 1
+        return [schedule.Placement("at steps", EViT(keep=0.5, at=(3,)), 0.7, 0.1, 4.0)]
+
     monkeypatch.setattr(kept_curves, "measure", lambda model, batch, timer: measure(model, batch, Stepping()))
     monkeypatch.setattr(schedule, "ROUNDS", 3)
-    few = [(torch.randn(4, 3, 48, 48), torch.arange(4))]
-    monkeypatch.setattr("vitrim.training.budgets.calibration_batches", lambda model, source: few)
+    monkeypatch.setattr(schedule, "schedules", stand_in)
+    monkeypatch.setattr(budgets, "calibration_batches", lambda model, source: [(None, [0, 1])])
     kind = ["plan", "--schedule", "--budget=0.9", "--model=vitrim_tiny_patch8_96", "--image_size=48"]
-    asked = [*kind, "--measure", f"--cache={tmp_path / 'kept'}", f"--plot={tmp_path / 'steps.png'}"]
+    asked = [*kind, "--budget=5ms", f"--cache={tmp_path / 'kept'}", f"--plot={tmp_path / 'steps.png'}"]
     assert main([*asked, "--threads=1"]) == 0
     shown = capsys.readouterr()
     assert all(words in shown.out for words in ("steps: ", "at steps", "foretold", "measured", "wrote "))
     assert "kept in" in shown.err and (tmp_path / "steps.png").read_bytes().startswith(b"\x89PNG")
     assert main([*kind, "--plot=x.png"]) == 2
     assert "no meaning for a schedule without --measure" in capsys.readouterr().err
+    assert main([*kind, "--budget=1MB"]) == 2
+    assert "a share of the plain operations such as 0.6, as milliseconds" in capsys.readouterr().err
     assert main(["plan", "--budget=0.9", "--model=test_vit", "--cache=x"]) == 2
     assert "--cache has no meaning for proposals" in capsys.readouterr().err
 
