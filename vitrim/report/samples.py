@@ -23,7 +23,7 @@ from vitrim.report.maps.strips import first_frames, pictures_of
 from vitrim.report.maps.tokens import TokenMap
 from vitrim.report.picture_grid import grid, in_the_grid
 from vitrim.report.shown_run import ShownRun
-from vitrim.report.traced import trace
+from vitrim.report.traced import DROPPED, FUSED, MERGED, OWN, trace
 from vitrim.runs.answered import Answered
 from vitrim.runs.kinds import KINDS
 from vitrim.runs.tested import differs
@@ -31,13 +31,13 @@ from vitrim.runs.tested import differs
 COUNT, EACH, LOOKED_AT = 12, 4, 4
 STEPS = 8  # positions of the slider
 USUAL = "as the others"
-LEGEND = (
-    "as it is: a token of its own",
-    "one colour, framed: patches that share a token",
-    "hatched grey: fused into one token",
-    "white: dropped",
-    "darkened: passes by the MLP",
-)
+LEGEND = {
+    OWN: "as it is: a token of its own",
+    MERGED: "one colour, framed: patches that share a token",
+    FUSED: "hatched grey: fused into one token",
+    DROPPED: "white: dropped",
+}
+SKIPPED = "darkened: passes by the MLP"
 
 
 @dataclass(frozen=True)
@@ -161,13 +161,20 @@ def tokens_section(samples: Samples) -> list[str]:
             f'max="{len(chosen)}" value="{len(chosen)}" step="1"><output id="block-words" for="block">'
             "</output></div>"
         )
-        entries = "".join(f"<span>{escape(text)}</span>" for text in LEGEND)
+        maps = [each for sample in samples.shown for each in sample.maps]
+        entries = "".join(f"<span>{escape(text)}</span>" for text in legend_of(maps))
         parts.append(f'<div class="legend">{entries}</div>')
     else:
         parts.append(
             paragraph("Nothing shortens the sequence: the model sees every patch in every block.", True)
         )
     return [*parts, grid(figures, samples.shown[0].picture)]
+
+
+def legend_of(maps: Sequence[TokenMap]) -> list[str]:
+    """What the looks that occur in these maps mean; nobody has to wonder about others."""
+    found = [words for fate, words in LEGEND.items() if any((each.fate == fate).any() for each in maps)]
+    return [*found, SKIPPED] if any(each.skipped.any() for each in maps) else found
 
 
 def _figure(sample: Sample, maps: Sequence[TokenMap]) -> str:
