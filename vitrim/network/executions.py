@@ -11,8 +11,7 @@ import torch
 from vitrim.backbones.bridge import runs_ragged
 from vitrim.backbones.places import Places
 from vitrim.backbones.support import attentions
-from vitrim.network.bucketed import may_split, pass_in_buckets
-from vitrim.network.stage import Stage
+from vitrim.network.bucketed import decides, may_split, pass_in_buckets
 from vitrim.tokens.padded import in_a_batch, in_a_row
 from vitrim.tokens.state import TokenState
 
@@ -70,14 +69,9 @@ def pass_packed(
     """The state after some of the blocks, as `StagedViT.pass_blocks` gives it: from the first decision on,
     images stand one after the other in one row, so that norms, linear layers and adapters compute no padding.
     """
-    first = next((index for index in blocks if _decides(model.stages[index])), blocks.stop)
+    first = next((index for index in blocks if decides(model.stages[index])), blocks.stop)
     state = model.pass_blocks(state, places, range(blocks.start, first), rows)
     return in_a_batch(model.pass_blocks(in_a_row(state), places, range(first, blocks.stop), rows))
-
-
-def _decides(stage: Stage) -> bool:
-    """Whether images may leave it with different counts."""
-    return any(part is not None and not part.static for part in (stage.before, stage.reducer))
 
 
 def fastest(known: dict[tuple[object, ...], str], key: tuple[object, ...], ways: dict[str, Pass]) -> Pass:
