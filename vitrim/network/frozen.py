@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from vitrim.backbones.packed import Images
 from vitrim.backbones.places import Places
 from vitrim.network.budgeting import Drawing
+from vitrim.network.executions import pass_all
 from vitrim.network.placing import placed
 from vitrim.tokens.later import Later
 from vitrim.tokens.state import TokenState
@@ -141,7 +142,7 @@ class LaterBlocks(nn.Module):
     def forward_with_penalty(self, kept: Kept, complete: bool = False) -> tuple[Tensor, Tensor | None]:
         """As `StagedViT.forward_with_penalty`."""
         state = self.state(kept).replaced(complete=complete)
-        state = self.model.pass_all(state, self.places, self.model.rows_read(), first=self.count)
+        state = pass_all(self.model, state, self.places, self.model.rows_read(), first=self.count)
         return self.model.classify(state), state.penalty
 
     def state(self, kept: Kept) -> TokenState:
