@@ -31,6 +31,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from datetime import date
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -84,10 +85,10 @@ def main() -> None:
     names.append(names[0] + AGAIN)
     found = Found(options.out)
     seconds = interleaved(options, names, found)
-    memory = {
-        name: found.bytes("memory", name, lambda: peak_in_own_process(options, name)) for name in names[:-1]
-    }
-    kept = {name: found.bytes("kept", name, lambda: kept_bytes(*build(options, name))) for name in names[:-1]}
+    memory, kept = {}, {}
+    for name in names[:-1]:
+        memory[name] = found.bytes("memory", name, partial(peak_in_own_process, options, name))
+        kept[name] = found.bytes("kept", name, partial(kept_in_a_step, options, name))
     print_table(options, names, memory, kept, seconds)
 
 
@@ -190,8 +191,9 @@ def trained(model: nn.Module) -> list[nn.Parameter]:
     return [parameter for parameter in model.parameters() if parameter.requires_grad]
 
 
-def kept_bytes(model: nn.Module, images: Tensor, step: Callable[[], None]) -> int:
+def kept_in_a_step(options: argparse.Namespace, name: str) -> int:
     """What autograd keeps in one step beside weights and images, in bytes."""
+    model, images, step = build(options, name)
     own = {tensor.untyped_storage().data_ptr() for tensor in (*model.parameters(), *model.buffers(), images)}
     storages: dict[int, int] = {}
 

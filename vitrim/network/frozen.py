@@ -121,8 +121,8 @@ def _kept(state: TokenState) -> dict[str, Tensor]:
 
 def whole_batch(state: TokenState) -> bool:
     """Whether a state holds nothing that belongs to a batch instead of one of its images."""
-    nothing = (state.penalty, state.spent, state.history, state.attention, state.padding, state.clips)
-    return all(each is None for each in nothing) and not state.dispatched and not state.side
+    nothing = ("penalty", "spent", "history", "attention", "padding", "clips", "ragged")
+    return all(getattr(state, name) is None for name in nothing) and not state.dispatched and not state.side
 
 
 class LaterBlocks(nn.Module):
