@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from vitrim.backbones.places import Places
+from vitrim.network.stage import Stage
 from vitrim.tokens.padded import counts_of, join, split
 from vitrim.tokens.state import TokenState
 
@@ -64,8 +65,12 @@ def tokens_in(counts: Sequence[int], groups: Groups) -> int:
 
 def varies(model: "StagedViT") -> bool:
     """Whether images may leave some reducer with different counts."""
-    parts = (part for stage in model.stages for part in (stage.before, stage.reducer))
-    return any(part is not None and not part.static for part in parts)
+    return any(map(decides, model.stages))
+
+
+def decides(stage: Stage) -> bool:
+    """Whether images may leave this block with different counts."""
+    return any(part is not None and not part.static for part in (stage.before, stage.reducer))
 
 
 def may_split(model: "StagedViT", state: TokenState) -> bool:

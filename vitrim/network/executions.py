@@ -11,7 +11,7 @@ import torch
 from vitrim.backbones.bridge import runs_ragged
 from vitrim.backbones.places import Places
 from vitrim.backbones.support import attentions
-from vitrim.network.bucketed import may_split, pass_in_buckets
+from vitrim.network.bucketed import decides, may_split, pass_in_buckets
 from vitrim.tokens.padded import in_a_batch, in_a_row
 from vitrim.tokens.state import TokenState
 
@@ -27,22 +27,23 @@ def pass_all(
     state: TokenState,
     places: list[Places],
     rows: int | None,
-    states: list[TokenState] | None,
+    states: list[TokenState] | None = None,
+    first: int = 0,
 ) -> TokenState:
-    """The state after all blocks, as `model.execution` says where there is a choice."""
-    every = range(model.depth)
+    """The state after all blocks from `first` on, as `model.execution` says where there is a choice."""
+    every = range(first, model.depth)
     ways: dict[str, Pass] = {"padded": partial(model.pass_blocks, state, places, every, rows, states)}
     if model.execution == "padded" or states is not None or not may_split(model, state):
         return ways["padded"]()
     ways["bucketed"] = partial(pass_in_buckets, model, state, places, every, rows)
     if may_pack(model, places):
-        ways["packed"] = partial(pass_packed, model, state, places, rows)
+        ways["packed"] = partial(pass_packed, model, state, places, every, rows)
     asked = model.execution
     if asked == "automatic":
         asked = "packed" if state.tokens.device.type == "cpu" else "bucketed"
     if asked != "measured":
         return ways.get(asked, ways["bucketed"])()
-    key = (state.tokens.device, state.tokens.dtype, tuple(state.tokens.shape), rows)
+    key = (state.tokens.device, state.tokens.dtype, tuple(state.tokens.shape), rows, first)
     return fastest(model.faster, key, ways)()
 
 
@@ -62,13 +63,15 @@ def may_pack(model: "StagedViT", places: list[Places]) -> bool:
     )
 
 
-def pass_packed(model: "StagedViT", state: TokenState, places: list[Places], rows: int | None) -> TokenState:
-    """The state after all blocks, as `StagedViT.pass_blocks` gives it: from the first decision on, images
-    stand one after the other in one row, so that norms, linear layers and adapters compute no padding."""
-    parts = [(stage.before or stage.reducer) for stage in model.stages]
-    first = next(index for index, part in enumerate(parts) if part is not None and not part.static)
-    entering = model.pass_blocks(state, places, range(first), rows)
-    return in_a_batch(model.pass_blocks(in_a_row(entering), places, range(first, model.depth), rows))
+def pass_packed(
+    model: "StagedViT", state: TokenState, places: list[Places], blocks: range, rows: int | None
+) -> TokenState:
+    """The state after some of the blocks, as `StagedViT.pass_blocks` gives it: from the first decision on,
+    images stand one after the other in one row, so that norms, linear layers and adapters compute no padding.
+    """
+    first = next((index for index in blocks if decides(model.stages[index])), blocks.stop)
+    state = model.pass_blocks(state, places, range(blocks.start, first), rows)
+    return in_a_batch(model.pass_blocks(in_a_row(state), places, range(first, blocks.stop), rows))
 
 
 def fastest(known: dict[tuple[object, ...], str], key: tuple[object, ...], ways: dict[str, Pass]) -> Pass:

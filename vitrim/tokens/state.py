@@ -9,7 +9,7 @@ Letters, the same in every file:
 
 import math
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -278,5 +278,9 @@ def at_least_float32(dtype: torch.dtype) -> torch.dtype:
 
 
 def without_autocast(device: torch.device) -> AbstractContextManager[object]:
-    """Autocast off, for scores and matching; tensors without values, on which costs count, have none."""
-    return torch.autocast("cpu" if device.type == "meta" else device.type, enabled=False)
+    """Autocast off, for scores and matching; tensors without values, on which costs count, have none. Where
+    it is off anyway nothing is noted, because an exporter would make a graph of its own of each such part."""
+    kind = "cpu" if device.type == "meta" else device.type
+    if not torch.is_autocast_enabled(kind):
+        return nullcontext()
+    return torch.autocast(kind, enabled=False)
