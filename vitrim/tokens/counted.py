@@ -75,7 +75,7 @@ class _Move:
         flat = tokens.flatten(0, 1)
         moved = flat.index_select(0, self.rows)
         if self.fuse is not None:  # in place: nobody else holds the rows yet
-            moved.index_copy_(0, self.fused_rows, self._fused(flat, self.fuse))
+            moved[self.fused_rows] = self._fused(flat, self.fuse)
         return moved[None] if self.ragged else moved.unflatten(0, (self.images, -1))
 
     def _fused(self, flat: Tensor, fuse: Tensor) -> Tensor:
