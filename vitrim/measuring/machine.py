@@ -89,7 +89,7 @@ def _cpu_features() -> set[str]:
     """As Linux names them, where there is Linux, and as torch does (its newer versions)."""
     import torch
 
-    told = getattr(torch.cpu, "get_capabilities", dict)()
+    told: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()
     features = {name for name, there in told.items() if there is True}
     information = Path("/proc/cpuinfo")
     if information.exists():
