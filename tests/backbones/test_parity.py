@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from toys import FAMILIES, SIZES, images, toy, wake
 
 from vitrim import EViT, compose
+from vitrim.backbones.shapes import shapes_only
 from vitrim.network.model import StagedViT
 
 TOLERANCE = {torch.float32: 1e-6, torch.float64: 1e-12}
@@ -104,7 +105,7 @@ def named(name: str) -> nn.Module:
     """timm's model without weights; one that this version does not know is skipped."""
     if not timm.is_model(name):
         raise TypeError(f"no {name}")
-    with torch.device("meta"):
+    with shapes_only():
         return timm.create_model(name)
 
 
