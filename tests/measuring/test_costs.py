@@ -10,6 +10,7 @@ from torch import nn
 from toys import FAMILIES, images, toy
 
 from vitrim import METHODS, EViT, compose, costs, parse_method
+from vitrim.backbones.shapes import shapes_only
 from vitrim.measuring.costs import Costs
 from vitrim.measuring.counting import SHAPES
 from vitrim.network.model import StagedViT
@@ -71,7 +72,7 @@ ROUNDED = [
 
 def base_costs(text: str, classes: int = 100) -> Costs:
     methods = [parse_method(part) for part in available(text)]
-    with torch.device("meta"):
+    with shapes_only():
         return costs(compose("vit_base_patch16_224", *methods, num_classes=classes))
 
 
