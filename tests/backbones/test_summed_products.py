@@ -80,6 +80,7 @@ def test_under_autocast(monkeypatch: pytest.MonkeyPatch) -> None:
         assert (one - right).norm() <= 1.5 * (other - right).norm() + 4e-3 * right.norm()
 
 
+@pytest.mark.filterwarnings("ignore:There is a performance drop:UserWarning")
 def test_dropout_hooks_and_transforms_go_the_usual_way(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tuned_linear, "summed", None)  # which would fail
     step(model(("LoRA(rank=2, dropout=0.5)",)), images())

@@ -58,10 +58,11 @@ def test_the_same_history_and_weights_as_without(tmp_path: Path, data: str, chan
     assert not (tmp_path / "kept" / "frozen").exists()
 
 
-@pytest.fixture
-def whole(tmp_path: Path, data: str) -> Path:
-    run(tmp_path / "whole", data)
-    return tmp_path / "whole"
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory, data: str) -> Path:
+    out = tmp_path_factory.mktemp("whole") / "run"
+    run(out, data)
+    return out
 
 
 def test_stopped_while_it_was_made_and_after_an_epoch(

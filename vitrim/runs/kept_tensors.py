@@ -6,6 +6,7 @@ bytes with the length of a JSON text, the text with type, shape and place of eve
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -83,9 +84,18 @@ def _begin(stream: BinaryIO, key: str, images: int, like: Rows) -> dict[str, int
     start = 8 + len(text)
     stream.write(len(text).to_bytes(8, "little") + text)
     stream.flush()
-    if hasattr(os, "posix_fallocate"):  # a full disk is met now, not in an hour
-        os.posix_fallocate(stream.fileno(), 0, start + at)
+    _take_room(stream, start + at)
     return {name: start + place for name, place in places.items()}
+
+
+def _take_room(stream: BinaryIO, size: int) -> None:
+    """Let a full disk be met now rather than in an hour; some file systems cannot say."""
+    if hasattr(os, "posix_fallocate"):
+        try:
+            os.posix_fallocate(stream.fileno(), 0, size)
+        except OSError as error:
+            if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL, errno.ENODEV):
+                raise
 
 
 def read_rows(path: Path, key: str) -> dict[str, Tensor] | None:
