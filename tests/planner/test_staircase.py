@@ -145,8 +145,9 @@ def test_parts_of_a_block_are_what_a_pass_computes() -> None:
     attention = Parts(model, batch)(("attention", 64))
     entered, read = attention()
     assert torch.equal(model.stages[0].leave(model.vit.blocks[0], entered, read).tokens, whole)
-    few = Parts(model, batch)(("mlp", 10))()
-    assert few.count == 10
+    assert Parts(model, batch)(("mlp", 10))().count == 10
+    assert Parts(model, batch)(("reducing", 40))()[0].count == 29  # 28 and the fused one
+    assert not any(stage.reducer for stage in model.stages)
     macs = block_macs(model, [16, 32, 64])
     assert macs[0] < macs[1] / 2 < macs[2] / 4  # attention is of second degree
     last = Parts(model, batch)(("last", 64))()
@@ -228,9 +229,11 @@ def test_a_curve_adds_up() -> None:
     parts = {
         "attention": ((1, 1.0), (3, 3.0)),
         "mlp": ((1, 10.0), (3, 30.0)),
+        "reducing": ((1, 1.5), (3, 3.5)),
         "last": ((1, 100.0), (3, 300.0)),
         "outside": ((0, 1000.0),),
     }
     curve = Curve(parts, batch_size=2)
-    # blocks: 3 enter, 2 leave; 2 and 2; the last one reads 2
-    assert curve.milliseconds(np.array([[2, 2, 2]]))[0] == pytest.approx((3 + 20 + 2 + 20 + 200 + 1000) / 2)
+    # blocks: 3 enter, 2 are left and leave; 2 and 2; the last one reads 2
+    whole = 3 + 0.5 + 20 + 2 + 20 + 200 + 1000
+    assert curve.milliseconds(np.array([[2, 2, 2]]))[0] == pytest.approx(whole / 2)

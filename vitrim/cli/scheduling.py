@@ -24,7 +24,8 @@ USED = ("schedule", "model", "budget", "data", "root", "weights", "pretrained", 
 MEASURING = ("batch_size", "device", "threads", "cache", "plot")
 READING = "MACs: of the plain operations; lost: attention that leaves, summed over blocks"
 READING_TIMES = """ms: for an image, foretold from the staircase, then measured now, in turns, of the
-composition itself; where plain is foretold wrong, the machine is busier or idler than it was then"""
+composition itself; plain = 1: the same two beside plain's. Where plain's error is large, the machine is
+busier or idler than when the staircase was measured: compare what stands beside plain's."""
 SHOWN = 5  # steps that are named
 
 
@@ -135,6 +136,6 @@ def _draw(chosen: Namespace, bare: StagedViT, curve: Curve, found: Sequence[Plac
     from vitrim.planner.staircase_picture import picture
     from vitrim.writing import write_whole
 
-    title = f"{chosen.model}, {curve.batch_size} images at a time, {torch.get_num_threads()} thread(s)"
+    title = f"{chosen.model}, batches of {curve.batch_size}, {torch.get_num_threads()} thread(s)"
     drawn = picture(curve, block_macs(bare, curve.counts), title, found)
     write_whole(Path(chosen.plot).expanduser(), drawn)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import cycle
@@ -11,9 +12,11 @@ import torch
 from torch import Tensor
 
 from vitrim.measuring.counting import MacCounter, counting, without_values
+from vitrim.methods.reducers.evit import EViT
 from vitrim.network.model import StagedViT
 from vitrim.tokens.state import TokenState
 
+REDUCED_TO = 0.7  # of the patches, where the time of reducing is asked for
 Point = tuple[str, int]  # a part of a block, and its patch tokens
 
 
@@ -26,6 +29,9 @@ class Parts:
     def __init__(self, model: StagedViT, images: Tensor) -> None:
         self.model, self.images, self.rows = model, images, model.rows_read()
         self.state, self.places = model.begin(images)
+        self.reducing = copy.deepcopy(model, {id(model.vit): model.vit})  # stages of its own, the same blocks
+        every = tuple(range(max(1, model.depth - 1)))
+        EViT(keep=REDUCED_TO, at=every, score=EViT.example(model).score).attach(self.reducing)
 
     def __call__(self, point: Point) -> Callable[[], object]:
         part, count = point
@@ -44,7 +50,9 @@ class Parts:
 
     def _half(self, part: str, index: int, state: TokenState) -> Callable[[], object]:
         stage, block = self.model.stages[index], self.model.vit.blocks[index]
-        if part == "attention":
+        if part == "reducing":
+            stage = self.reducing.stages[index]
+        if part in ("attention", "reducing"):
             return partial(stage.enter, block, state, self.places[index], None)
         return partial(stage.leave, block, state, stage.enter(block, state, self.places[index], None)[1])
 

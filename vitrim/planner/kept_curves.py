@@ -90,7 +90,7 @@ def key_of(model: StagedViT, batch_size: int) -> dict[str, str | int]:
         "patches": model.patch_count,
         "classes": model.num_classes,
         "batch_size": batch_size,
-        "measured": f"{ROUNDS} rounds, {COARSE} intervals",
+        "measured": f"{', '.join(PARTS)} in {ROUNDS} rounds, {COARSE} intervals",
     }
 
 

@@ -147,11 +147,11 @@ def _measured(
 
 def table(found: Sequence[Placement]) -> str:
     """One line for each placement, as text."""
-    times = [] if found[0].milliseconds is None else ["ms foretold", "measured", "error"]
+    times = [] if found[0].milliseconds is None else ["ms foretold", "measured", "error", "plain = 1"]
     rows = [["placement", "MACs", "lost", *times, "composition"]]
     for each in found:
         text = "-" if each.method is None else repr(each.method)
-        rows.append([each.name, f"{each.share:.3f}", f"{each.lost:.4f}", *_times(each), text])
+        rows.append([each.name, f"{each.share:.3f}", f"{each.lost:.4f}", *_times(each, found[0]), text])
     missing = [rule for rule in PLACEMENTS if rule not in {each.name for each in found}]
     late = "its blocks come so late that it does not come down to that"
     rows += [[rule, "-", "-", *["-"] * len(times), late] for rule in missing]
@@ -163,10 +163,12 @@ def table(found: Sequence[Placement]) -> str:
     return "\n".join(lines)
 
 
-def _times(each: Placement) -> list[str]:
+def _times(each: Placement, plain: Placement) -> list[str]:
+    """Milliseconds foretold and measured, by how much the former are off, and both beside the plain ones."""
     if each.milliseconds is None:
         return []
-    if each.measured is None:
-        return [f"{each.milliseconds:.2f}", "-", "-"]
+    if each.measured is None or plain.measured is None or plain.milliseconds is None:
+        return [f"{each.milliseconds:.2f}", "-", "-", "-"]
     error = 100 * (each.milliseconds / each.measured - 1)
-    return [f"{each.milliseconds:.2f}", f"{each.measured:.2f}", f"{error:+.1f} %"]
+    ratios = f"{each.milliseconds / plain.milliseconds:.3f}, {each.measured / plain.measured:.3f}"
+    return [f"{each.milliseconds:.2f}", f"{each.measured:.2f}", f"{error:+.1f} %", ratios]

@@ -19,8 +19,9 @@ from vitrim.measuring.bench import turns_of
 from vitrim.network.model import StagedViT
 from vitrim.planner.block_parts import Parts, Point
 
-PARTS = ("attention", "mlp", "last", "outside")
+PARTS = ("attention", "mlp", "reducing", "last", "outside")
 COARSE = 48  # intervals between no patch and all of them that are measured at first
+FEW = 12  # where what hardly bends is measured
 ROUNDS = 7
 STEEP = 0.02  # of the time at all patches: by so much an interval that holds a step exceeds the usual one
 FINER = 6  # how often steps are looked for between counts that were measured
@@ -36,9 +37,9 @@ class Curve:
 
     Attributes:
         parts: of each of `PARTS` the counts, ascending, and their milliseconds. "attention" is a block up to
-            its reduction, by the tokens that enter; "mlp" the rest of it, by those that leave; "last" the
-            whole last block, which computes only what the head reads; "outside" embedding and head, at one
-            count.
+            where it could reduce, by the tokens that enter; "mlp" the rest of it, by those that leave;
+            "reducing" is like "attention" where EViT does reduce; "last" the whole last block, which computes
+            only what the head reads; "outside" embedding and head, at one count.
         batch_size: images of such a batch.
     """
 
@@ -65,10 +66,16 @@ class Curve:
         """Of a block that reduces nothing."""
         return self.at("attention", counts) + self.at("mlp", counts)
 
+    def choosing(self, counts: np.ndarray) -> np.ndarray:
+        """What a reduction adds to the half of a block before it: known at a few counts, in lines between."""
+        known, with_it = (np.array(values) for values in zip(*self.parts["reducing"], strict=True))
+        return np.interp(counts, known, with_it - self.at("attention", known))
+
     def milliseconds(self, tokens: np.ndarray) -> np.ndarray:
         """For an image, of schedules [ways, blocks] of the patch tokens that leave every block: [ways]"""
         entering = np.concatenate([np.full((len(tokens), 1), self.patch_count), tokens[:, :-1]], axis=1)
         blocks = self.at("attention", entering[:, :-1]) + self.at("mlp", tokens[:, :-1])
+        blocks = blocks + (tokens[:, :-1] < entering[:, :-1]) * self.choosing(entering[:, :-1])
         rest = self.at("last", entering[:, -1]) + self.at("outside", np.zeros(len(tokens)))
         return (blocks.sum(1) + rest) / self.batch_size
 
@@ -99,7 +106,9 @@ def measure(model: StagedViT, batch_size: int, timer: Timer | None = None) -> Cu
     whole = model.patch_count
     coarse = _evenly(whole, max(1, whole // COARSE))
     wanted: list[Point] = [(part, count) for part in ("attention", "mlp") for count in coarse]
-    wanted += [("last", count) for count in _evenly(whole, max(1, whole // 12))] + [("outside", 0)]
+    few = coarse[::-1][:: max(1, len(coarse) // FEW)]
+    wanted += [(part, count) for part in ("reducing", "last") for count in few if count > 1]
+    wanted.append(("outside", 0))
     found = dict(timer({point: calls(point) for point in wanted}))
     for part in ("attention", "mlp"):
         _find_steps(part, found, calls, timer)

@@ -34,7 +34,7 @@ def _draw_block(axes: Axes, curve: Curve, macs: np.ndarray) -> None:
     whole = curve.block(counts)
     parts: Mapping[str, np.ndarray] = {
         "one block": whole,
-        "up to its reduction": curve.at("attention", counts),
+        "its attention": curve.at("attention", counts),
         "its MLP": curve.at("mlp", counts),
     }
     for (name, times), colour in zip(parts.items(), COLOURS, strict=False):
@@ -44,7 +44,8 @@ def _draw_block(axes: Axes, curve: Curve, macs: np.ndarray) -> None:
     axes.plot(edges, curve.block(edges), "o", color=COLOURS[0], markersize=5, fillstyle="none",
               label="outer edges of steps")  # fmt: skip
     axes.set_xlabel("patch tokens", fontsize=9)
-    axes.set_ylabel(f"milliseconds, {curve.batch_size} images", fontsize=9)
+    images = "an image" if curve.batch_size == 1 else f"{curve.batch_size} images"
+    axes.set_ylabel(f"milliseconds for {images}", fontsize=9)
     axes.set_ylim(bottom=0)
     _bare(axes)
 
