@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from vitrim.backbones.preprocess import Preprocess
 from vitrim.deploy.programs import KEY
-from vitrim.files.saving import task_of
+from vitrim.files.saving import PROGRAMS, task_of
 from vitrim.runs.opening import open_model
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from vitrim.network.model import StagedViT
 
-SUFFIXES = (".onnx", ".pt2")
+SUFFIXES = PROGRAMS
 MOST_CLASSES = 1_000_000
 
 
