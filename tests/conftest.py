@@ -5,12 +5,30 @@ import os
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tests run in parallel: one thread for each
 
 import gc
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
+from shutil import rmtree
 from typing import Any
 
 import pytest
-import torch
 from browsing import running_browser
+from forked_python import ForkedPython
+
+FORKED = pytest.StashKey[ForkedPython]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Whoever runs tests forks before it has done anything else; who only hands them out imports nothing."""
+    hands_out = config.getoption("dist", "no") != "no" and not hasattr(config, "workerinput")
+    if hasattr(os, "pidfd_open") and not hands_out and not config.option.collectonly:
+        config.stash[FORKED] = ForkedPython(Path(tempfile.mkdtemp()))
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    if FORKED in config.stash:
+        config.stash[FORKED].close()
+        rmtree(config.stash[FORKED].path.parent)
 
 
 def pytest_collection_finish() -> None:
@@ -24,6 +42,8 @@ def pytest_collection_finish() -> None:
 @pytest.fixture(autouse=True)
 def same_weights_every_time() -> None:
     """Fresh weights are random: a test that fails must fail again when it is run again, alone or not."""
+    import torch
+
     torch.manual_seed(0)
 
 

@@ -1,6 +1,7 @@
 """Costs: exact anchors of the papers' convention, and fvcore as an independent counter of both figures."""
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -9,7 +10,9 @@ from torch import nn
 from toys import FAMILIES, images, toy
 
 from vitrim import METHODS, EViT, compose, costs, parse_method
+from vitrim.backbones.shapes import shapes_only
 from vitrim.measuring.costs import Costs
+from vitrim.measuring.counting import SHAPES
 from vitrim.network.model import StagedViT
 
 VIT_B = 17_581_972_224  # ViT-B/16 at 224 pixels without head, GFLOPs 17.58 in the papers
@@ -69,7 +72,7 @@ ROUNDED = [
 
 def base_costs(text: str, classes: int = 100) -> Costs:
     methods = [parse_method(part) for part in available(text)]
-    with torch.device("meta"):
+    with shapes_only():
         return costs(compose("vit_base_patch16_224", *methods, num_classes=classes))
 
 
@@ -210,3 +213,19 @@ def test_impossible_image_sizes_are_refused(family: str, size: object, message: 
 def test_a_plain_timm_model_is_refused() -> None:
     with pytest.raises(ValueError, match=r"got VisionTransformer; call vitrim\.compose first"):
         costs(toy())
+
+
+def test_results_without_values_have_the_shapes_that_torch_gives_them() -> None:
+    tokens, weight = torch.empty(2, 5, 6, device="meta"), torch.empty(6, device="meta")
+    given: dict[str, tuple[Any, ...]] = {
+        "aten::addmm": (weight, tokens[0], torch.empty(6, 6, device="meta")),
+        "aten::native_layer_norm": (tokens.transpose(0, 1), [6], weight, weight, 1e-5),
+        "aten::_safe_softmax": (tokens, -1),
+        "aten::gelu": (tokens,),
+    }
+    assert {function.name() for function in SHAPES} == set(given)
+    for function, shape in SHAPES.items():
+        ours, torchs = shape(given[function.name()]), function(*given[function.name()])
+        found = [each if isinstance(each, tuple) else (each,) for each in (ours, torchs)]
+        for one, other in zip(*found, strict=True):
+            assert (one.shape, one.dtype, one.device) == (other.shape, other.dtype, other.device)

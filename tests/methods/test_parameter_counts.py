@@ -1,9 +1,9 @@
 """How many parameters train on ViT-B/16, without the classifier: every tuner and printed setting."""
 
 import pytest
-import torch
 
 import vitrim
+from vitrim.backbones.shapes import shapes_only
 from vitrim.settings.recipes.noah import RELEASED_SUBNETS
 
 GPS = "FisherDelta(top=None, connections={}, score='gradient', loss='contrastive', biases=True, patch=True)"
@@ -78,7 +78,7 @@ COUNTS = {
 
 
 def trained_outside_the_head(*methods: str) -> int:
-    with torch.device("meta"):
+    with shapes_only():
         model = vitrim.compose("vit_base_patch16_224", *methods, num_classes=100)
     counts = {name: parameter.numel() for name, parameter in model.trained().items()}
     return sum(count for name, count in counts.items() if not name.startswith("vit.head."))
@@ -106,7 +106,7 @@ def test_noahs_released_subnets() -> None:
 @pytest.mark.parametrize("kept", [1, 10])
 def test_pruned_repadapter(kept: int) -> None:
     """.221 M x kept / 12 by weights alone, .240 M with biases."""
-    with torch.device("meta"):
+    with shapes_only():
         model = vitrim.compose(
             "vit_base_patch16_224", f"FirstBlocks(count={kept})", "RepAdapter()", num_classes=2
         )

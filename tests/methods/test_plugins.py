@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from forked_python import python
 from small_runs import colour_folder
 
 import vitrim
@@ -43,7 +44,7 @@ def command(*arguments: str, path: Path | None = None) -> subprocess.CompletedPr
     """The command in a process of its own, with `path` among the installed packages."""
     here = os.pathsep.join(filter(None, [str(path or ""), os.environ.get("PYTHONPATH", "")]))
     return subprocess.run(
-        [sys.executable, "-m", "vitrim", *arguments], capture_output=True, text=True, check=False,
+        [python(), "-m", "vitrim", *arguments], capture_output=True, text=True, check=False,
         env={**os.environ, "PYTHONPATH": here, plugins.ENVIRONMENT: ""},
     )  # fmt: skip
 

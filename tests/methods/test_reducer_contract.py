@@ -13,6 +13,7 @@ from blocks import states_after_blocks
 from toys import FAMILIES, images, toy
 
 from vitrim import REDUCERS, LoRA, compose, costs
+from vitrim.backbones.shapes import shapes_only
 from vitrim.network.method import Method
 from vitrim.network.model import StagedViT
 from vitrim.network.placing import placed
@@ -177,7 +178,7 @@ def test_training_what_learns_compiles_whole(name: str) -> None:
 
 @pytest.mark.parametrize("name", EVERY)
 def test_costs_need_no_values(name: str) -> None:
-    with torch.device("meta"):
+    with shapes_only():
         model = compose(FAMILIES["vit"](), method_for(name, "vit"))
     counted = costs(model)
     assert list(counted.tokens) == [1 + count for count in declared(model)]

@@ -3,10 +3,10 @@
 import json
 import signal
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from forked_python import python
 from mutations import mutations
 from small_runs import colour_folder, small_run
 
@@ -14,12 +14,12 @@ from vitrim.runs.folder import RunFolder
 from vitrim.runs.lock import HOLDER, alone_in
 
 HOLD = """
-import sys, time
+import os, sys, time
 from pathlib import Path
 from vitrim.runs.folder import RunFolder
 from vitrim.runs.lock import alone_in
 with alone_in(Path(sys.argv[1])):
-    print("held", flush=True)
+    print(os.getpid(), flush=True)
     time.sleep(60)
 """
 
@@ -27,11 +27,11 @@ with alone_in(Path(sys.argv[1])):
 def test_a_second_run_in_the_same_folder_is_refused(tmp_path: Path) -> None:
     data, out = colour_folder(tmp_path / "colours"), tmp_path / "run"
     small_run(out, data, epochs=1)
-    other = subprocess.Popen([sys.executable, "-c", HOLD, str(out)], stdout=subprocess.PIPE, text=True)
+    other = subprocess.Popen([python(), "-c", HOLD, str(out)], stdout=subprocess.PIPE, text=True)
     assert other.stdout is not None
-    assert other.stdout.readline() == "held\n"
+    holder = int(other.stdout.readline())
     before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
-    with pytest.raises(BlockingIOError, match=rf"process {other.pid} on .* since 20"):
+    with pytest.raises(BlockingIOError, match=rf"process {holder} on .* since 20"):
         small_run(out, data, epochs=1, resume=True)
     assert before == {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
     other.send_signal(signal.SIGKILL)

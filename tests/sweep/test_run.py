@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from forked_python import python
 from small_runs import colour_folder
 
 from vitrim.cli.main import main
@@ -25,7 +26,8 @@ training: {{epochs: 2, batch_size: 8, workers: 0, warmup_epochs: 0}}
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(sys, "executable", python())
     data = colour_folder(tmp_path / "colours", per_class=10)
     (tmp_path / "sweep.yaml").write_text(SWEEP.format(data=data))
     return tmp_path
@@ -38,7 +40,7 @@ def rows(folder: Path) -> list[dict[str, str]]:
 
 def kill_after_the_first_run(folder: Path) -> None:
     """Start the sweep as its command, and kill it and the run it works on as soon as one run is finished."""
-    command = [sys.executable, "-m", "vitrim", "sweep", str(folder / "sweep.yaml"), "--cpu"]
+    command = [python(), "-m", "vitrim", "sweep", str(folder / "sweep.yaml"), "--cpu"]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
     sweep = subprocess.Popen(
         [*command, f"--out={folder / 'out'}"], env=environment, stdout=subprocess.PIPE, text=True

@@ -1,9 +1,11 @@
 """A run on disk stands for a line of a sweep only if everything that decides it is the same."""
 
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from forked_python import python
 from small_runs import colour_folder
 
 from vitrim.sweep.checking import check_same
@@ -22,7 +24,9 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         "data": ["folder:colours"], "root": str(top), "recipes": ["linear"], "seeds": [0], "image_size": 32,
         "training": TRAINING, "out": str(top / "out"),
     }  # fmt: skip
-    sweep(content, cpu=True, quiet=True)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(sys, "executable", python())
+        sweep(content, cpu=True, quiet=True)
     return content
 
 

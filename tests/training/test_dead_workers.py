@@ -3,11 +3,11 @@
 import os
 import signal
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from forked_python import python
 from small_runs import colour_folder, small_run
 
 from vitrim.runs.batches import RepeatableImages
@@ -43,7 +43,7 @@ def test_a_script_without_a_guard_is_a_sentence_and_leaves_nothing(tmp_path: Pat
     script.write_text(UNGUARDED)
     data = colour_folder(tmp_path / "colours", per_class=4)
     done = subprocess.run(
-        [sys.executable, str(script), data, str(tmp_path / "run")],
+        [python(), str(script), data, str(tmp_path / "run")],
         capture_output=True, text=True, check=False, timeout=200,
     )  # fmt: skip
     assert done.returncode != 0
@@ -72,7 +72,7 @@ def test_a_guarded_script_whose_spawned_worker_is_killed_keeps_its_run(tmp_path:
     script.write_text(GUARDED)
     data = colour_folder(tmp_path / "colours", per_class=4)
     done = subprocess.run(
-        [sys.executable, str(script), data, str(tmp_path / "run")],
+        [python(), str(script), data, str(tmp_path / "run")],
         capture_output=True, text=True, check=False, timeout=200,
     )  # fmt: skip
     assert "--resume --out" in done.stderr.splitlines()[-1]

@@ -12,6 +12,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from forked_python import python
+
 KILLS = 12
 
 
@@ -22,7 +24,7 @@ def test_every_kill_is_survived(tmp_path: Path) -> None:
         "OMP_NUM_THREADS": "1",
     }
     done = subprocess.run(
-        [sys.executable, str(Path(__file__)), str(tmp_path)],
+        [python(), str(Path(__file__)), str(tmp_path)],
         env=environment, capture_output=True, text=True, timeout=300, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import torch
+from forked_python import python
 from small_runs import colour_folder, same, small_run, weights
 from small_tables import table_of_labels, table_of_numbers
 
@@ -93,7 +94,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "data.json").write_text(json.dumps(specs))
     stopped_run(folder / "one-then-two", data)
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    launch = [python(), "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
     done = subprocess.run(
         [*launch, __file__, str(folder), data],
         env=environment, capture_output=True, text=True, timeout=300, check=False,
@@ -158,7 +159,7 @@ if __name__ == "__main__":
 def test_torchrun_as_the_docs_write_it_joins_the_processes_on_cpus(tmp_path: Path) -> None:
     data = colour_folder(tmp_path / "colours", per_class=8)
     launch = [
-        sys.executable,
+        python(),
         "-m",
         "torch.distributed.run",
         "--standalone",
@@ -183,7 +184,7 @@ def test_a_folder_that_is_taken_ends_every_process(tmp_path: Path) -> None:
     data = colour_folder(tmp_path / "colours", per_class=8)
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "mine.txt").write_text("mine")
-    command = [sys.executable, "-m", "vitrim", "train", f"--data={data}", f"--out={tmp_path / 'run'}",
+    command = [python(), "-m", "vitrim", "train", f"--data={data}", f"--out={tmp_path / 'run'}",
                "--method=BitFit()", "--epochs=1", "--batch_size=4", "--image_size=32"]  # fmt: skip
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

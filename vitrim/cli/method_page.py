@@ -7,11 +7,13 @@ import re
 import textwrap
 from collections.abc import Iterator
 from dataclasses import fields
+from functools import cache
 from typing import TYPE_CHECKING
 
 from vitrim.cli.text import examples, paragraphs, wrapped
 
 if TYPE_CHECKING:
+    from vitrim.measuring.costs import Costs
     from vitrim.network.method import Method
 
 PAPERS_MODEL = "vit_base_patch16_224"
@@ -63,6 +65,16 @@ def _settings(kind: type[Method], meanings: dict[str, str], width: int) -> Itera
         yield wrapped(f"  {field.name}={getattr(method, field.name)!r}{meaning}", width)
 
 
+@cache
+def _plain_costs() -> Costs:
+    from vitrim.backbones.shapes import shapes_only
+    from vitrim.compose import compose
+    from vitrim.measuring.costs import costs
+
+    with shapes_only():
+        return costs(compose(PAPERS_MODEL))
+
+
 def _counts(kind: type[Method]) -> Iterator[str]:
     """What `vitrim costs` says of the defaults on the papers' backbone."""
     from vitrim.backbones.shapes import shapes_only
@@ -71,8 +83,8 @@ def _counts(kind: type[Method]) -> Iterator[str]:
     from vitrim.training.fitting import needs_fit
 
     with shapes_only():
-        plain, model = compose(PAPERS_MODEL), compose(PAPERS_MODEL, kind())
-    ours, theirs = costs(model), costs(plain)
+        model = compose(PAPERS_MODEL, kind())
+    ours, theirs = costs(model), _plain_costs()
     yield f"on ViT-B/16 at 224 pixels, with these settings ({PAPERS_MODEL}):"
     if needs_fit(model):
         yield "  not counted: what it does is chosen by the training images (vitrim train, or vitrim.fit)"

@@ -81,14 +81,7 @@ def _note_in(place: Path) -> tuple[str | bytes | None, str | None]:
                 return _read(archive, own), None
             code = next((name for name in names if name.endswith(".wrapper_metadata.json")), None)
             stored = None if code is None else loose_json(_read(archive, code).decode(), repr(place.name))
-    except (
-        zipfile.BadZipFile,
-        OSError,
-        EOFError,
-        UnicodeDecodeError,
-        NotImplementedError,
-        zlib.error,
-    ) as error:
+    except UNREADABLE as error:
         raise ValueError(f"{place.name!r} cannot be read as a .pt2 file: {error}") from None
     if not isinstance(stored, dict) or not isinstance(stored.get(KEY), str):
         return None, None

@@ -4,7 +4,6 @@ import json
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -13,6 +12,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from forked_python import python
 from served import pictures, running_server
 
 from vitrim.deploy.pool import AdapterPool
@@ -134,7 +134,7 @@ def test_a_taken_port_is_said_in_a_sentence(address: str) -> None:
 
 
 def test_the_verb_ends_after_answering_what_it_accepted(files: dict[str, Path]) -> None:
-    command = [sys.executable, "-m", "vitrim", "serve", f"lora={files['lora']}", "--port", "0"]
+    command = [python(), "-m", "vitrim", "serve", f"lora={files['lora']}", "--port", "0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         line = process.stdout.readline()

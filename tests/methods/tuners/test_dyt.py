@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from toys import images, toy, wake
 
 from vitrim import DyT, EViT, ToMe, compose, costs, load, save
+from vitrim.backbones.shapes import shapes_only
 from vitrim.methods.tuners.dyt import complete_model_loss
 from vitrim.network.model import StagedViT
 
@@ -200,7 +201,7 @@ def test_costs_of_experts_mixed_by_output_are_those_of_the_paper_arithmetic():
     """N=4 at width 64: three more adapters at every token, .70 G, and the shares: router and biases."""
     found = {}
     for settings in ({}, {"experts": 4}, {"experts": 4, "mix": "outputs"}):
-        with torch.device("meta"):
+        with shapes_only():
             model = compose(create_model("vit_base_patch16_224", num_classes=0), DyT(width=64, **settings))
         found[settings.get("mix", str(len(settings)))] = costs(model).macs_paper
     adapters, shares = 12 * 197 * 3 * 2 * 768 * 64, 12 * 197 * 2 * 768 * 4
@@ -219,14 +220,14 @@ def test_costs_of_experts_mixed_by_output_are_those_of_the_paper_arithmetic():
     ],
 )
 def test_parameter_counts_on_vit_base(text, count):
-    with torch.device("meta"):
+    with shapes_only():
         model = compose(create_model("vit_base_patch16_224", num_classes=0), text)
     assert sum(parameter.numel() for parameter in model.trained().values()) == count
 
 
 @pytest.mark.parametrize(("rate", "gmacs"), [(0.5, 12.0575), (0.7, 14.3243), (0.9, 16.5344)])
 def test_costs_count_the_target_rate(rate, gmacs):
-    with torch.device("meta"):
+    with shapes_only():
         model = compose(create_model("vit_base_patch16_224", num_classes=0), DyT(rate=rate))
     routers, head = 12 * 196 * 768 / 1e9, 768 * 100 / 1e9  # the release counts its head, not its routers
     assert costs(model).gmacs_paper - routers + head == pytest.approx(gmacs, abs=5e-5)

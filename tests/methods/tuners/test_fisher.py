@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from toys import images, toy
 
 from vitrim import EViT, FisherDelta, LoRA, ToMe, compose, costs, fit, load, merge, parse_method, save
+from vitrim.backbones.shapes import shapes_only
 from vitrim.files.saving import saved_tensors
 from vitrim.methods.selection.candidates import candidates
 from vitrim.methods.selection.shares import chosen_shares
@@ -268,7 +269,7 @@ def test_training_before_choosing_is_refused() -> None:
 
 
 def test_gps_counts_are_known_before_choosing() -> None:
-    with torch.device("meta"):
+    with shapes_only():
         model = compose("vit_base_patch16_224", GPS)
     found = costs(model)
     assert found.trained - found.trained_head == 83_712 * 3

@@ -63,12 +63,10 @@ class Classify:
         return torch.cat([guesses[:, None].float(), sure], 1)  # [B, 2]
 
     def figures(self, model: StagedViT, answers: Tensor, targets: Tensor, losses: Tensor) -> Metrics:
-        from torchmetrics.functional.classification import multiclass_confusion_matrix
-
         given = answers[:, 0].long()
         read = given >= 0  # clips that cannot be read are given no class, and count as wrong
-        confusion = multiclass_confusion_matrix(given[read], targets[read], model.num_classes)
-        right = confusion.diagonal()  # [C], rows are the true classes
+        confusion = _confusion(targets[read], given[read], model.num_classes)
+        right = confusion.diagonal()  # [C]
         total = targets.bincount(minlength=model.num_classes)  # [C]
         present = total > 0
         return Metrics(
@@ -88,6 +86,13 @@ class Classify:
         given = names[int(answer[0])] if answer[0] >= 0 else "(cannot be read)"
         truth = names[int(target)]
         return {"truth": truth, "prediction": given, "confidence": answer[1], "right": given == truth}
+
+
+def _confusion(targets: Tensor, given: Tensor, classes: int) -> Tensor:
+    """How often each class was given for each true one. Counted here: torchmetrics brings matplotlib, SciPy
+    and transformers with it, two seconds before every run and every evaluation."""
+    cells = targets * classes + given  # [B]
+    return cells.bincount(minlength=classes**2).view(classes, classes)  # [C, C], rows are the true classes
 
 
 def _parts(names: tuple[str, ...], confusion: Tensor, total: Tensor) -> tuple[dict[str, Any], ...]:
