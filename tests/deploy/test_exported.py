@@ -1,6 +1,7 @@
 """An exported file is evaluated and predicted with like the run it came from."""
 
 import json
+import platform
 import shutil
 import zipfile
 from pathlib import Path
@@ -11,6 +12,7 @@ from mutations import mutations
 from small_runs import colour_folder
 
 from vitrim.cli.main import main
+from vitrim.deploy.exported import open_exported
 from vitrim.deploy.programs import write_pt2
 from vitrim.runs.inspecting import inspect
 
@@ -96,6 +98,12 @@ def test_a_program_of_torch_says_it_unopened(tmp_path: Path, monkeypatch: pytest
         note = {"vitrim": json.dumps({**about, "precision": "fp32", "raw": False, "aot": True})}
         machine = {"AOTI_MACHINE": "x86_64", "AOTI_CPU_ISA": "AVX2"}
         archive.writestr("m/data/aotinductor/model/a.wrapper_metadata.json", json.dumps(note | machine))
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "DEFAULT")
+    with pytest.raises(ValueError, match=r"'code.pt2' is machine code for AVX2, which this machine"):
+        open_exported(tmp_path / "code.pt2", trust=True)
+    monkeypatch.setattr(platform, "machine", lambda: "arm64")
+    with pytest.raises(ValueError, match=r"machine code for x86_64 and AVX2"):
+        open_exported(tmp_path / "code.pt2", trust=True)
     monkeypatch.setattr(torch.export, "load", None)
     found = dict(inspect(tmp_path / "own.pt2"))
     assert found["images"] == "32x48, pixels from 0 to 255" and found["methods"] == "none: a linear probe"

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import platform
+import sys
 import zipfile
 import zlib
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from vitrim.reading import MOST_BYTES, loose_json, parse_json
 
 KEY = "vitrim"  # under which exports keep what is known about the model
 MACHINE = ("AOTI_PLATFORM", "AOTI_MACHINE", "AOTI_DEVICE_KEY", "AOTI_CPU_ISA", "AOTI_COMPUTE_CAPABILITY")
+VECTORS = ("DEFAULT", "AVX2", "AVX512")  # what torch says of x86 processors, each beyond the one before
 UNREADABLE = (zipfile.BadZipFile, OSError, EOFError, UnicodeDecodeError, NotImplementedError, zlib.error)
 Rows = list[tuple[str, str]]
 
@@ -27,7 +32,7 @@ def inspect_program(place: Path) -> Rows:
         )
     opened = "torch.export.load" if needs is None else "torch._inductor.aoti_load_package"
     rows = [("kind", f"program for {opened}, exported by vitrim"), *_about(text, place)]
-    return rows if needs is None else [*rows, ("needs", needs)]
+    return rows if needs is None else [*rows, ("needs", ", ".join(filter(None, needs.values())))]
 
 
 def is_program(place: Path) -> bool:
@@ -71,7 +76,23 @@ def _shapes(values: Any) -> str:
     return "; ".join(said)
 
 
-def _note_in(place: Path) -> tuple[str | bytes | None, str | None]:
+def refuse_other_machine(place: Path) -> None:
+    """Refuse machine code that this machine cannot run; opening it would end the process."""
+    needs = _note_in(place)[1] or {}
+    here = {"AOTI_PLATFORM": sys.platform, "AOTI_MACHINE": platform.machine()}
+    lacking = [needs[name] for name, own in here.items() if needs.get(name, own) != own]
+    capable = torch.backends.cpu.get_cpu_capability()
+    if capable in VECTORS:  # of other processors torch names no such steps
+        beyond = VECTORS[VECTORS.index(capable) + 1 :]
+        lacking += [word for word in needs.get("AOTI_CPU_ISA", "").split() if word in beyond]
+    if lacking:
+        raise ValueError(
+            f"{place.name!r} is machine code for {' and '.join(lacking)}, which this machine is not or has "
+            "not; export the run on this kind of machine, or leave out --aot"
+        )
+
+
+def _note_in(place: Path) -> tuple[str | bytes | None, dict[str, str] | None]:
     """What an export wrote beside the program; and of machine code what machine it needs."""
     try:
         with zipfile.ZipFile(place) as archive:
@@ -85,7 +106,7 @@ def _note_in(place: Path) -> tuple[str | bytes | None, str | None]:
         raise ValueError(f"{place.name!r} cannot be read as a .pt2 file: {error}") from None
     if not isinstance(stored, dict) or not isinstance(stored.get(KEY), str):
         return None, None
-    return stored[KEY], ", ".join(str(stored[name])[:100] for name in MACHINE if stored.get(name))
+    return stored[KEY], {name: str(stored[name])[:100] for name in MACHINE if name in stored}
 
 
 def _read(archive: zipfile.ZipFile, name: str) -> bytes:
