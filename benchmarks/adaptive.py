@@ -41,7 +41,7 @@ from vitrim.runs.batches import ordered_batches
 from vitrim.training.budgets import calibration_batches
 
 SHARES, RULES, SEEDS = (0.5, 0.7, 0.9), ("fixed", "mass", "sampled", "threshold"), (0, 1, 2)
-BATCH, ROUNDS, TESTED, EPOCHS, PIXELS, AT = 32, 5, 1000, 5, 112, (3, 6, 9)
+BATCH, ROUNDS, PASSES, TESTED, EPOCHS, PIXELS, AT = 32, 9, 5, 1000, 5, 112, (3, 6, 9)
 TINY, SMALL = "vit_tiny_patch16_224", "vit_small_patch16_224"
 
 Job = Callable[[], dict[str, Any]]
@@ -103,7 +103,7 @@ class Ready(NamedTuple):
 
 
 def made_ready(name: str, split: Split, weights: Path) -> Ready:
-    """Plain, fixed and mass, padded and in sub-batches."""
+    """Plain, fixed and mass: packed, in sub-batches and padded."""
     tiny = compose(TINY, EViT(keep=0.7, at=AT, budget="mass"), weights=weights).eval()
     tensors = split.with_transform(eval_transform(tiny.preprocess))
     images = torch.stack([tensors[index][0] for index in range(0, len(split), len(split) // BATCH)][:BATCH])
@@ -112,17 +112,23 @@ def made_ready(name: str, split: Split, weights: Path) -> Ready:
     spread = last_counts(tiny, images).std()
     bucketed, factor = (tiny, None) if name == TINY else peaked(name, batch, float(spread))
     state = bucketed.state_dict()
-    padded = bare(name, bucketed.methods, state)
-    padded.set_execution("padded")
-    fixed = bare(name, [EViT(keep=0.7, at=AT)], state)
-    candidates = {"fixed": fixed, "sub-batches": bucketed, "padded": padded, "plain": bare(name, [], state)}
+    packed, padded = (bare(name, bucketed.methods, state) for _ in range(2))
+    for model, execution in ((packed, "packed"), (bucketed, "bucketed"), (padded, "padded")):
+        model.set_execution(execution)
+    candidates = {
+        "fixed": bare(name, [EViT(keep=0.7, at=AT)], state),
+        "packed": packed,
+        "sub-batches": bucketed,
+        "padded": padded,
+        "plain": bare(name, [], state),
+    }
     return Ready(candidates, images, factor, float(spread))
 
 
 def memory(name: str, split: Split, weights: Path) -> dict[str, Any]:
     """MiB that a pass of each takes."""
     ready, found = made_ready(name, split, weights), dict[str, list[float | None]]()
-    for _ in range(ROUNDS + 1):
+    for _ in range(PASSES + 1):
         for called, model in ready.candidates.items():
             with torch.inference_mode():
                 peak = peak_memory(partial(model, ready.images), ready.images.device)

@@ -13,6 +13,12 @@ Three figures for every composition, on random images and weights:
             allocator.
     kept    what autograd keeps between forward and backward, every storage once, weights and images not
             counted.
+
+The first row stands twice: how far its second ratio is from 1 is the noise. "peft" rows are the PEFT
+library's LoRA on timm's `qkv` layers with the head trained, under the same loss and optimiser; "LoRA 8 on
+qkv" puts the same A and B on the same layers, "LoRA 8" is the usual one on queries and values. "FisherDelta
+C" trains C inputs of every neuron of the blocks, drawn at random. Without peft installed its rows are left
+out.
 """
 
 import argparse
@@ -25,19 +31,25 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from datetime import date
+from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vitrim import compose
-from vitrim.network.model import StagedViT
+from vitrim import FisherDelta, compose
+from vitrim.backbones import recompute
+from vitrim.methods.selection.candidates import candidates
 
+CLASSES = 100
 TUNERS = {
     "full": ("Full()",),
     "linear": (),
     "LoRA 8": ("LoRA(rank=8)",),
+    "LoRA 8 on qkv": ("LoRA(rank=8, roles=('query', 'key', 'value'), shared=True)",),
     "AdaptFormer 8": ("Adapter(width=8)",),
     "dense adapter 8": ("DenseAdapter(width=8)",),
 }
@@ -54,7 +66,12 @@ BESIDE = {  # what a head reads beside a frozen backbone, and merging that learn
     "LoRA 8 + PYRA high": ("LoRA(rank=8)", "PYRA(schedule='high')"),
 }
 COMPOSITIONS |= BESIDE
+PEFT = {"peft LoRA 8 on qkv": 8} if find_spec("peft") else {}
+ENTRIES = {"FisherDelta 1": 1, "FisherDelta 4": 4}
+AGAIN = " again"
 MIB = 2**20
+
+Built = tuple[nn.Module, Tensor, Callable[[], None]]
 
 
 def main() -> None:
@@ -62,11 +79,42 @@ def main() -> None:
     if options.child is not None:
         print(json.dumps(peak_of_first_steps(options, options.child)))
         return
-    names = [name for name in COMPOSITIONS if options.only in name]
-    memory = {name: peak_in_own_process(options, name) for name in names}
-    kept = {name: kept_bytes(*build(options, name)) for name in names}
-    seconds = interleaved(options, names)
+    asked = options.only.split(",")
+    rows = [*COMPOSITIONS, *PEFT, *ENTRIES]
+    names = [name for name in rows if options.only in name] if len(asked) == 1 else asked
+    names.append(names[0] + AGAIN)
+    found = Found(options.out)
+    seconds = interleaved(options, names, found)
+    memory, kept = {}, {}
+    for name in names[:-1]:
+        memory[name] = found.bytes("memory", name, partial(peak_in_own_process, options, name))
+        kept[name] = found.bytes("kept", name, partial(kept_in_a_step, options, name))
     print_table(options, names, memory, kept, seconds)
+
+
+class Found:
+    """What was measured so far: in a file where one is given, so that the same command goes on."""
+
+    def __init__(self, path: Path | None) -> None:
+        self.path = path
+        lines = path.read_text().splitlines() if path is not None and path.exists() else []
+        self.lines: list[dict[str, Any]] = [json.loads(line) for line in lines]
+
+    def note(self, **line: Any) -> None:
+        self.lines.append(line)
+        if self.path is not None:
+            with self.path.open("a") as file:
+                file.write(json.dumps(line) + "\n")
+
+    def bytes(self, what: str, name: str, measure: Callable[[], int]) -> int:
+        known = [line[what] for line in self.lines if line.get("name") == name and what in line]
+        if not known:
+            self.note(name=name, **{what: measure()})
+            known = [self.lines[-1][what]]
+        return int(known[0])
+
+    def rounds(self) -> list[dict[str, float]]:
+        return [line["round"] for line in self.lines if "round" in line]
 
 
 def parse_options() -> argparse.Namespace:
@@ -77,24 +125,40 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=1, help="CPU threads")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument("--bf16", action="store_true", help="autocast to bfloat16")
-    parser.add_argument("--only", default="", help="compositions whose name contains this")
+    parser.add_argument(
+        "--only",
+        default="",
+        help="compositions whose name contains this, or a list of whole names with commas between",
+    )
+    parser.add_argument("--out", type=Path, help="file to note every figure in; a stopped run goes on")
     parser.add_argument("--child", help=argparse.SUPPRESS)  # measure the memory of this composition only
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     return options
 
 
-def build(options: argparse.Namespace, name: str) -> tuple[StagedViT, Tensor, Callable[[], None]]:
+def build(options: argparse.Namespace, name: str) -> Built:
     """A composition, its images, and a function that makes one training step."""
     torch.manual_seed(0)
-    model = compose(options.model, *COMPOSITIONS[name], num_classes=100).to(options.device).train()
-    images = torch.randn(options.batch, model.preprocess.channels, *model.preprocess.image_size)
-    images, labels = images.to(options.device), torch.arange(options.batch, device=options.device) % 100
-    optimizer = torch.optim.AdamW(model.trained().values(), lr=1e-3)
+    name = name.removesuffix(AGAIN)
+    if name in PEFT:
+        model, size = with_peft(options.model, PEFT[name])
+    else:
+        model = (
+            with_entries(options.model, ENTRIES[name])
+            if name in ENTRIES
+            else compose(options.model, *COMPOSITIONS[name], num_classes=CLASSES)
+        )
+        size = model.input_shape()
+    model = model.to(options.device).train()
+    images = torch.randn(options.batch, *size).to(options.device)
+    labels = torch.arange(options.batch, device=options.device) % CLASSES
+    optimizer = torch.optim.AdamW(trained(model), lr=1e-3)
+    forward = getattr(model, "forward_with_penalty", lambda images: (model(images), None))
 
     def step() -> None:
         with torch.autocast(options.device, torch.bfloat16, enabled=options.bf16):
-            logits, penalty = model.forward_with_penalty(images)
+            logits, penalty = forward(images)
         loss = F.cross_entropy(logits.float(), labels)
         (loss if penalty is None else loss + penalty).backward()
         optimizer.step()
@@ -103,8 +167,33 @@ def build(options: argparse.Namespace, name: str) -> tuple[StagedViT, Tensor, Ca
     return model, images, step
 
 
-def kept_bytes(model: nn.Module, images: Tensor, step: Callable[[], None]) -> int:
+def with_peft(name: str, rank: int) -> tuple[nn.Module, tuple[int, ...]]:
+    """timm's model under PEFT's LoRA of scale 1, its head trained; and the shape of an image."""
+    import timm
+    from peft import LoraConfig, get_peft_model
+
+    vit = timm.create_model(name, num_classes=CLASSES)
+    config = LoraConfig(r=rank, lora_alpha=rank, target_modules=["qkv"], modules_to_save=["head"])
+    return get_peft_model(vit, config), vit.pretrained_cfg["input_size"]  # type: ignore[arg-type]
+
+
+def with_entries(name: str, per_neuron: int) -> nn.Module:
+    """A model of which `per_neuron` inputs of every neuron train, anywhere."""
+    count = len(candidates(compose(name, num_classes=CLASSES)))
+    model = compose(name, FisherDelta(counts=(per_neuron,) * count), num_classes=CLASSES)
+    for candidate in candidates(model):
+        index = torch.rand(candidate.layer.weight.shape).topk(per_neuron, dim=1).indices.sort(1).values
+        candidate.layer.entries.choose(index, share=0.0)
+    return model
+
+
+def trained(model: nn.Module) -> list[nn.Parameter]:
+    return [parameter for parameter in model.parameters() if parameter.requires_grad]
+
+
+def kept_in_a_step(options: argparse.Namespace, name: str) -> int:
     """What autograd keeps in one step beside weights and images, in bytes."""
+    model, images, step = build(options, name)
     own = {tensor.untyped_storage().data_ptr() for tensor in (*model.parameters(), *model.buffers(), images)}
     storages: dict[int, int] = {}
 
@@ -114,8 +203,13 @@ def kept_bytes(model: nn.Module, images: Tensor, step: Callable[[], None]) -> in
             storages[storage.data_ptr()] = storage.nbytes()
         return tensor
 
-    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
-        step()
+    own_check = recompute.something_else_keeps
+    recompute.something_else_keeps = lambda: False  # these hooks only look
+    try:
+        with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+            step()
+    finally:
+        recompute.something_else_keeps = own_check
     return sum(storages.values())
 
 
@@ -168,17 +262,19 @@ def resident(which: str) -> int:
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(which))
 
 
-def interleaved(options: argparse.Namespace, names: Sequence[str]) -> dict[str, list[float]]:
+def interleaved(options: argparse.Namespace, names: Sequence[str], found: Found) -> dict[str, list[float]]:
     """Seconds of a step of every composition in every round."""
-    steps = {name: build(options, name)[2] for name in names}
-    seconds: dict[str, list[float]] = {name: [] for name in names}
-    for round_number in range(options.rounds + 1):
+    left = options.rounds - len(found.rounds())
+    steps = {name: build(options, name)[2] for name in names} if left > 0 else {}
+    for round_number in range(left + 1):
+        row = {}
         for name, step in steps.items():
             started = now(options)
             step()
-            if round_number:  # the first round warms up
-                seconds[name].append(now(options) - started)
-    return seconds
+            row[name] = now(options) - started
+        if round_number and row:  # the first round warms up
+            found.note(round=row)
+    return {name: [row[name] for row in found.rounds()] for name in names}
 
 
 def now(options: argparse.Namespace) -> float:
@@ -202,14 +298,17 @@ def print_table(
     print("| composition | trained | ms | time | quartiles | memory MiB | kept MiB |")
     print("| --- | ---: | ---: | ---: | --- | ---: | ---: |")
     for name in names:
-        model = build(options, name)[0]
-        count = sum(parameter.numel() for parameter in model.trained().values())
+        count = sum(parameter.numel() for parameter in trained(build(options, name)[0]))
         ratios = [own / first for own, first in zip(seconds[name], seconds[names[0]], strict=True)]
         low, middle, high = statistics.quantiles(ratios, n=4)
         print(
             f"| {name} | {count:,} | {1000 * statistics.median(seconds[name]):.0f} | {middle:.2f} "
-            f"| {low:.2f} to {high:.2f} | {memory[name] / MIB:,.0f} | {kept[name] / MIB:,.0f} |"
+            f"| {low:.2f} to {high:.2f} | {of(memory, name) / MIB:,.0f} | {of(kept, name) / MIB:,.0f} |"
         )
+
+
+def of(figures: dict[str, int], name: str) -> int:
+    return figures[name.removesuffix(AGAIN)]
 
 
 def processor() -> str:

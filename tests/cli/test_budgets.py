@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from pyarrow.parquet import read_table
 from small_runs import colour_folder, small_run
 
 from vitrim import load
@@ -56,6 +57,25 @@ def test_predict_takes_one_and_bench_draws_several(
     told = capsys.readouterr().out
     assert "budget 0.5: " in told and "keep=0.5" in told and "keep=0.8" in told
     assert Image.open(place).format == "PNG"
+
+
+def test_a_table_has_what_lines_say_under_a_budget(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(run.parent)
+    asked = ["predict", str(run), "data", "--budget", "0.3"]
+    for pace in (1, 5):
+        place = tmp_path / f"{pace}.parquet"
+        made = [*asked, "--out", str(place), "--batch_size", str(pace), "--workers", "0"]
+        assert main([*made, "--device", "cpu"]) == 0
+        capsys.readouterr()
+        assert main([*asked, "--json", "-", "--device", "cpu"]) == 0
+        lines = json.loads(capsys.readouterr().out)
+        table = read_table(place).to_pylist()
+        assert [row["path"] for row in table] == [line["path"] for line in lines]
+        said = [line["predictions"][0]["probability"] for line in lines]
+        assert [row["probability"] for row in table] == pytest.approx(said, abs=1e-5)
+    assert main([*asked[:-1], "0.9", "--out", str(place), "--device", "cpu"]) == 2  # another model's table
 
 
 def test_export_refuses_and_offers_the_mean(

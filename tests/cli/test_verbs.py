@@ -81,6 +81,7 @@ def test_bench_measures_against_the_plain_backbone(run: Path, tmp_path: Path, ca
     assert main(["bench", str(run), *options, "--ways=eager", f"--picture={picture}"]) == 0
     table = capsys.readouterr().out
     assert all(name in table for name in ("plain backbone again", "as trained", "folded", "batches of 3"))
+    assert "units for bfloat16: " in table and "units for 8 bits: " in table
     assert {row["batch_size"] for row in json.loads(figures.read_text())["rows"]} == {2, 3}
     assert picture.read_bytes().startswith(b"\x89PNG")
 

@@ -175,6 +175,7 @@ def test_unreduced_is_the_same_weights_without_reduction(run) -> None:
         ({"methods": ["FisherDelta()"]}, "FisherDelta chooses by the loss of classes of whole pictures"),
         ({"restore": "logits", "decoder": "upernet"}, "without their neighbours"),
         ({"training": {"normalise": "measured"}}, "normalise=measured is not there for segmentation"),
+        ({"training": {"cache_frozen": True}}, "cache_frozen keeps what a classifier"),
         ({"training": {"normalise": "given", "mean": [0.5], "std": [0.5]}}, "each of the 3 channels, got 1"),
         ({"inference": "all"}, "inference must be one of 'slide', 'whole'"),
         ({"data": None}, "segmentation needs data"),

@@ -248,7 +248,7 @@ def test_images_that_keep_their_own_number_are_what_they_are_alone(tuner, budget
     with torch.no_grad():
         singles = torch.cat([model(batch[i : i + 1]) for i in range(5)])
         counts = {model.run(batch[i : i + 1])[1].count for i in range(5)}
-        for execution in ("padded", "bucketed"):
+        for execution in ("padded", "bucketed", "packed"):
             model.set_execution(execution)
             assert_close(model(batch), singles, 1e-10)
     assert len(counts) > 1

@@ -1,18 +1,25 @@
-"""Batches of images that keep different counts: padded, in sub-batches and one by one they are the same."""
+"""Batches of images that keep different counts: packed, in sub-batches, padded and one by one they are the
+same."""
+
+import itertools
 
 import pytest
 import torch
 from toys import images, toy, with_random_predictors
 
-import vitrim
-from vitrim import LTMP, VPT, DynamicViT, EViT, ToMe, compose
+from vitrim import LTMP, VPT, Adapter, DenseAdapter, DynamicViT, EViT, ToMe, compose
 from vitrim.methods.budgets import RULES
-from vitrim.network import bucketed
+from vitrim.methods.budgets.chosen import Chosen
+from vitrim.network import bucketed, executions
 from vitrim.network.bucketed import buckets, tokens_in, varies
 from vitrim.network.model import StagedViT
 from vitrim.tokens.restore import restore
 
 # Levels by hand, at which these toys keep from 1 to all tokens
+PACKED = ["dinov3", "rope-mixed", "eva02", "pe-core", "qk-norm", "distilled", "siglip", "average-registers"]
+PACKED += ["res-post", "parallel-things", "parallel-scaling", "differential", "naflex-rotary"]
+NEVER_PACKED = ["beit", "relpos-shared", "cait"]  # a bias for each pair of tokens, or heads mixed
+COUNTS = [1, 2, 17, 40, 63, 64, 64, 5]  # of eight images, of their 64 patches
 LEVELS = {"mass": (0.8, 0.5, 0.9), "sampled": (90, 40, 30), "threshold": (0.8, 0.9, 1.0)}
 
 
@@ -27,10 +34,22 @@ def one_by_one(model: StagedViT, batch: torch.Tensor) -> torch.Tensor:
     return torch.cat([model(batch[i : i + 1]) for i in range(len(batch))])
 
 
+def with_counts(model: StagedViT) -> StagedViT:
+    """Block 1 leaves the images of a batch of eight `COUNTS`, in a batch or one after the other."""
+    step, row = model.stages[1].reducer, itertools.cycle(COUNTS)
+
+    def choose(scores: torch.Tensor) -> Chosen:
+        counts = [next(row) for _ in range(len(scores))]
+        return Chosen(torch.tensor(counts), scores.argsort(dim=1, descending=True, stable=True))
+
+    step.choose = choose
+    return model
+
+
 def check_same(model: StagedViT, batch: torch.Tensor, within: float) -> list[int]:
     """Logits in every way to run are those of single images; how many tokens each image has in the end."""
     singles = one_by_one(model, batch)
-    for execution in ("padded", "bucketed", "measured", "measured"):
+    for execution in ("padded", "bucketed", "packed", "measured"):
         model.set_execution(execution)
         torch.testing.assert_close(model(batch), singles, rtol=0, atol=within)
         logits, state = model.run(batch)
@@ -71,31 +90,54 @@ def test_predictors_run_the_same_way(rule: str) -> None:
     assert len(set(counts)) > 3
 
 
-@pytest.mark.parametrize("family", ["dinov3", "siglip", "beit", "average-registers"])
-def test_every_kind_of_backbone(family: str) -> None:
-    score = "class" if family in ("dinov3", "beit") else "received"
-    model = compose(toy(family, depth=6), EViT(at=(1, 3), budget="mass", levels=(0.7, 0.6), score=score))
+@pytest.mark.parametrize("family", [*PACKED, *NEVER_PACKED])
+def test_every_kind_of_backbone(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether what attention does allows packed rows or not."""
+    plain, packed = toy(family), list[bool]()
+    score = "class" if compose(plain).has_class_token else "received"
+    score = "pool" if family == "siglip" else score
+    model = compose(plain, EViT(at=(1, 9), budget="mass", levels=(0.7, 0.6), score=score))
+    run = executions.pass_packed
+    monkeypatch.setattr(executions, "pass_packed", lambda *given: packed.append(True) or run(*given))
+    batch = batch_of(model, 5)
     with torch.no_grad():
-        check_same(model, batch_of(model, 5), 1e-11)
+        singles = one_by_one(model, batch)
+        for execution in ("padded", "bucketed", "packed"):
+            model.set_execution(execution)
+            torch.testing.assert_close(model(batch), singles, rtol=0, atol=1e-11)
+            torch.testing.assert_close(model.run(batch)[0], singles, rtol=0, atol=1e-11)
+    assert len(packed) == (0 if family in NEVER_PACKED else 2)
 
 
-def test_counts_from_one_to_all() -> None:
-    model = compose(toy("vit", depth=4), EViT(at=(1, 2), budget="threshold", levels=(1.0, 0.0), fuse="drop"))
-    step = model.stages[1].reducer
-    wanted = torch.tensor([1, 2, 17, 40, 63, 64, 64, 5])
-    step.choose = lambda scores: vitrim.methods.budgets.chosen.Chosen(
-        wanted[: len(scores)] if len(scores) > 1 else wanted[step.row : step.row + 1],
-        scores.argsort(dim=1, descending=True, stable=True),
-    )
+def test_packed_rows_compute_no_padding() -> None:
+    """Of images that keep from 1 to all, linear layers and norms see the tokens there are; an image of which
+    all is kept has no fused token."""
+    model = with_counts(compose(toy("vit", depth=4), EViT(at=1, budget="mass", levels=(0.7,))))
+    model.set_execution("packed")
+    seen: dict[str, list[int]] = {}
+    for name in ("norm1", "attn.qkv", "attn.proj", "norm2", "mlp.fc1", "mlp.fc2"):
+        layer = model.vit.blocks[2].get_submodule(name)
+        layer.register_forward_hook(
+            lambda _, given, out, name=name: seen.setdefault(name, []).append(out.shape[:2].numel())
+        )
+    with torch.no_grad():
+        model(images(model, batch=8))
+    left = sum(1 + count + (count < 64) for count in COUNTS)
+    assert seen == {name: [left] for name in seen} and len(seen) == 6
+
+
+@pytest.mark.parametrize("fuse", ["drop", "mean"])
+def test_counts_from_one_to_all(fuse: str) -> None:
+    methods = EViT(at=1, budget="mass", levels=(0.7,), fuse=fuse), Adapter(width=2), DenseAdapter(width=2)
+    model = with_counts(compose(toy("vit", depth=4), *methods))
     batch = images(model, batch=8)
     with torch.no_grad():
-        singles = []
-        for row in range(8):
-            step.row = row
-            singles.append(model(batch[row : row + 1]))
-        for execution in ("padded", "bucketed"):
+        for value in model.trained().values():
+            value.normal_(std=0.3)
+        singles = torch.cat([model(batch[row : row + 1]) for row in range(8)])
+        for execution in ("padded", "bucketed", "packed"):
             model.set_execution(execution)
-            torch.testing.assert_close(model(batch), torch.cat(singles), rtol=0, atol=1e-12)
+            torch.testing.assert_close(model(batch), singles, rtol=0, atol=1e-12)
 
 
 def test_reducers_behind_it_see_no_padding() -> None:
@@ -153,13 +195,13 @@ def test_sub_batches_are_the_best_there_are() -> None:
 def test_what_was_measured_is_kept_by_shape(monkeypatch: pytest.MonkeyPatch) -> None:
     model = compose(toy("vit", depth=3), EViT(at=1, budget="mass", levels=(0.7,)))
     model.set_execution("measured")
-    seconds = iter([3.0, 3.0, 1.0, 1.0])
-    monkeypatch.setattr(bucketed, "_seconds", lambda run: next(seconds))
+    seconds = iter([3.0, 3.0, 1.0, 4.0, 2.0, 2.0])
+    monkeypatch.setattr(executions, "_seconds", lambda run: next(seconds))
     batch = batch_of(model)
     model(batch)
     model(batch)  # not measured again
     assert list(model.faster.values()) == ["bucketed"]
-    with pytest.raises(ValueError, match="execution must be one of 'bucketed', 'padded', 'measured'"):
+    with pytest.raises(ValueError, match="must be one of 'automatic', 'packed', 'bucketed', 'padded'"):
         model.set_execution("fast")
 
 

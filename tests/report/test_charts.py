@@ -108,6 +108,23 @@ def test_runs_and_what_papers_report_for_the_same_task() -> None:
     assert trade_offs(["alone"], records[:1]) == []
 
 
+def test_costs_that_nearly_agree_are_not_told_apart_by_the_axis() -> None:
+    def run(size: int) -> dict[str, Any]:
+        return {
+            "costs": {"gmacs": 1.0, "trained_parameters": 9},
+            "model_bytes": size,
+            "results": {"top1": 0.5},
+        }
+
+    drawn = next(
+        chart
+        for chart in trade_offs(["one", "two"], [run(655_020), run(655_100)])
+        if chart.name.endswith("file")
+    )
+    low, high = drawn.figure().axes[0].get_xlim()
+    assert high > 50 * low
+
+
 def test_a_chart_is_written_with_its_numbers(tmp_path: Path) -> None:
     chart = reliability([0.9, 0.2], [True, False])
     picture = chart.save(tmp_path / "new", dpi=50)

@@ -17,7 +17,7 @@ def seen(*right: int, pictures: str = "same") -> TestedPictures:
 
 
 def result(top1: float, images: int = 100) -> dict[str, Any]:
-    return {"results": {"top1": top1, "images": images, "split": "test"}}
+    return {"results": {"top1": top1, "images": images, "split": "test"}, "data": {"spec": "folder:some"}}
 
 
 def test_wilson_as_published() -> None:

@@ -10,6 +10,7 @@ from vitrim import LTMP, Bipartite, DyT, EViT, LoRA, Pool, ToMe, compose
 from vitrim.report.maps.attention import attention_maps, distances, overlay
 from vitrim.report.maps.pixels import as_pictures, cells_of, edges, mean_colours
 from vitrim.report.maps.tokens import paint, scattered, token_map
+from vitrim.report.samples import legend_of
 from vitrim.report.traced import DROPPED, FUSED, MERGED, OWN, TracedBlock, members_of, trace
 
 GRID = (4, 4)
@@ -115,6 +116,10 @@ def test_every_way_to_reduce_has_its_own_look(method: object, fates: set[int]) -
     pictures = as_pictures(model, images(model, 2))
     maps = [token_map(pictures[0], each, 0, found.grid) for each in found.shortening]
     assert maps and all(each.picture.shape == pictures[0].shape for each in maps)
+    looks = {OWN: "as it is", MERGED: "one colour, framed", FUSED: "hatched grey", DROPPED: "white"}
+    met = [any((each.fate == fate).any() for each in maps) for fate in looks]
+    legend = [words.partition(":")[0] for words in legend_of(maps)]
+    assert legend == [look for look, there in zip(looks.values(), met, strict=True) if there]
     again = paint(pictures[0], maps[-1].group, maps[-1].fate, maps[-1].skipped)
     assert again.tobytes() == maps[-1].picture.tobytes()
 
@@ -132,6 +137,9 @@ def test_dispatchers_are_shown_too() -> None:
     found = trace(model, images(model, 2))
     skipped = torch.stack([block.skipped for block in found.blocks])
     assert skipped.any() and found.shortening
+    pictures = as_pictures(model, images(model, 2))
+    legend = legend_of([token_map(pictures[0], each, 0, found.grid) for each in found.shortening])
+    assert legend == ["as it is: a token of its own", "darkened: passes by the MLP"]
 
 
 def test_maps_of_several_models_on_one_scale() -> None:

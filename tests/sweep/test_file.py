@@ -43,6 +43,10 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "unknown model": ({"model": "vit_tinny_patch16_224"}, "vit_tiny_patch16_224"),
     "unknown protocol": ({"protocol": "vtab/gsp"}, "did you mean vtab/gps"),
     "a list for a folder": ({"out": ["a"]}, "out must be text"),
+    "video that cannot be read": ({"video": "Video(pool='max')"}, "pool must be one of 'attentive'"),
+    "video of another name": ({"video": "Clip()"}, "cannot read video settings 'Clip()'"),
+    "video that is no text": ({"video": 8}, "video must be text, got 8"),
+    "video of images": ({"video": "Video(frames=4)"}, "is for clips, but digits has images"),
 }  # fmt: skip
 
 

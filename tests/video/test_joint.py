@@ -11,7 +11,7 @@ from golden import assert_close
 from torch.nn import functional as F
 from toys import images, toy
 
-from vitrim import METHODS, VideoModel, compose, costs, fit, load, save
+from vitrim import METHODS, EViT, LoRA, VideoModel, compose, costs, fit, load, save
 from vitrim.methods.reducers.matching import checkerboard
 from vitrim.network.method import Method
 from vitrim.training.fitting import needs_fit
@@ -134,3 +134,23 @@ def test_a_file_gives_the_joint_model_back(tmp_path):
     with torch.no_grad():
         assert_close(again(clips(model)), model(clips(model)), 1e-12)
         assert_close(copy.deepcopy(model).plain()(clips(model)), model.plain()(clips(model)), 1e-12)
+
+
+@pytest.mark.parametrize("pool", ["attentive", "mean_tokens"])
+def test_each_clip_keeps_its_own_number_of_tubelets(pool):
+    reducer = EViT(keep=0.6, at=(0, 2), score="received", budget="mass")
+    model = joint(reducer, LoRA(rank=2), more=f", pool='{pool}'")
+    for block in model.vit.blocks:  # so that what is attended to is not all alike
+        block.attn.qkv.weight.data[: 2 * model.width] *= 3
+    given = clips(model, 6)
+    fit(model, [(given, torch.zeros(6))])
+    with torch.no_grad():
+        together, state = model.run(given)
+        assert state.keep is not None and state.keep.sum(1).unique().numel() > 1
+        for split in (1, 4):
+            assert_close(torch.cat([model(part) for part in given.split(split)]), together, 1e-12)
+        for execution in ("padded", "bucketed"):
+            model.set_execution(execution)
+            assert_close(model(given), together, 1e-12)
+        views = torch.stack([given, given.flip(3)], 1)  # [B, V, C, T, height, width]
+        assert_close(model(views), (together + model(given.flip(3))) / 2, 1e-12)

@@ -70,6 +70,9 @@ def test_views_beyond_the_first_count_in_what_is_said():
 def test_the_report_of_a_video_run_shows_strips(run, tmp_path):
     page = write_report([_with_backbone(run, tmp_path)], tmp_path / "report.html").read_text()
     assert "in 3 frames (tokens left in each: 9 9 9)" in page
+    assert 'class="samples strips"' in page
+    assert "for one clip, as executed" in page and "for one image" not in page
+    assert "test clips" in page and "test images" not in page
 
 
 def _with_backbone(run, folder):

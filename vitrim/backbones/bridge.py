@@ -9,13 +9,14 @@ InternViT, hybrids, ViTamin, parallel blocks), `Eva` (EVA-02, DINOv3, Perception
 from collections.abc import Callable
 
 import torch
-from timm.layers import apply_rot_embed_cat
 from torch import Tensor
 from torch.nn import Identity
 from torch.nn import functional as F
 
 from vitrim.backbones.combined_heads import differential, talking_heads
-from vitrim.backbones.places import Places, relative_bias
+from vitrim.backbones.places import Places, Turning, relative_bias, turning
+from vitrim.backbones.row_attention import attend_in_rows
+from vitrim.backbones.size_attention import attend_by_sizes
 from vitrim.backbones.support import (
     DiffAttention,
     TalkingHeadAttn,
@@ -26,12 +27,12 @@ from vitrim.backbones.support import (
 )
 from vitrim.backbones.tuned_linear import computes_rows, linear_rows
 from vitrim.tokens.attended import Attended, Source
+from vitrim.tokens.ragged import in_one_row
 from vitrim.tokens.state import TokenState
 
 # Attention by other means than the fused kernel, while masks are learned: (queries, keys, values, scale,
 # bias, state) -> what the tokens receive [B, H, T, d] and the attention itself [B, H, T, T]
 AttentionMixing = Callable[[Tensor, Tensor, Tensor, float, Tensor | None, TokenState], tuple[Tensor, Tensor]]
-Turning = Callable[[Tensor, Tensor], Tensor]  # queries or keys by their places; of the kind that values are
 
 
 def attend(
@@ -51,17 +52,21 @@ def attend(
     token); keys and values stay whole.
     """
     places = Places() if places is None else places
-    queries, plain_keys, values = _project(attention, normed, rows)
+    queries, plain_keys, values = _project(attention, normed, rows, state)
     if part_of(attention, "q_norm") is not None:
         queries, plain_keys = attention.q_norm(queries), attention.k_norm(plain_keys)
-    turn = _turning(attention, state, places)
+    turn = turning(attention, state, places)
     queries = turn(queries, values) if rows is None else queries
     keys, values = _repeated(attention, turn(plain_keys, values)), _repeated(attention, values)
+    if state.ragged is not None:
+        projected = queries, keys, plain_keys, values
+        return _attend_ragged(attention, normed, projected, state, proportional, rows)
     bias = key_bias = attention_bias(state, proportional, padded=mixing is None)
     relative = relative_bias(attention, places.shared, state, rows)
     if relative is not None:
         bias = relative if bias is None else bias + relative
-    mixed, weights, subtracted = _mix(attention, (queries, keys, values), bias, state, mixing)
+    sizes_alone = proportional and relative is None and state.keep is None
+    mixed, weights, subtracted = _mix(attention, (queries, keys, values), bias, state, mixing, sizes_alone)
     mixed = joined_heads(attention, mixed, normed if rows is None else normed[:, :rows])
     keep = state.keep if mixing is None else None  # while masks are learned, every query counts
     seen = Attended(
@@ -69,6 +74,47 @@ def attend(
         key_bias, Source(normed, lambda again: project_keys(attention, again, turn)),
     )  # fmt: skip
     return mixed, seen
+
+
+def _attend_ragged(
+    attention: TimmModule,
+    normed: Tensor,
+    projected: tuple[Tensor, Tensor, Tensor, Tensor],
+    state: TokenState,
+    proportional: bool,
+    rows: int | None,
+) -> tuple[Tensor, Attended]:
+    """The same of images in one row; with `rows`, of a batch from there on: [B, rows, D']."""
+    queries, keys, plain_keys, values = projected
+    assert state.ragged is not None
+    lengths, images = state.ragged.lengths(state.prefix), len(state.ragged.counts)
+    sizes = None
+    if proportional:
+        sizes = in_one_row(F.pad(state.sizes.log(), (state.prefix, 0)), lengths)  # [1, S]
+    asked = queries if rows is None else queries.transpose(0, 1).flatten(1, 2)[None]  # [1, H, S, d]
+
+    def once(queries: Tensor, keys: Tensor, values: Tensor) -> tuple[Tensor, None]:
+        return attend_in_rows(queries, keys, values, lengths, sizes, rows), None
+
+    if isinstance(attention, DiffAttention):
+        mixed, _, subtracted = differential(attention, asked, keys, values, once)
+    else:
+        mixed, subtracted = once(asked, keys, values)[0], None
+    if rows is not None:
+        mixed = mixed[0].unflatten(1, (images, rows)).transpose(0, 1)  # [B, H, rows, d]
+    mixed = joined_heads(attention, mixed, normed if rows is None else state.leading(normed, rows))
+    bias = None if sizes is None else sizes[:, None, None]  # [1, 1, 1, S]
+    return mixed, Attended(
+        queries, keys, plain_keys, attention.scale, bias, state.prefix, state.keep, None, subtracted, values,
+        bias, ragged=state.ragged,
+    )  # fmt: skip
+
+
+def runs_ragged(attention: TimmModule) -> bool:
+    """Whether images in one row can attend each among its own tokens: not with a bias for each pair of
+    tokens, nor where heads are mixed."""
+    biased = any(part_of(attention, name) is not None for name in ("rel_pos", "relative_position_bias_table"))
+    return not biased and not isinstance(attention, TalkingHeadAttn)
 
 
 def joined_heads(attention: TimmModule, mixed: Tensor, normed: Tensor) -> Tensor:
@@ -86,15 +132,18 @@ def _mix(
     bias: Tensor | None,
     state: TokenState,
     mixing: AttentionMixing | None,
+    sizes_alone: bool = False,
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
     """What the tokens receive [B, H, T, d], the attention where it was not fused, and the share by which the
     second of two softmaxes is subtracted."""
     dropout = attention.attn_drop.p if attention.training else 0.0
-    mask = None if bias is None else bias.to(projected[0].dtype)
 
     def once(queries: Tensor, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor | None]:
         if mixing is not None:
             return mixing(queries, keys, values, attention.scale, bias, state)
+        if sizes_alone and bias is not None:
+            return attend_by_sizes(queries, keys, values, bias, dropout), None
+        mask = None if bias is None else bias.to(queries.dtype)
         fused = F.scaled_dot_product_attention
         return fused(queries, keys, values, attn_mask=mask, dropout_p=dropout), None
 
@@ -115,10 +164,16 @@ def attention_bias(state: TokenState, proportional: bool, padded: bool = True) -
     return None if bias is None else F.pad(bias, (state.prefix, 0)).unflatten(0, (-1, 1, 1))
 
 
-def _project(attention: TimmModule, normed: Tensor, rows: int | None) -> tuple[Tensor, Tensor, Tensor]:
-    """Queries (of the first `rows` tokens), keys and values, [B, H, T, d] each, from a fused or a split
-    projection."""
-    asking = normed if rows is None else normed[:, :rows]
+def _project(
+    attention: TimmModule, normed: Tensor, rows: int | None, state: TokenState | None = None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Queries (of the first `rows` tokens of each image), keys and values, [B, H, T, d] each, from a fused or
+    a split projection."""
+
+    def first(tokens: Tensor) -> Tensor:
+        return tokens if rows is None else tokens[:, :rows] if state is None else state.leading(tokens, rows)
+
+    asking = first(normed)
     fused = fused_projection(attention)
     if fused is None:
         queries, keys, values = attention.q_proj(asking), attention.k_proj(normed), attention.v_proj(normed)
@@ -135,7 +190,7 @@ def _project(attention: TimmModule, normed: Tensor, rows: int | None) -> tuple[T
                 )
                 return queries, keys, values
             queries, keys, values = joint.split(width, dim=-1)
-            queries = queries if rows is None else queries[:, :rows]
+            queries = first(queries)
         else:
             split = own.start + width
             queries = linear_rows(layer, asking, slice(own.start, split))
@@ -208,32 +263,6 @@ def call_biased_qkv(vit: TimmModule) -> None:
     for attention in (each for block in vit.blocks for each in attentions(block)):
         if _separate_bias(attention) is not None and attention.qkv.bias is not None:
             attention.qkv_bias_separate = True
-
-
-def _turning(attention: TimmModule, state: TokenState, places: Places) -> Turning:
-    """The rotation of the places that tokens have, if any; it holds no tokens."""
-    if places.rotary is None:
-        return lambda tokens, like: tokens
-    table = places.rotary if state.full else _table_at(places.rotary, state.position)
-    half, prefix = bool(getattr(attention, "rotate_half", False)), state.prefix  # absent before timm 1.0.20
-    return lambda tokens, like: _rotate(tokens, table, prefix, half, like)
-
-
-def _table_at(rotary: Tensor, position: Tensor) -> Tensor:
-    """The rotary table of the cells the tokens sit on: [N0, 2d] -> [B, 1, N, 2d], [H, N0, 2d] -> [B, H, N,
-    2d]; of images of many sizes [B, 1 or H, N0, 2d] -> [B, 1 or H, N, 2d]."""
-    if rotary.ndim == 4:
-        cells = position[:, None, :, None].expand(-1, rotary.shape[1], -1, rotary.shape[3])
-        return rotary.gather(2, cells)
-    if rotary.ndim == 2:
-        return rotary[position][:, None]
-    return rotary[:, position].transpose(0, 1)
-
-
-def _rotate(tokens: Tensor, table: Tensor, prefix: int, half: bool, like: Tensor) -> Tensor:
-    """Rotate the patches of [B, H, T, d]; prefix tokens have no place."""
-    turned = apply_rot_embed_cat(tokens[:, :, prefix:], table, half=half)
-    return torch.cat([tokens[:, :, :prefix], turned], dim=2).type_as(like)
 
 
 def key_width(block: TimmModule) -> int:

@@ -1,14 +1,19 @@
 """What attention is told about the places of tokens, for sequences that were reduced."""
 
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
+from timm.layers import apply_rot_embed_cat
 from torch import Tensor
 from torch.nn import functional as F
 
 from vitrim.backbones.support import TimmModule, part_of
+from vitrim.tokens.ragged import in_one_row
 from vitrim.tokens.state import TokenState
+
+Turning = Callable[[Tensor, Tensor], Tensor]  # queries or keys by their places; of the kind that values are
 
 
 class Places(NamedTuple):
@@ -59,3 +64,43 @@ def _whole_table(attention: TimmModule, shared: Tensor | None) -> Tensor | None:
         return shared
     own = attention._get_rel_pos_bias()[0]
     return own if shared is None else own + shared
+
+
+def turning(attention: TimmModule, state: TokenState, places: Places) -> Turning:
+    """The rotation of the places that tokens have, if any; it holds no tokens."""
+    if places.rotary is None:
+        return lambda tokens, like: tokens
+    half, prefix = bool(getattr(attention, "rotate_half", False)), state.prefix  # absent before timm 1.0.20
+    if state.ragged is not None:
+        table, prefix = _table_of_row(places.rotary, state), 0
+    else:
+        table = places.rotary if state.full else _table_at(places.rotary, state.position)
+    return lambda tokens, like: _rotate(tokens, table, prefix, half, like)
+
+
+def _table_at(rotary: Tensor, position: Tensor) -> Tensor:
+    """The rotary table of the cells the tokens sit on: [N0, 2d] -> [B, 1, N, 2d], [H, N0, 2d] -> [B, H, N,
+    2d]; of images of many sizes [B, 1 or H, N0, 2d] -> [B, 1 or H, N, 2d]."""
+    if rotary.ndim == 4:
+        cells = position[:, None, :, None].expand(-1, rotary.shape[1], -1, rotary.shape[3])
+        return rotary.gather(2, cells)
+    if rotary.ndim == 2:
+        return rotary[position][:, None]
+    return rotary[:, position].transpose(0, 1)
+
+
+def _table_of_row(rotary: Tensor, state: TokenState) -> Tensor:
+    """The same for images in one row, prefix tokens among them, which are not turned: [N0, 2d] -> [S, 2d],
+    [H, N0, 2d] -> [H, S, 2d]."""
+    assert state.ragged is not None
+    still = rotary.new_zeros((*rotary.shape[:-2], 1, rotary.shape[-1]))
+    still[..., rotary.shape[-1] // 2 :] = 1  # sines, then cosines
+    cells = F.pad(state.position, (state.prefix, 0), value=rotary.shape[-2])  # [B, T]
+    row = in_one_row(cells, state.ragged.lengths(state.prefix))[0]
+    return torch.cat([rotary, still], dim=-2).index_select(-2, row)
+
+
+def _rotate(tokens: Tensor, table: Tensor, prefix: int, half: bool, like: Tensor) -> Tensor:
+    """Rotate the patches of [B, H, T, d]; prefix tokens have no place."""
+    turned = apply_rot_embed_cat(tokens[:, :, prefix:], table, half=half)
+    return torch.cat([tokens[:, :, :prefix], turned], dim=2).type_as(like)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vitrim.backbones.sites import Site
+from vitrim.backbones.summed_products import Product, summed, trains_in_one_step
 
 OWN_FORWARD_KNOWN = ("torch.nn.modules.", "timm.")  # layers whose forward tuned layers know and repeat
 
@@ -61,6 +62,10 @@ class Term(nn.Module):
         """The same as a matrix [rows, in], for folding."""
         raise NotImplementedError
 
+    def product(self) -> Product | None:
+        """The same as a product of two matrices; None where it is none, as under dropout."""
+        return None
+
 
 class SummedLinear(TunedLinear):
     """A linear layer with trained terms on some of its output rows: W x + b + sum of terms."""
@@ -70,19 +75,35 @@ class SummedLinear(TunedLinear):
         self.terms = cast("Mapping[str, Term]", nn.ModuleDict(terms))  # by role
 
     def forward(self, inputs: Tensor) -> Tensor:
+        if products := self._products(slice(0, self.out_features)):
+            return summed(inputs, self.weight, self.bias, products)
         outputs = F.linear(inputs, self.weight, self.bias)
         for term in self.terms.values():
             outputs = _add_to_rows(outputs, term(inputs), term.rows)
         return outputs
 
     def part(self, inputs: Tensor, rows: slice) -> Tensor:
-        outputs = F.linear(inputs, self.weight[rows], None if self.bias is None else self.bias[rows])
+        bias = None if self.bias is None else self.bias[rows]
+        if products := self._products(rows):
+            return summed(inputs, self.weight[rows], bias, products)
+        outputs = F.linear(inputs, self.weight[rows], bias)
         for term in self.terms.values():
             start, stop = max(term.rows.start, rows.start), min(term.rows.stop, rows.stop)
             if start < stop:
                 added = term(inputs)[..., start - term.rows.start : stop - term.rows.start]
                 outputs = _add_to_rows(outputs, added, slice(start - rows.start, stop - rows.start))
         return outputs
+
+    def _products(self, rows: slice) -> list[Product]:
+        """The terms on some of the outputs, where training may add all of them in one step; else none."""
+        if not trains_in_one_step() or self.weight.requires_grad:
+            return []
+        found = [term.product() for term in self.terms.values()]
+        products = [each for each in found if each is not None]
+        if len(products) != len(found):
+            return []
+        cut = [each.within(rows) for each in products]
+        return [each for each in cut if len(each.up)]
 
     def merged(self) -> nn.Linear:
         weight = self.weight.detach().clone()

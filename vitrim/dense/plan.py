@@ -122,6 +122,11 @@ def check_training_settings(training: Training) -> None:
                 f"{name}={given} is of whole pictures and has no meaning for masks; leave it out for "
                 "segmentation"
             )
+    if training.cache_frozen:
+        raise ValueError(
+            "cache_frozen keeps what a classifier or the last blocks read of every image, but segmentation "
+            "changes pictures and masks together and reads several blocks; leave it out"
+        )
     if training.normalise == "measured":
         raise ValueError(
             "normalise=measured is not there for segmentation; measure mean and std once and give them with "

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from vitrim.backbones.preprocess import Preprocess
 from vitrim.deploy.programs import KEY
-from vitrim.files.saving import task_of
+from vitrim.files.saving import PROGRAMS, task_of
+from vitrim.runs.inspecting_programs import refuse_other_machine
 from vitrim.runs.opening import open_model
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
     from vitrim.network.model import StagedViT
 
-SUFFIXES = (".onnx", ".pt2")
+SUFFIXES = PROGRAMS
 MOST_CLASSES = 1_000_000
 
 
@@ -128,6 +129,7 @@ def _open_pt2(file: Path) -> ExportedModel:
 
 def _open_compiled(file: Path, failed: str) -> ExportedModel:
     """A package of AOTInductor; `failed` says why it is no ordinary program."""
+    refuse_other_machine(file)
     try:
         compiled = torch._inductor.aoti_load_package(str(file))
     except (RuntimeError, ValueError, KeyError, AssertionError, OSError, BadZipFile):

@@ -19,7 +19,7 @@ from vitrim.backbones.opening import Origin, open_backbone
 from vitrim.backbones.preprocess import Preprocess
 from vitrim.checks import did_you_mean
 from vitrim.deploy.grouped import Group, grouped_logits, shared_blocks
-from vitrim.files.saving import is_saved_model
+from vitrim.files.saving import is_saved_model, refuse_program
 from vitrim.files.sharing import bare_backbone_of, base_of, held_tensors, load_onto, storages, twin_of
 from vitrim.measuring.devices import pick_device
 from vitrim.network.model import StagedViT
@@ -231,6 +231,8 @@ def _bare(
             raise ValueError(f"{backbone} says what its backbone is; leave out pretrained and weights")
         return bare_backbone_of(model_file_of(backbone))
     given = str(backbone) if isinstance(backbone, Path) else backbone
+    if isinstance(given, str) and Path(given).is_file():
+        refuse_program(Path(given))
     return open_backbone(given, pretrained, weights)
 
 

@@ -70,6 +70,20 @@ class About(Open):
         return self
 
 
+class ProgramAbout(Open):
+    """What an exported file says, as far as people are shown it."""
+
+    methods: Methods
+    backbone: Text
+    num_classes: Annotated[int, Field(ge=0, le=MOST_CLASSES)]
+    classes: Names | None
+    preprocess: Channels
+    precision: Name
+    raw: bool
+    aot: bool = False
+    versions: dict[Name, Name] | None = None
+
+
 def check_head(about: Mapping[str, Any], tensors: Mapping[str, Tensor], where: str) -> None:
     """Refuse a number of classes that is not that of the head in the file, before a head is made."""
     for name in HEADS:

@@ -37,6 +37,7 @@ from vitrim.video.settings import as_video
 from vitrim.writing import write_whole
 
 FORMAT = About.FORMAT
+PROGRAMS = (".onnx", ".pt2")  # how exported files end
 SEGMENT = "segment"  # the task of files of `vitrim.dense`
 
 
@@ -193,6 +194,7 @@ def read(path: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     file = Path(path)
     if not file.is_file():
         raise FileNotFoundError(f"no file {str(path)!r}; give the model.safetensors of a run")
+    refuse_program(file)
     try:
         with safe_open(file, framework="pt") as opened:
             header = opened.metadata() or {}
@@ -210,6 +212,15 @@ def read(path: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     check_head(values, tensors, repr(str(path)))
     check_known(values["methods"], values.get("plugins"), repr(str(path)))
     return values, tensors
+
+
+def refuse_program(file: Path) -> None:
+    """Refuse an exported file where weights are wanted, in words that say what it is for."""
+    if file.suffix.lower() in PROGRAMS:
+        raise ValueError(
+            f"{str(file)!r} is an exported program, which vitrim evaluates, predicts with and inspects, and "
+            "nothing else; give the run that it was exported from"
+        )
 
 
 def is_saved_model(path: Path) -> bool:

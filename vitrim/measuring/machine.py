@@ -9,6 +9,12 @@ from pathlib import Path
 
 RECORDED = ("torch", "torchvision", "timm", "accelerate", "torchmetrics", "safetensors", "numpy")
 
+# Names of x86 and ARM
+UNITS = {
+    "bf16": ("amx_bf16", "avx512_bf16", "bf16"),
+    "int8": ("amx_int8", "avx512_vnni", "avx_vnni", "i8mm", "asimddp"),
+}
+
 
 def versions() -> dict[str, str]:
     own = {"vitrim": version("vitrim"), "python": platform.python_version()}
@@ -34,6 +40,7 @@ def machine() -> dict[str, object]:
         "cpu": cpu_name(),
         "cpus": cpu_count(),
         "threads": torch.get_num_threads(),
+        "units": units_in_words(),
     }
     if torch.cuda.is_available():
         words["gpu"] = torch.cuda.get_device_name()
@@ -57,9 +64,35 @@ def cpu_name() -> str:
 
 def computes_bf16() -> bool:
     """Whether the processor multiplies bfloat16 by itself; False where the system does not say."""
+    return bool(low_precision_units()["bf16"])
+
+
+def low_precision_units() -> dict[str, tuple[str, ...]]:
+    """The processor's units for products of fewer bits, by what they multiply and the system's names for
+    them; empty where it has none or the system does not say."""
+    found = _cpu_features()
+    return {kind: tuple(name for name in names if name in found) for kind, names in UNITS.items()}
+
+
+def units_in_words() -> str:
+    """Of the processor, in one line.
+
+    >>> units_in_words()
+    "bfloat16: amx_bf16, avx512_bf16; 8 bits: amx_int8, avx512_vnni, avx_vnni"
+    """
+    words = {"bf16": "bfloat16", "int8": "8 bits"}
+    named = [f"{words[kind]}: {', '.join(names) or 'none'}" for kind, names in low_precision_units().items()]
+    return "; ".join(named)
+
+
+def _cpu_features() -> set[str]:
+    """As Linux names them, where there is Linux, and as torch does (its newer versions)."""
+    import torch
+
+    told: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()
+    features = {name for name, there in told.items() if there is True}
     information = Path("/proc/cpuinfo")
-    if not information.exists():
-        return False
-    lines = information.read_text(encoding="utf-8", errors="replace").splitlines()
-    features = next((line for line in lines if line.startswith(("flags", "Features"))), "")
-    return bool({"avx512_bf16", "amx_bf16", "bf16"} & set(features.split()))
+    if information.exists():
+        lines = information.read_text(encoding="utf-8", errors="replace").splitlines()
+        features |= set(next((line for line in lines if line.startswith(("flags", "Features"))), "").split())
+    return features

@@ -9,7 +9,7 @@ from vitrim.methods.plugins import load_installed
 from vitrim.methods.tables import METHODS as METHODS
 from vitrim.methods.tables import REDUCERS as REDUCERS
 from vitrim.methods.tables import TUNERS as TUNERS
-from vitrim.network.method import Method
+from vitrim.network.method import Method, refuse_absent
 
 UNREADABLE = (SyntaxError, ValueError, RecursionError, MemoryError)
 """what the parser raises: the last two for text that is nested or chained too deep, as no method is"""
@@ -69,8 +69,7 @@ def _arguments(call: ast.Call, kind: type[Any], text: str) -> dict[str, Any]:
         )
     given = dict(zip(names, call.args, strict=False))
     for keyword in call.keywords:
-        if keyword.arg in getattr(kind, "without", {}):
-            raise ValueError(f"{kind.__name__} has no setting {keyword.arg!r}: {kind.without[keyword.arg]}")
+        refuse_absent(kind, keyword.arg)
         if keyword.arg not in names:
             raise ValueError(
                 f"{kind.__name__} has no setting {keyword.arg!r}; {did_you_mean(str(keyword.arg), names)}"

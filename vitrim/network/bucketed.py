@@ -7,8 +7,7 @@ the end they are put together in their old order. The result is that of the padd
 Shapes then depend on the images, so compiled, exported and training passes keep the padded batch.
 """
 
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -16,13 +15,13 @@ import numpy as np
 import torch
 
 from vitrim.backbones.places import Places
+from vitrim.network.stage import Stage
 from vitrim.tokens.padded import counts_of, join, split
 from vitrim.tokens.state import TokenState
 
 if TYPE_CHECKING:
     from vitrim.network.model import StagedViT
 
-EXECUTIONS = ("bucketed", "padded", "measured")
 MOST = 4  # sub-batches
 LEAST_GAIN = 0.02  # of the tokens computed, for which splitting anew is worth the copies
 SMALLEST = 4  # images in a batch that is split at all
@@ -66,8 +65,12 @@ def tokens_in(counts: Sequence[int], groups: Groups) -> int:
 
 def varies(model: "StagedViT") -> bool:
     """Whether images may leave some reducer with different counts."""
-    parts = (part for stage in model.stages for part in (stage.before, stage.reducer))
-    return any(part is not None and not part.static for part in parts)
+    return any(map(decides, model.stages))
+
+
+def decides(stage: Stage) -> bool:
+    """Whether images may leave this block with different counts."""
+    return any(part is not None and not part.static for part in (stage.before, stage.reducer))
 
 
 def may_split(model: "StagedViT", state: TokenState) -> bool:
@@ -123,25 +126,3 @@ def _grouped_anew(parts: list[TokenState], groups: Groups) -> tuple[list[TokenSt
         return parts, groups
     whole = parts[0] if len(parts) == 1 else join(parts, groups)
     return split(whole, better), better
-
-
-Pass = Callable[[], TokenState]
-
-
-def faster(
-    known: dict[tuple[object, ...], str], key: tuple[object, ...], padded: Pass, bucketed: Pass
-) -> Pass:
-    """The faster of two passes over the same batch, measured once for each `key`: both run twice then."""
-    if key not in known:
-        seconds = {name: min(_seconds(run), _seconds(run)) for name, run in
-                   (("padded", padded), ("bucketed", bucketed))}  # fmt: skip
-        known[key] = min(seconds, key=lambda name: seconds[name])
-    return bucketed if known[key] == "bucketed" else padded
-
-
-def _seconds(run: Pass) -> float:
-    started = time.perf_counter()
-    state = run()
-    if state.tokens.is_cuda:
-        torch.cuda.synchronize(state.tokens.device)
-    return time.perf_counter() - started

@@ -2,7 +2,7 @@
 
 import copy
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Protocol, Self, cast, runtime_checkable
 
 from vitrim.checks import check_share
@@ -48,6 +48,12 @@ def set_budget(model: "StagedViT", share: float) -> None:
     anew by `vitrim.fit` before the model runs."""
     check_share("set_budget", "budget", share)
     _change(model, lambda method: method.with_budget(share))
+
+
+def take_budget(model: "StagedViT", methods: "Sequence[Method]") -> None:
+    """Let a model work with the budget, and the levels of it, that were found for another one of its file."""
+    found = {repr(old): new for old, new in zip(model.methods, methods, strict=True)}
+    _change(model, lambda method: cast("Budgeted", found[repr(method)]))
 
 
 def fixed(model: "StagedViT") -> "StagedViT":

@@ -35,6 +35,12 @@ class Method:
     trains_own: ClassVar[bool] = False
     without: ClassVar[Mapping[str, str]] = {}
 
+    def __new__(cls, *values: object, **settings: object) -> Self:
+        """Any other keyword that is no setting is Python's to refuse."""
+        for name in settings:
+            refuse_absent(cls, name)
+        return super().__new__(cls)
+
     def attach(self, model: "StagedViT") -> None:
         """Plug this method into a model whose own weights are frozen; whatever is added with `requires_grad`
         trains."""
@@ -66,6 +72,13 @@ class Method:
 
     def __repr__(self) -> str:
         return settings_text(self)
+
+
+def refuse_absent(kind: type, name: str | None) -> None:
+    """Refuse a setting of other methods that one may look for in this one; written as text or in Python."""
+    reasons: Mapping[str | None, str] = getattr(kind, "without", {})
+    if name in reasons:
+        raise ValueError(f"{kind.__name__} has no setting {name!r}: {reasons[name]}")
 
 
 def settings_text(settings: Any) -> str:

@@ -3,7 +3,6 @@
 import math
 import re
 from collections.abc import Iterator, Sequence
-from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
@@ -20,9 +19,9 @@ from vitrim.backbones.preprocess import Preprocess
 from vitrim.backbones.sites import Site, sites
 from vitrim.backbones.support import TimmModule
 from vitrim.checks import check_one_of
-from vitrim.network.bucketed import EXECUTIONS, faster, may_split, pass_in_buckets
 from vitrim.network.budgeting import set_budget
 from vitrim.network.bypassed import refuse_unseen_hooks
+from vitrim.network.executions import EXECUTIONS, pass_all
 from vitrim.network.features import block_indices, check_form, intermediates
 from vitrim.network.notebook import summary_html
 from vitrim.network.packed import check_takes_packed
@@ -56,9 +55,10 @@ class StagedViT(nn.Module):
         scale: of numbers to predict, how outputs become values; None otherwise.
         origin: where the backbone came from.
         by_products: reductions are matrix products, for engines that cannot scatter (export).
-        execution: how images that keep different counts run in one batch in evaluation: "bucketed", in at
-            most four sub-batches of like counts; "padded" to the longest behind a mask; "measured", whichever
-            was faster on the first batch of its shape.
+        execution: how images that keep different counts run in one batch in evaluation: "packed", one after
+            the other in one row; "bucketed", in at most four sub-batches of like counts; "padded" to the
+            longest behind a mask; "measured", whichever was fastest on the first batch of its shape;
+            "automatic", packed on a CPU and in sub-batches elsewhere.
         awaits: a reducer whose blocks have yet to be chosen by data; until then the model refuses to run.
         base_names: names of the backbone's own weights in the state dict.
         own_layers: owner, name and layer of every site before anything was attached, for `vitrim.swap`.
@@ -78,7 +78,7 @@ class StagedViT(nn.Module):
         self.scale: TargetScale | None = None
         self.checkpointing = False
         self.by_products = False
-        self.execution = "bucketed"
+        self.execution = "automatic"
         self.faster: dict[tuple[object, ...], str] = {}  # what was measured
         self.awaits: Method | None = None
         self.origin = origin
@@ -205,22 +205,8 @@ class StagedViT(nn.Module):
             history=() if history else None,
             attention=() if attention else None,
         )
-        state = self._pass_all(state, places, rows, states)
+        state = pass_all(self, state, places, rows, states)
         return state.without_prompts(self.prefix) if rows is None else state
-
-    def _pass_all(
-        self, state: TokenState, places: list[Places], rows: int | None, states: list[TokenState] | None
-    ) -> TokenState:
-        """The state after all blocks, of images that keep different counts as `execution` says."""
-        every = range(self.depth)
-        padded = partial(self.pass_blocks, state, places, every, rows, states)
-        if self.execution == "padded" or states is not None or not may_split(self, state):
-            return padded()
-        in_buckets = partial(pass_in_buckets, self, state, places, every, rows)
-        if self.execution == "bucketed":
-            return in_buckets()
-        key = (state.tokens.device, state.tokens.dtype, tuple(state.tokens.shape), rows)
-        return faster(self.faster, key, padded, in_buckets)()
 
     def begin(self, images: Images, history: bool = False) -> tuple[TokenState, list[Places]]:
         """The state before the first block, and what each block's attention is told about places."""

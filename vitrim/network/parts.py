@@ -18,6 +18,7 @@ class Selector(nn.Module):
     static = True  # how many tokens it leaves in evaluation does not depend on the image
     assumed: int | None = None  # how many tokens it leaves in costs, where it depends on the image
     takes_padding = False  # handles images of different counts by itself, without counting their padding
+    takes_ragged = False  # handles images one after the other in one row (`TokenState.ragged`) too
 
     def forward(self, state: TokenState) -> TokenState:
         """The state that enters the block."""
@@ -40,6 +41,7 @@ class Reducer(nn.Module):
     masks_in_training = True  # where it does: whether training masks tokens instead of removing them
     assumed: int | None = None  # how many tokens leave in costs, where it depends on the image
     takes_padding = False  # handles images of different counts by itself, without counting their padding
+    takes_ragged = False  # handles images one after the other in one row (`TokenState.ragged`) too
     has_penalty = False  # adds to the loss: runs in the last block too while training
     # Decides by attention or place alone and only averages tokens: it may run before the output projection.
     commutes = True
@@ -72,7 +74,11 @@ class Scheduled(Protocol):
 
 
 class Branch(nn.Module):
-    """Computes something beside attention or MLP that is added to their result."""
+    """Computes something beside attention or MLP that is added to their result.
+
+    Of images in one row (`TokenState.ragged`), tokens, trail and `normed` are [1, S, C]; a branch that reads
+    more of the state than those says `reads_all` or `reads_grid`, and runs on batches alone.
+    """
 
     reads_norm = False  # whether `forward` reads `normed`
     reads_all = False  # whether what it adds to one token depends on the others

@@ -1,6 +1,7 @@
 """The forward pass of a block: a `Stage` with its plug points. Read second."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, cast
 
 from torch import Tensor, nn
@@ -25,7 +26,7 @@ from vitrim.network.parts import Scheduled as Scheduled
 from vitrim.network.parts import Selector as Selector
 from vitrim.network.side import SideStep
 from vitrim.tokens.attended import Attended
-from vitrim.tokens.padded import reduce_by_size
+from vitrim.tokens.padded import on_a_batch, reduce_by_size
 from vitrim.tokens.state import SideState, TokenState
 
 
@@ -56,13 +57,15 @@ class Stage(nn.Module):
     def prepare(self, state: TokenState) -> TokenState:
         """What enters the block: prompts put in, tokens left out."""
         if self.prompts is not None:
-            state = self.prompts(state)
-        if self.before is None:
-            return state
+            state = on_a_batch(self.prompts, state)
         selector = self.before
-        if selector.takes_padding:
+        if selector is None:
+            return state
+        if selector.takes_ragged:
             return cast("TokenState", selector(state))
-        return reduce_by_size(lambda part, _: selector(part), state)
+        if selector.takes_padding:
+            return on_a_batch(selector, state)
+        return on_a_batch(lambda whole: reduce_by_size(lambda part, _: selector(part), whole), state)
 
     def enter(
         self, block: TimmModule, state: TokenState, places: Places, rows: int | None
@@ -84,7 +87,7 @@ class Stage(nn.Module):
             asked = state
             state = self._beside(state, lambda step, side: step.reading(block, asked, attended, side))
         if rows is not None:
-            state, normed = state.first(rows), normed[:, :rows]
+            state, normed = state.first(rows), state.leading(normed, rows)
         reducer = self.reducer if rows is None else None  # nobody reads patches after the last attention
         after, beside = self._all("after_attention"), self._all("beside_attention")
         early = (
@@ -158,5 +161,10 @@ def _reduce_with(
     the projection is linear and nothing else reads its result; 2 % fewer products with EViT.
     """
     state = state.replaced(trail=(*others, *state.trail))
-    state = reducer(state, attended) if reducer.takes_padding else reduce_by_size(reducer, state, attended)
+    if reducer.takes_ragged:
+        state = reducer(state, attended)
+    else:
+        seen = attended.in_a_batch()
+        run = reducer if reducer.takes_padding else partial(reduce_by_size, reducer)
+        state = on_a_batch(lambda whole: run(whole, seen), state)
     return state.replaced(trail=state.trail[len(others) :]), state.trail[: len(others)]

@@ -3,34 +3,31 @@
 At every step, of all blocks that may keep less, the one is taken that loses the least attention of the
 class token (or whatever ranks tokens) for the operations it saves, until the budget is met; then blocks are
 shifted, added or left out while that loses less. They stand at least two apart and not before the fourth
-(TR-PTS, section 3.3).
+(TR-PTS, section 3.3). With a staircase it is the attention lost for the milliseconds saved (at_steps.py).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
+from typing import cast
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from vitrim.checks import check_share
+from vitrim.measuring.bench import turns_of
 from vitrim.measuring.costs import costs
-from vitrim.measuring.costs_on_images import learned_costs
-from vitrim.methods.budgets.calibrating import entering_scores, some_images
 from vitrim.methods.budgets.chosen import shares
 from vitrim.methods.reducers.evit import EViT
-from vitrim.methods.reducers.keeping import KeepAttended
 from vitrim.methods.selection.placement import PLACEMENTS, choose_blocks
 from vitrim.methods.selection.shares import block_shares
-from vitrim.network.method import Method
-from vitrim.network.model import StagedViT
-from vitrim.network.placing import placed
+from vitrim.planner.at_steps import AtSteps
+from vitrim.planner.search import APART, FIRST, Composer, Fits, Search, scores
+from vitrim.planner.staircase import ROUNDS, Curve, clock_of
 
-FIRST, APART, FEWEST, STEP = 3, 2, 0.1, 0.05  # of the shares a block may keep
-
-Composer = Callable[[Sequence[Method]], StagedViT]
+GREEDY, STEPS = "greedy", "at steps"
 
 
 @dataclass(frozen=True)
@@ -38,160 +35,106 @@ class Placement:
     """One way to come down to the budget.
 
     Attributes:
-        name: "greedy", or a rule of TR-PTS.
+        name: "greedy" (by operations), "at steps" (by time), or a rule of TR-PTS.
         method: the composition that does it.
         share: of the plain backbone's multiply-accumulates, as executed.
         lost: attention that leaves with the tokens, summed over the blocks, measured with the blocks before
             as they are; mean of the images.
+        milliseconds: for an image, foretold by a staircase; None without one.
+        measured: the same of the composition itself; None where it was not measured.
     """
 
     name: str
-    method: EViT
+    method: EViT | None
     share: float
     lost: float
+    milliseconds: float | None = None
+    measured: float | None = None
 
 
-def schedules(compose: Composer, batches: Sequence[tuple[Tensor, Tensor]], budget: float) -> list[Placement]:
-    """The greedy schedule, then as many blocks by the rules of TR-PTS with one share for all.
+def schedules(
+    compose: Composer,
+    batches: Sequence[tuple[Tensor, Tensor]],
+    budget: float | None,
+    curve: Curve | None = None,
+    milliseconds: float | None = None,
+) -> list[Placement]:
+    """Schedules that meet the budget: found at the steps of a staircase, if there is one, by operations, if
+    those are limited, and as many blocks by the rules of TR-PTS with one share for all.
 
     Args:
         compose: makes the task's model with some methods, the same weights each time.
         batches: images and labels to measure on.
         budget: share of the plain backbone's multiply-accumulates to come down to.
+        curve: the staircase of this backbone on this machine.
+        milliseconds: for an image, foretold by the curve, to come down to.
     """
-    check_share("plan --schedule", "budget", budget)
-    plain, search = costs(compose(())).macs, _Search(compose, batches)
-    greedy = search.best(budget * plain)
-    found = [_measured("greedy", greedy, compose, batches, plain)]
-    weights = block_shares(compose(()), batches, greedy)
+    if budget is not None:
+        check_share("plan --schedule", "budget", budget)
+    plain, search = costs(compose(())).macs, Search(compose, batches)
+    fits = _within(search, None if budget is None else budget * plain, curve, milliseconds)
+    methods: dict[str, EViT] = {}
+    if curve is not None:
+        methods[STEPS] = AtSteps(search, curve, fits).best()
+    if budget is not None:
+        by_operations = search.best(budget * plain)
+        if curve is None or fits(_tokens(search, [by_operations]))[0]:  # the time may be limited too
+            methods[GREEDY] = by_operations
+    first = next(iter(methods.values()))
+    weights = block_shares(compose(()), batches, first)
     for rule in PLACEMENTS:
-        at = choose_blocks(weights, rule, greedy.count, FIRST, APART)
-        uniform = search.uniform(at, budget * plain)
+        at = choose_blocks(weights, rule, first.count, FIRST, APART)
+        uniform = search.uniform(at, fits)
         if uniform is not None:
-            found.append(_measured(rule, uniform, compose, batches, plain))
-    return found
-
-
-class _Search:
-    """What a schedule would lose and cost, without running it."""
-
-    def __init__(self, compose: Composer, batches: Sequence[tuple[Tensor, Tensor]]) -> None:
-        bare = compose(())
-        self.model, self.blocks = bare, range(FIRST, bare.depth - 1)
-        if not self.blocks:
-            raise ValueError(f"a schedule begins at block {FIRST}, but the backbone has {bare.depth} blocks")
-        self.score = EViT.example(bare).score
-        every = EViT(keep=1.0, at=tuple(self.blocks), score=self.score)
-        steps = replace(every, budget="mass", levels=(1.0,) * every.count)
-        self.curves = mass_curves(compose((every,)), batches)
-        learned = learned_costs(compose((steps,)), tuple(self.blocks))
-        if learned is None:
-            raise ValueError("this backbone's operations are no polynomial of its tokens; use vitrim plan")
-        self.costs = learned
-
-    def best(self, most: float) -> EViT:
-        """The schedule that costs at most so many multiply-accumulates: greedy over all blocks, then with one
-        block shifted, added or left out for as long as that loses less."""
-        kept = self.greedy(most, tuple(self.blocks))
-        if kept is None:
-            raise ValueError(
-                f"no schedule comes down to that: keeping {FEWEST:.0%} wherever it may reduce, the model "
-                f"still takes more than {most / 1e9:.3f} GMACs; ask for a larger budget"
-            )
-        while True:
-            others = [self.greedy(most, at) for at in self._near(tuple(sorted(kept)))]
-            better = min((way for way in others if way), key=self._lost, default=kept)
-            if self._lost(better) >= self._lost(kept) - 1e-9:
-                break
-            kept = better
-        at = tuple(sorted(kept))
-        return EViT(keep=tuple(kept[block] for block in at), at=at, score=self.score)
-
-    def greedy(self, most: float, allowed: Sequence[int]) -> dict[int, float] | None:
-        """By block, the shares kept, taking at every step the block that loses least for what it saves."""
-        kept: dict[int, float] = {}
-        lost, macs = self._lost(kept), self._macs([kept])[0]
-        while macs > most:
-            ways = [{**kept, block: share} for block, share in self._next(kept, allowed)]
-            if not ways:
-                return None
-            saved = [macs - other for other in self._macs(ways)]
-            prices = [
-                (self._lost(way) - lost) / max(gain, 1e-9) for way, gain in zip(ways, saved, strict=True)
-            ]
-            kept = ways[int(np.argmin(prices))]
-            lost, macs = self._lost(kept), self._macs([kept])[0]
-        return kept
-
-    def _near(self, at: tuple[int, ...]) -> list[tuple[int, ...]]:
-        """These blocks with one shifted, added or left out, by the spacing rules."""
-        found = {tuple(sorted({*at} ^ {block})) for block in self.blocks}
-        found |= {
-            tuple(sorted({*at} - {old} | {new}))
-            for old in at
-            for new in (old - 1, old + 1)
-            if new in self.blocks
-        }
-        return [way for way in found if way and all(b - a >= APART for a, b in pairwise(way))]
-
-    def uniform(self, at: tuple[int, ...], most: float) -> EViT | None:
-        """The largest share that, kept by all of these blocks, costs at most that; None where none does."""
-        grid = [round(float(share), 3) for share in np.arange(1.0, 0.0, -0.005)]
-        macs = self._macs([dict.fromkeys(at, share) for share in grid])
-        fitting = [share for share, cost in zip(grid, macs, strict=True) if cost <= most]
-        return EViT(keep=fitting[0], at=at, score=self.score) if fitting else None
-
-    def _next(self, kept: dict[int, float], allowed: Sequence[int]) -> list[tuple[int, float]]:
-        """Blocks that may keep less than now, with the next share."""
-        found = []
-        for block in allowed:
-            near = any(0 < abs(block - other) < APART for other in kept)
-            share = round(kept.get(block, 1.0) - STEP, 3)
-            if not near and share >= FEWEST:
-                found.append((block, share))
+            methods[rule] = uniform
+    found = [_measured(name, method, compose, batches, plain) for name, method in methods.items()]
+    if curve is None:
         return found
-
-    def _lost(self, kept: dict[int, float]) -> float:
-        """Attention that would leave, taking what earlier blocks left for what is best here too."""
-        there, lost = 1.0, 0.0
-        for block in sorted(kept):
-            curve, left = self.curves[block], there * kept[block]
-            lost += _at(curve, there) - _at(curve, left)
-            there = left
-        return lost
-
-    def _macs(self, ways: Sequence[dict[int, float]]) -> list[float]:
-        rows = []
-        for kept in ways:
-            count, row = self.model.patch_count, []
-            for block in range(self.model.depth):
-                if block in kept:
-                    left = int(np.ceil(kept[block] * count))
-                    count = count if left >= count else left + 1
-                row.append(count)
-            rows.append(row)
-        return [float(cost) for cost in self.costs(np.array(rows))]
+    foretold = curve.milliseconds(_tokens(search, list(methods.values())))
+    return [replace(each, milliseconds=float(time)) for each, time in zip(found, foretold, strict=True)]
 
 
-def _at(curve: np.ndarray, share: float) -> float:
-    return float(np.interp(share * (len(curve) - 1), np.arange(len(curve)), curve))
+def _within(search: Search, macs: float | None, curve: Curve | None, milliseconds: float | None) -> Fits:
+    """Which ways meet the whole budget."""
+    if macs is None and (milliseconds is None or curve is None):
+        raise ValueError("a schedule needs a budget: a share of the operations, or milliseconds and a curve")
+
+    def fits(tokens: np.ndarray) -> np.ndarray:
+        allowed = np.ones(len(tokens), dtype=bool)
+        if macs is not None:
+            allowed &= search.costs(tokens) <= macs
+        if curve is not None and milliseconds is not None:
+            allowed &= curve.milliseconds(tokens) <= milliseconds
+        return allowed
+
+    return fits
 
 
-def mass_curves(model: StagedViT, batches: Sequence[tuple[Tensor, Tensor]]) -> dict[int, np.ndarray]:
-    """By block, the share of attention that the best 0, 1, 2, ... N tokens hold: the mean over images."""
-    found = {}
-    for block, _, ranked in _scores(model, batches):
-        falling = shares(ranked).sort(dim=1, descending=True).values.cumsum(1).mean(0)
-        found[block] = np.concatenate([[0.0], falling.double().cpu().numpy()])
-    return found
+def _tokens(search: Search, methods: Sequence[EViT]) -> np.ndarray:
+    return search.tokens(
+        [dict(zip(cast("tuple[int, ...]", each.at), each.shares(), strict=True)) for each in methods]
+    )
 
 
-def _scores(
-    model: StagedViT, batches: Sequence[tuple[Tensor, Tensor]]
-) -> list[tuple[int, KeepAttended, Tensor]]:
-    images, model = some_images(batches, "plan --schedule"), model.eval()
-    steps = [(block, part) for block, part in placed(model) if isinstance(part, KeepAttended)]
-    return [(block, step, entering_scores(model, block, step, images)) for block, step in steps]
+@torch.inference_mode()
+def timed(
+    compose: Composer, found: Sequence[Placement], curve: Curve, device: torch.device
+) -> list[Placement]:
+    """The backbone without methods, then the placements, with the time that each takes of an image, measured
+    in turns on batches as the curve's."""
+    bare = compose(())
+    whole = np.full((1, bare.depth), bare.patch_count)
+    every = [Placement("plain", None, 1.0, 0.0, float(curve.milliseconds(whole)[0])), *found]
+    shape, luck = (curve.batch_size, *bare.input_shape()), torch.Generator().manual_seed(0)
+    images = torch.randn(shape, generator=luck).to(device)
+    models = [compose(() if each.method is None else (each.method,)).to(device) for each in every]
+    calls = {place: (lambda model=model: model(images)) for place, model in enumerate(models)}
+    turns, clock = turns_of(calls, ROUNDS, device), clock_of(device)
+    medians = [float(np.median([turn[clock] for turn in turns[place]])) for place in calls]
+    return [
+        replace(each, measured=1000 * seconds / curve.batch_size)
+        for each, seconds in zip(every, medians, strict=True)
+    ]
 
 
 def _measured(
@@ -199,7 +142,7 @@ def _measured(
 ) -> Placement:
     """A schedule as it is: counted, and run on the images."""
     model, lost = compose((method,)), 0.0
-    for _, step, ranked in _scores(model, batches):
+    for _, step, ranked in scores(model, batches):
         held = shares(ranked).topk(step.kept(ranked.shape[1]), dim=1).values.sum(1)
         lost += 1 - held.mean().item()
     return Placement(name, method, costs(model).macs / plain, lost)
@@ -207,11 +150,28 @@ def _measured(
 
 def table(found: Sequence[Placement]) -> str:
     """One line for each placement, as text."""
-    rows = [("placement", "MACs", "lost", "composition")]
-    rows += [(each.name, f"{each.share:.3f}", f"{each.lost:.4f}", repr(each.method)) for each in found]
+    times = [] if found[0].milliseconds is None else ["ms foretold", "measured", "error", "plain = 1"]
+    rows = [["placement", "MACs", "lost", *times, "composition"]]
+    for each in found:
+        text = "-" if each.method is None else repr(each.method)
+        rows.append([each.name, f"{each.share:.3f}", f"{each.lost:.4f}", *_times(each, found[0]), text])
     missing = [rule for rule in PLACEMENTS if rule not in {each.name for each in found}]
-    rows += [(rule, "-", "-", "its blocks come so late that no share comes down to that") for rule in missing]
-    widths = [max(len(row[column]) for row in rows) for column in range(3)]
-    return "\n".join(
-        f"{row[0]:<{widths[0]}}  {row[1]:>{widths[1]}}  {row[2]:>{widths[2]}}  {row[3]}" for row in rows
-    )
+    late = "its blocks come so late that no share comes down to that"
+    rows += [[rule, "-", "-", *["-"] * len(times), late] for rule in missing]
+    widths = [max(map(len, column)) for column in list(zip(*rows, strict=True))[:-1]]
+    lines = []
+    for row in rows:
+        figures = [f"{cell:>{width}}" for cell, width in zip(row[1:-1], widths[1:], strict=True)]
+        lines.append("  ".join([f"{row[0]:<{widths[0]}}", *figures, row[-1]]))
+    return "\n".join(lines)
+
+
+def _times(each: Placement, plain: Placement) -> list[str]:
+    """Milliseconds foretold and measured, by how much the former are off, and both beside the plain ones."""
+    if each.milliseconds is None:
+        return []
+    if each.measured is None or plain.measured is None or plain.milliseconds is None:
+        return [f"{each.milliseconds:.2f}", "-", "-", "-"]
+    error = 100 * (each.milliseconds / each.measured - 1)
+    ratios = f"{each.milliseconds / plain.milliseconds:.3f}, {each.measured / plain.measured:.3f}"
+    return [f"{each.milliseconds:.2f}", f"{each.measured:.2f}", f"{error:+.1f} %", ratios]

@@ -16,7 +16,9 @@ from vitrim.runs.tested import TestedPictures, right_alone
 from vitrim.settings.training import Training
 
 LEVEL = 0.05
-NOT_COMPARED = ("workers", "bad_images", "gradient_checkpointing", "deterministic", "select", "patience")
+NOT_COMPARED = (
+    "workers", "bad_images", "gradient_checkpointing", "cache_frozen", "deterministic", "select", "patience",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,16 @@ class Paired:
     def shown(self) -> bool:
         """Whether it is more than noise."""
         return self.p < LEVEL
+
+
+def things(record: Mapping[str, Any]) -> str:
+    """What the data of a run holds, in sentences: images, or clips."""
+    return str(record["data"].get("called", "images"))
+
+
+def thing(record: Mapping[str, Any]) -> str:
+    """One of them."""
+    return things(record).removesuffix("s")
 
 
 def interval(share: float, images: int) -> tuple[float, float]:
@@ -68,8 +80,8 @@ def difference_in_words(
             "beyond the two intervals."
         )
     alone = (
-        f"Of the same {found.images:,} pictures, {found.only_first} are right with {names[0]} alone and "
-        f"{found.only_second} with {names[1]} alone"
+        f"Of the same {found.images:,} {things(records[0])}, {found.only_first} are right with {names[0]} "
+        f"alone and {found.only_second} with {names[1]} alone"
     )
     test = f"McNemar's exact test, p = {in_digits(found.p)}"
     if not found.shown:
@@ -107,7 +119,7 @@ def _settings(record: Mapping[str, Any]) -> dict[str, Any]:
         "image_size": " x ".join(map(str, where["image_size"])),
         **{name: value for name, value in training.items() if name not in NOT_COMPARED},
         "weights kept": results["select"],
-        "tested on": f"{results['images']:,} {results['split']} images",
+        "tested on": f"{results['images']:,} {results['split']} {things(record)}",
     }
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from vitrim.report.comparing import interval
+from vitrim.report.comparing import interval, thing, things
 from vitrim.report.html import card
 from vitrim.report.shown_run import ShownRun
 from vitrim.report.summary import folded_gmacs, marked, speed_of
@@ -20,7 +20,7 @@ def first_screen(runs: Sequence[ShownRun]) -> str:
 
 def _good(runs: Sequence[ShownRun]) -> str:
     results = runs[0].record["results"]
-    beside = [f"of {results['images']:,} {results['split']} images{marked(runs[0].record)}"]
+    beside = [f"of {results['images']:,} {results['split']} {things(runs[0].record)}{marked(runs[0].record)}"]
     if "top1" in results:
         low, high = interval(results["top1"], results["images"])
         beside.append(f"95 % interval {100 * low:.1f} to {100 * high:.1f} %")
@@ -42,12 +42,14 @@ def _cheap(record: Mapping[str, Any]) -> str:
     share = gmacs / plain["gmacs"]
     trained = found["trained_parameters"]
     beside = (
-        f"{gmacs:.3f} of {plain['gmacs']:.3f} billion multiply-adds for an image; trained "
+        f"{gmacs:.3f} of {plain['gmacs']:.3f} billion multiply-adds for one {thing(record)}; trained "
         f"{trained:,} parameters, {100 * trained / plain['total_parameters']:.2g} % of what full "
         "fine-tuning trains"
     )
     if found.get("by_image"):
-        beside += "; operations vary by image and are given for the mean number of tokens asked for"
+        beside += (
+            f"; operations vary by {thing(record)} and are given for the mean number of tokens asked for"
+        )
     return card("How cheap: operations, plain backbone = 100 %", f"{100 * share:.0f} %", beside)
 
 
@@ -61,7 +63,9 @@ def _fast(record: Mapping[str, Any]) -> str:
     low, high = speed["quartiles"]
     now = record.get("speed_machine")
     where = now or record["machine"]
-    pictures = "one image at a time" if speed["batch_size"] == 1 else f"batches of {speed['batch_size']}"
+    pictures = (
+        f"one {thing(record)} at a time" if speed["batch_size"] == 1 else f"batches of {speed['batch_size']}"
+    )
     beside = (
         f"{pictures}, median of rounds in turns, half between {100 * low:.0f} and {100 * high:.0f} %; "
         f"{where['cpu'] if now else where.get('gpu') or where['cpu']}"

@@ -17,6 +17,7 @@ from vitrim.methods.tuners import FisherDelta
 from vitrim.report.by_class import by_class
 from vitrim.report.charts.kept_tokens import kept_tokens
 from vitrim.report.charts.selection import selection
+from vitrim.report.comparing import thing
 from vitrim.report.drawn import Drawn, draw
 from vitrim.report.first_screen import first_screen
 from vitrim.report.html import charts, heading, paragraph, table
@@ -31,11 +32,11 @@ from vitrim.video.settings import as_video
 from vitrim.writing import write_whole
 
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
-MEANINGS = (
+MEANINGS = (  # of {one} image or clip
     "Trained: parameters, and their share of the backbone. File: what this task needs on disk. GMACs: "
-    "billions of multiply-adds for one image, as executed, once folded what folds. Time: for one image, "
+    "billions of multiply-adds for one {one}, as executed, once folded what folds. Time: for one {one}, "
     "where the plain backbone takes 1; median of rounds in turns. Full fine-tuning was not run: its costs "
-    "are known. Intervals and tests say what the choice of test pictures can do, not what another seed would."
+    "are known. Intervals and tests say what the choice of test {one}s can do, not what another seed would."
 )
 
 MEASURE = (
@@ -96,7 +97,7 @@ def page(runs: Sequence[ShownRun], samples: Samples | None = None, drawn: Drawn 
     """The whole page; without samples no test pictures are on it."""
     drawn = draw(runs) if drawn is None else drawn
     first = runs[0].record
-    title = f"{name_of(first)} on {first['data']['spec']}"
+    title = f"{name_of(first)} on {first['data']['spec'].partition('?')[0]}"  # options stand below
     parts = [f"<h1>{escape(title)}</h1>", paragraph(_subtitle(first), note=True), first_screen(runs)]
     parts += _side_by_side(runs, drawn)
     if samples is not None:
@@ -147,7 +148,7 @@ def _side_by_side(runs: Sequence[ShownRun], drawn: Drawn) -> list[str]:
         *map(paragraph, lines),
         heading("Side by side"),
         table(("run", *astuple(HEADINGS)[1:]), body, name="runs", own=1),
-        paragraph(MEANINGS, note=True),
+        paragraph(MEANINGS.format(one=thing(records[0])), note=True),
         charts(drawn.trade_offs),
         *([paragraph(said, note=True)] if drawn.trade_offs and (said := _unmeasured(records)) else []),
     ]

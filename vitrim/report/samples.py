@@ -19,26 +19,25 @@ from vitrim.report.explaining import WHOLE, guesses_of, maps_of, open_variants
 from vitrim.report.html import heading, paragraph, table
 from vitrim.report.maps.attention import AttentionMap, attention_maps, overlay, shared_scale
 from vitrim.report.maps.pixels import Pixels, as_pictures
-from vitrim.report.maps.sheet import embedded
 from vitrim.report.maps.strips import first_frames, pictures_of
 from vitrim.report.maps.tokens import TokenMap
+from vitrim.report.picture_grid import grid, in_the_grid
 from vitrim.report.shown_run import ShownRun
-from vitrim.report.traced import trace
+from vitrim.report.traced import DROPPED, FUSED, MERGED, OWN, trace
 from vitrim.runs.answered import Answered
 from vitrim.runs.kinds import KINDS
 from vitrim.runs.tested import differs
 
 COUNT, EACH, LOOKED_AT = 12, 4, 4
-SIDE, STEPS = 192, 8  # pixels of a picture, and positions of the slider
-MOST_STRIP = 960  # pixels of a strip of frames
+STEPS = 8  # positions of the slider
 USUAL = "as the others"
-LEGEND = (
-    "as it is: a token of its own",
-    "one colour, framed: patches that share a token",
-    "hatched grey: fused into one token",
-    "white: dropped",
-    "darkened: passes by the MLP",
-)
+LEGEND = {
+    OWN: "as it is: a token of its own",
+    MERGED: "one colour, framed: patches that share a token",
+    FUSED: "hatched grey: fused into one token",
+    DROPPED: "white: dropped",
+}
+SKIPPED = "darkened: passes by the MLP"
 
 
 @dataclass(frozen=True)
@@ -162,13 +161,20 @@ def tokens_section(samples: Samples) -> list[str]:
             f'max="{len(chosen)}" value="{len(chosen)}" step="1"><output id="block-words" for="block">'
             "</output></div>"
         )
-        entries = "".join(f"<span>{escape(text)}</span>" for text in LEGEND)
+        maps = [each for sample in samples.shown for each in sample.maps]
+        entries = "".join(f"<span>{escape(text)}</span>" for text in legend_of(maps))
         parts.append(f'<div class="legend">{entries}</div>')
     else:
         parts.append(
             paragraph("Nothing shortens the sequence: the model sees every patch in every block.", True)
         )
-    return [*parts, f'<div class="samples">{"".join(figures)}</div>']
+    return [*parts, grid(figures, samples.shown[0].picture)]
+
+
+def legend_of(maps: Sequence[TokenMap]) -> list[str]:
+    """What the looks that occur in these maps mean; nobody has to wonder about others."""
+    found = [words for fate, words in LEGEND.items() if any((each.fate == fate).any() for each in maps)]
+    return [*found, SKIPPED] if any(each.skipped.any() for each in maps) else found
 
 
 def _figure(sample: Sample, maps: Sequence[TokenMap]) -> str:
@@ -176,7 +182,7 @@ def _figure(sample: Sample, maps: Sequence[TokenMap]) -> str:
     steps = [("before the first block" + (f": {patches} patches" if patches else ""), sample.picture)]
     steps += [(each.words, each.picture) for each in maps]
     pictures = "".join(
-        f'<img alt="{escape(f"{sample.truth}, {words}")}" src="{embedded(pixels, longest(pixels))}" '
+        f'<img alt="{escape(f"{sample.truth}, {words}")}" src="{in_the_grid(pixels)}" '
         f'data-step="{step}" '
         f'data-block="{escape(words)}"{" hidden" if step < len(steps) - 1 else ""}>'
         for step, (words, pixels) in enumerate(steps)
@@ -204,8 +210,8 @@ def attention_section(samples: Samples) -> list[str]:
     ]
     for sample, row in zip(samples.shown, samples.looks, strict=False):
         most = shared_scale(row)
-        figures = "".join(_look(each, overlay(sample.picture, each.values, most)) for each in row)
-        parts.append(f'<h3>{escape(sample.truth)}</h3><div class="samples">{figures}</div>')
+        figures = [_look(each, overlay(sample.picture, each.values, most)) for each in row]
+        parts += [f"<h3>{escape(sample.truth)}</h3>", grid(figures, sample.picture)]
     rows = [
         (
             name,
@@ -219,15 +225,7 @@ def attention_section(samples: Samples) -> list[str]:
     return [*parts, table(heads, rows)]
 
 
-def longest(pixels: Pixels) -> int:
-    """Pixels of the longer side: a strip of frames gets as many times more as it has frames, to a limit."""
-    height, width, _ = pixels.shape
-    return (
-        min(round(SIDE * max(height, width) / min(height, width)), MOST_STRIP) if width > 2 * height else SIDE
-    )
-
-
 def _look(look: AttentionMap, pixels: Pixels) -> str:
     words = escape(look.words)
-    picture = f'<img alt="{words}" src="{embedded(pixels, longest(pixels))}">'
+    picture = f'<img alt="{words}" src="{in_the_grid(pixels)}">'
     return f"<figure>{picture}<figcaption>{words}</figcaption></figure>"

@@ -8,7 +8,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from vitrim.report.comparing import difference_in_words, interval, paired, unequal, unequal_in_words
+from vitrim.report.comparing import (
+    difference_in_words,
+    interval,
+    paired,
+    thing,
+    things,
+    unequal,
+    unequal_in_words,
+)
 from vitrim.runs.tested import TestedPictures
 from vitrim.settings.task_kinds import main_figure
 
@@ -117,7 +125,7 @@ def folds(record: Mapping[str, Any]) -> bool:
 
 
 def folded_costs(record: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The costs of one image, once everything is folded that folds; tokens stay as they were."""
+    """The costs of one image or clip, once everything is folded that folds; tokens stay as they were."""
     found: Mapping[str, Any] = record["costs"]
     return {**found, **found["folded"]} if folds(record) else found
 
@@ -131,7 +139,8 @@ def _operations(record: Mapping[str, Any]) -> str:
     found, plain = folded_gmacs(record), record["costs"]["plain"]["gmacs"]
     change = 100 * (found / plain - 1)
     worded = "as many" if abs(change) < 0.5 else f"{abs(change):.0f} % {'fewer' if change < 0 else 'more'}"
-    told = f"One image takes {found:.3f} billion multiply-adds, the plain backbone {plain:.3f}: {worded}"
+    told = f"One {thing(record)} takes {found:.3f} billion multiply-adds, "
+    told += f"the plain backbone {plain:.3f}: {worded}"
     if folds(record):
         unfolded = record["costs"]["gmacs"]
         told += f", once what folds is folded into the backbone (vitrim.merge; {unfolded:.3f} before that)"
@@ -142,12 +151,12 @@ def accuracy_in_words(name: str, record: Mapping[str, Any]) -> str:
     """The share of test images that are right, with its interval."""
     results = record["results"]
     if "top1" not in results:
-        where = f"{results['images']:,} {results['split']} images"
+        where = f"{results['images']:,} {results['split']} {things(record)}"
         return f"{name} reaches {main_figure(results)} on {where}{marked(record)}."
     low, high = interval(results["top1"], results["images"])
     return (
-        f"{name} gets {100 * results['top1']:.1f} % of {results['images']:,} {results['split']} images right"
-        f"{marked(record)}; 95 % interval {100 * low:.1f} to {100 * high:.1f} %."
+        f"{name} gets {100 * results['top1']:.1f} % of {results['images']:,} {results['split']} "
+        f"{things(record)} right{marked(record)}; 95 % interval {100 * low:.1f} to {100 * high:.1f} %."
     )
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 from collections.abc import Mapping
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -37,6 +38,7 @@ class RunFolder:
         self.record_file = self.path / "run.json"
         self.history_file = self.path / "history.jsonl"
         self.checkpoints = self.path / "checkpoints"
+        self.frozen = self.path / "frozen"  # what frozen blocks say of the images, while a run needs it
 
     @classmethod
     def create(cls, path: str | Path) -> RunFolder:
@@ -66,11 +68,17 @@ class RunFolder:
         for entry in (*filter(leftover, self.path.glob(".*.*")), *self.checkpoints.glob(".*.*")):
             entry.unlink(missing_ok=True)  # the folder of checkpoints is all ours
 
+    def clear_frozen(self) -> None:
+        """Remove what was kept of frozen blocks, which can be computed again."""
+        if self.frozen.is_dir():
+            shutil.rmtree(self.frozen, ignore_errors=True)
+
     def remove(self) -> None:
         """Take back a run that came to nothing: what was made for it, and the folder if that was all."""
         self.clear_leftovers()
         for state in self.checkpoints.glob("*.pt"):
             state.unlink()
+        self.clear_frozen()
         for file in (self.record_file, self.history_file, self.path / HOLDER, self.path / LOCK):
             file.unlink(missing_ok=True)
         with suppress(OSError):  # something else lies there, which stays

@@ -1,5 +1,5 @@
-"""What a file or folder is: a weights file of some library, a saved model, a run, an adapter. Nothing is
-built and nothing in it is run."""
+"""What a file or folder is: a weights file of some library, a saved model, a run, an adapter, an exported
+file. Nothing is built and nothing in it is run."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-Rows = list[tuple[str, str]]
+from vitrim.runs.inspecting_programs import Rows, inspect_program, is_program
 
 
 def inspect(path: str | Path) -> Rows:
@@ -20,6 +20,8 @@ def inspect(path: str | Path) -> Rows:
         return _folder(place)
     if not place.is_file():
         raise FileNotFoundError(f"there is no file or folder {str(path)!r}")
+    if is_program(place):
+        return inspect_program(place)
     from vitrim.backbones.weights.reading import kind_of_file
 
     kind = kind_of_file(place)

@@ -19,6 +19,7 @@ NOT_COMPARED = (
     "workers",
     "bad_images",
     "gradient_checkpointing",
+    "cache_frozen",
     "deterministic",
     "seed",
     "select",

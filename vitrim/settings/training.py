@@ -151,6 +151,10 @@ class Training:
     """number format of the forward pass: no (float32), bf16 or fp16 (needs a GPU)"""
     gradient_checkpointing: bool = False
     """compute activations twice to save memory"""
+    cache_frozen: bool = False
+    """compute what the blocks before anything that trains say of every image once, and keep it on the disk,
+    in the run folder, for all epochs; for images that are not changed at random
+    """
     deterministic: bool = False
     """only operations that give the same bits every time on the same machine; slower on a GPU"""
     seed: int = 42

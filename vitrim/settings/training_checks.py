@@ -11,7 +11,7 @@ from vitrim.settings.training_choices import CHOICES
 if TYPE_CHECKING:
     from vitrim.settings.training import Training
 
-FLAGS = ("drop_last", "gradient_checkpointing", "deterministic")
+FLAGS = ("drop_last", "gradient_checkpointing", "cache_frozen", "deterministic")
 AT_LEAST_ONE = ("epochs", "batch_size", "accumulate")
 AT_LEAST_ZERO = ("seed", "bad_images", "cooldown_epochs", "frozen_epochs", "bad_images")
 NOT_NEGATIVE = ("lr", "min_lr", "warmup_lr", "weight_decay", "distil", "colour_jitter", "mixup", "cutmix")

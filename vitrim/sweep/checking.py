@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from vitrim.settings.run_plan import Asked, RunPlan, settle_plan
 from vitrim.sweep.grid import Job
+from vitrim.training.clips import video_for, with_video
 
 if TYPE_CHECKING:
     from vitrim.data import DataSource
@@ -27,29 +28,30 @@ def check(made: Sequence[Job], download: bool = False) -> None:
     from vitrim.backbones.shapes import shapes_only
     from vitrim.settings.run_plan import compose_asked
 
-    opened: set[str] = set()
+    opened: dict[str, DataSource] = {}
     composed: set[str] = set()
     for job in made:
         plan = settle_plan(job.asked)
         if plan.data not in opened:
-            refuse_other_tasks(open_for(plan, download))
-            opened.add(plan.data)
+            opened[plan.data] = open_for(plan, download)
+            refuse_other_tasks(opened[plan.data])
+        video = video_for(plan.video, opened[plan.data])
         shape = repr(
-            (plan.methods, plan.model, plan.weights, plan.image_size, plan.in_chans, plan.patch_size)
+            (plan.methods, plan.model, plan.weights, plan.image_size, plan.in_chans, plan.patch_size, video)
         )
         if shape not in composed:
             with shapes_only():
-                compose_asked(without_weights(job.asked), num_classes=2)
+                compose_asked(replace(without_weights(job.asked), video=video), num_classes=2)
             composed.add(shape)
-        check_same(job)
+        check_same(job, with_video(plan, opened[plan.data]))
 
 
 def refuse_other_tasks(data: DataSource) -> None:
     """Sweeps, searches and their tables compare accuracies."""
     if data.task != "classify":
         raise ValueError(
-            f"{data.spec} is a {data.task} task, but sweeps and searches compare accuracies; train "
-            "such data run by run with vitrim train"
+            f"{data.spec} is a {data.task} task, but sweeps and searches compare accuracies, of images "
+            "or clips of one class each; train such data run by run with vitrim train"
         )
 
 
@@ -66,14 +68,14 @@ def without_weights(asked: Asked) -> Asked:
     return replace(asked, model=model, weights=None, pretrained=None)
 
 
-def check_same(job: Job) -> None:
+def check_same(job: Job, wanted: RunPlan) -> None:
     """Refuse a folder in which another run lies than the one asked for."""
     from vitrim.runs.folder import RunFolder, stored_plan
 
     if not (job.folder / "run.json").is_file():
         return
     chosen = RunFolder(job.folder).record().get("chosen") or {}
-    stored, wanted = stored_plan(job.folder), settle_plan(job.asked)
+    stored = stored_plan(job.folder)
     before, now = _values(stored), _values(wanted)
     for name in wanted.left_open:  # chosen when a run starts, by its data: the same as long as it was chosen
         for chose in (name, *(FOLLOWING if name == "epochs" else ())):

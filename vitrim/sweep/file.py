@@ -26,6 +26,7 @@ from typing import Any
 
 from vitrim.checks import check_yaml, did_you_mean
 from vitrim.settings.training import Training
+from vitrim.video.settings import parse_video
 
 MOST = 1_000  # data sets, recipes, seeds, methods of a recipe
 SHOWN = 200  # characters of a wrong value in a sentence
@@ -40,6 +41,7 @@ class Entry:
     recipe: str | None = None
     methods: tuple[str, ...] | None = None
     protocol: str | None = None
+    video: str | None = None
     training: Mapping[str, object] = field(default_factory=dict)
 
 
@@ -58,6 +60,7 @@ class SweepFile:
     image_size: int | tuple[int, int] | None = None
     in_chans: int | None = None
     patch_size: int | tuple[int, int] | None = None
+    video: str | None = None
     protocol: str | None = None
     per_task: bool | None = None
     training: Mapping[str, object] = field(default_factory=dict)
@@ -66,7 +69,7 @@ class SweepFile:
 
 KEYS = tuple(setting.name for setting in fields(SweepFile))
 ENTRY_KEYS = tuple(setting.name for setting in fields(Entry))
-TEXTS = ("out", "root", "model", "weights", "protocol")
+TEXTS = ("out", "root", "model", "weights", "protocol", "video")
 
 
 def read_sweep(path: str | Path) -> SweepFile:
@@ -85,6 +88,8 @@ def make_sweep(content: object, where: str = "the sweep") -> SweepFile:
     for key in TEXTS:
         if found.get(key) is not None and not isinstance(found[key], str):
             raise ValueError(f"{where}: {key} must be text, got {found[key]!r}")
+    if found.get("video") is not None:
+        found["video"] = _video(found["video"], where)
     for key in ("pretrained", "per_task"):
         if not isinstance(found.get(key), bool | None):
             raise ValueError(f"{where}: {key} must be true or false, got {found[key]!r}")
@@ -174,6 +179,13 @@ def _pixels(key: str, given: Any, where: str) -> int | tuple[int, int]:
     return (sides[0], sides[1]) if len(sides) == 2 else sides[0]
 
 
+def _video(given: str, where: str) -> str:
+    try:
+        return repr(parse_video(given))
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from None
+
+
 def _entries(given: object, where: str) -> tuple[Entry, ...]:
     listed = [given] if isinstance(given, str) else given
     if not isinstance(listed, list) or not listed:
@@ -201,13 +213,14 @@ def _entry(given: object, where: str) -> Entry:
         _refuse_many(methods, f"methods of {name}", where)
     if methods is not None and not (isinstance(methods, list) and all(isinstance(m, str) for m in methods)):
         raise ValueError(f"{where}: methods must be a list of texts, got {methods!r}")
-    for key in ("recipe", "protocol"):
+    for key in ("recipe", "protocol", "video"):
         if not isinstance(found.get(key), str | None):
             raise ValueError(f"{where}: {key} must be text, got {found[key]!r}")
+    video = None if found.get("video") is None else _video(found["video"], where)
     training = _mapping(found.get("training") or {}, f"{where}, training", TRAINING_NAMES)
     _leave_to_the_grid(training, f"{where}, training")
     methods = None if methods is None else tuple(methods)
-    return Entry(name, found.get("recipe"), methods, found.get("protocol"), training)
+    return Entry(name, found.get("recipe"), methods, found.get("protocol"), video, training)
 
 
 def _refuse_twice(values: Sequence[object], key: str, where: str) -> None:

@@ -78,6 +78,9 @@ def ask(sweep: SweepFile, entry: Entry, data: str, seed: int) -> Asked:
     """
     training: dict[str, Any] = {}
     protocol, per_task = entry.protocol or sweep.protocol, sweep.per_task
+    video = entry.video or sweep.video
+    if entry.methods is not None and entry.recipe is not None:
+        video = video or video_of(entry.recipe)
     if entry.methods is not None and entry.recipe is not None and protocol is None:
         protocol, per_task = recipe_named(entry.recipe).protocol, False
         training = trained_as(entry.recipe, {**sweep.training, **entry.training})
@@ -89,6 +92,7 @@ def ask(sweep: SweepFile, entry: Entry, data: str, seed: int) -> Asked:
         image_size=sweep.image_size,
         in_chans=sweep.in_chans,
         patch_size=sweep.patch_size,
+        video=video,
         data=data,
         root=sweep.root,
         recipe=entry.recipe if entry.methods is None else None,
@@ -108,6 +112,12 @@ def trained_as(recipe: str, given: Mapping[str, Any]) -> dict[str, Any]:
     own = {name: value for name, value in found.training.to_json().items() if value != theirs[name]}
     own |= for_epochs(found.training, given.get("epochs"), given)
     return {**own, **dict.fromkeys(CAN_BE_OPEN, AUTO)}  # what is given comes over it
+
+
+def video_of(recipe: str) -> str | None:
+    """How a recipe makes one answer of a clip's frames; None for what is about images."""
+    video = recipe_named(recipe).video
+    return None if video is None else repr(video)
 
 
 def make_job(name: str, asked: Asked, out: Path, cpu: bool) -> Job:

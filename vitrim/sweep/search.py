@@ -22,7 +22,7 @@ from vitrim.settings.protocols import find_protocol
 from vitrim.settings.run_plan import DEFAULT_RECIPE, Asked, compose_asked, recipe_named, settle_plan
 from vitrim.sweep.checking import open_for, without_weights
 from vitrim.sweep.evolution import Evolution, check_cap
-from vitrim.sweep.grid import make_job, trained_as
+from vitrim.sweep.grid import make_job, trained_as, video_of
 from vitrim.sweep.rows import Row
 from vitrim.sweep.running import make_runs, refuse_failures
 from vitrim.sweep.supernet import (
@@ -65,6 +65,7 @@ def search(
     image_size: int | tuple[int, int] | None = None,
     in_chans: int | None = None,
     patch_size: int | tuple[int, int] | None = None,
+    video: str | None = None,
     root: str | Path | None = None,
     protocol: str | None = None,
     per_task: bool | None = None,
@@ -91,7 +92,7 @@ def search(
         evolution: how to search the subnets of a composition with NOAH, which is searched in place of `over`;
             not given: as NOAH's release.
         supernet_epochs: how long its supernet trains; not given: five times as long as the subnet found.
-        recipe, methods, training, model, pretrained, weights, image_size, in_chans, patch_size, root,
+        recipe, methods, training, model, pretrained, weights, image_size, in_chans, patch_size, video, root,
             protocol, per_task: as for `train`.
         parallel: runs at the same time; not given: one per GPU, or one.
         on, download, cpu, quiet: as for `sweep`.
@@ -102,7 +103,7 @@ def search(
     base = Asked(
         model=model, pretrained=pretrained, weights=weights, image_size=image_size, data=data, root=root,
         recipe=recipe, methods=methods, training=training, protocol=protocol, per_task=per_task,
-        in_chans=in_chans, patch_size=patch_size,
+        in_chans=in_chans, patch_size=patch_size, video=video,
     )  # fmt: skip
     noah = None if base.methods is None and recipe is None else noah_in(methods_of(base))
     if noah is None and (evolution is not None or supernet_epochs is not None):
@@ -196,6 +197,8 @@ def searched_by_protocol(asked: Asked) -> Mapping[str, Sequence[object]]:
 def ask(base: Asked, candidate: Candidate, fixed: Mapping[str, object]) -> Asked:
     """What a candidate's run asks for: its methods, trained as the recipe says where nothing else is said."""
     usual: dict[str, Any] = {}
+    if base.methods is None and base.video is None:
+        base = replace(base, video=video_of(base.recipe or DEFAULT_RECIPE))
     if base.methods is None and base.protocol is None:
         recipe = base.recipe or DEFAULT_RECIPE
         usual = trained_as(recipe, {**base.training_changes(), **candidate.training, **fixed})

@@ -79,14 +79,16 @@ class Mover:
         if grouping.member is not None:
             self._multiply(grouping.member, known(sizes))
             return
+        images = _images(lead)
+        start = _start(images, total, prefix)
         if grouping.join is not None:
             sizes, join = known(sizes), grouping.join
             slot = grouping.slots.gather(1, join) if grouping.target is None else grouping.target  # [B, R]
             joining = sizes.gather(1, join)
             self.sizes = sizes.gather(1, lead).scatter_add(1, slot, joining)  # [B, M]
             self.share = (joining / self.sizes.gather(1, slot)).view(-1, 1)  # [B R, 1]
-            self.target = _rows(slot, prefix + lead.shape[1], prefix).flatten()
-            self.joining = _rows(join, total, prefix).flatten()
+            self.target = _rows(slot, prefix + lead.shape[1], prefix, images).flatten()
+            self.joining = _behind(start, join).flatten()
         elif grouping.fuse is not None:
             self.fuse = grouping.fuse[:, None]
             self.sizes = Later(_fused_sizes, sizes, grouping.noted_slots(), lead)
@@ -94,7 +96,7 @@ class Mover:
         else:
             self.sizes = Later(_sizes_at, sizes, lead)
         self.shape = (lead.shape[0], prefix + lead.shape[1])
-        self.rows = _with_prefix(lead, total, prefix).flatten()
+        self.rows = _behind(start, _with_prefix(lead, prefix)).flatten()
 
     def _multiply(self, member: Tensor, sizes: Tensor) -> None:
         member = member.to(sizes.dtype)
@@ -130,22 +132,33 @@ def _fused_sizes(sizes: Tensor, slots: Tensor, lead: Tensor) -> Tensor:
     return torch.cat([sizes.gather(1, lead[:, :-1]), fused], dim=1)
 
 
-def _with_prefix(index: Tensor, count: int, prefix: int) -> Tensor:
-    """Row numbers of the prefix and of patches `index` [B, M] in the flattened [B count, C]. -> [B, P+M]"""
+def _with_prefix(index: Tensor, prefix: int) -> Tensor:
+    """Places of the prefix, which are before the first patch, and of patches `index` [B, M]. -> [B, P+M]"""
     if prefix > 1:
         before = torch.arange(-prefix, 0, device=index.device).expand(index.shape[0], -1)
-        return _rows(torch.cat([before, index], dim=1), count, prefix)
-    return _rows(F.pad(index, (prefix, 0), value=-1), count, prefix)
+        return torch.cat([before, index], dim=1)
+    return F.pad(index, (prefix, 0), value=-1)
 
 
-def _rows(index: Tensor, count: int, prefix: int = 0) -> Tensor:
-    """Row numbers [B, R] of patches within each image as row numbers of the flattened [B count, C]."""
+def _rows(index: Tensor, count: int, prefix: int = 0, images: Tensor | None = None) -> Tensor:
+    """Row numbers [B, R] of patches within each image as row numbers of the flattened [B count, C]; `images`
+    as of them, where they are known."""
+    return _behind(_start(_images(index) if images is None else images, count, prefix), index)
+
+
+def _images(index: Tensor) -> Tensor | None:
+    """Numbers of the images of `index` [B, R], [B, 1]; None of a single one, whose rows are the patches'."""
     if index.shape[0] == 1 and not torch.jit.is_tracing():  # which would fix the number of images
-        return index + prefix if prefix else index
-    return _start(index, count, prefix) + index
+        return None
+    return torch.arange(index.shape[0], device=index.device)[:, None]
 
 
-def _start(index: Tensor, count: int, prefix: int) -> Tensor:
-    """Row number of each image's first patch: [B, 1]"""
-    first = torch.arange(index.shape[0], device=index.device)[:, None] * count
-    return first + prefix if prefix else first
+def _start(images: Tensor | None, count: int, prefix: int) -> Tensor | int:
+    """Row number of each image's first patch: [B, 1], or the one number of a single image."""
+    if images is None:
+        return prefix
+    return images * count + prefix if prefix else images * count
+
+
+def _behind(start: Tensor | int, index: Tensor) -> Tensor:
+    return index if isinstance(start, int) and start == 0 else start + index

@@ -13,6 +13,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from vitrim.tokens.attended import Attended
+from vitrim.tokens.later import Later
+from vitrim.tokens.ragged import Ragged, in_one_row, in_rows
 from vitrim.tokens.state import Padding, SideState, TokenState, at_least_float32
 
 Reduce = Callable[[TokenState, Attended | None], TokenState]
@@ -49,11 +51,36 @@ def masked_by_count(state: TokenState, counts: Sequence[int]) -> TokenState:
     if there is None:
         return state.replaced(keep=None, padding=None)
     padding = Padding((state.grid,) * len(counts), tuple(counts))
-    return state.replaced(sizes=state.sizes * there.to(state.sizes.dtype), keep=there, padding=padding)
+    return state.replaced(sizes=Later(torch.mul, state.noted("sizes"), there), keep=there, padding=padding)
+
+
+def in_a_row(state: TokenState) -> TokenState:
+    """The same images one after the other, without padding."""
+    counts = counts_of(state)
+    lengths = [state.prefix + count for count in counts]
+    trail = tuple(in_one_row(earlier, lengths) for earlier in state.trail)
+    return state.replaced(tokens=in_one_row(state.tokens, lengths), trail=trail, ragged=Ragged(counts))
+
+
+def in_a_batch(state: TokenState) -> TokenState:
+    """The same images padded to the longest; a state that is not ragged itself."""
+    if state.ragged is None:
+        return state
+    lengths = state.ragged.lengths(state.prefix)
+    trail = tuple(in_rows(earlier, lengths) for earlier in state.trail)
+    return state.replaced(tokens=in_rows(state.tokens, lengths), trail=trail, ragged=None)
+
+
+def on_a_batch(change: Callable[[TokenState], TokenState], state: TokenState) -> TokenState:
+    """`change`, which knows no images in one row, of the same images padded; in one row again where they
+    were."""
+    return change(state) if state.ragged is None else in_a_row(change(in_a_batch(state)))
 
 
 def counts_of(state: TokenState) -> tuple[int, ...]:
     """How many patch tokens every image has of its own."""
+    if state.ragged is not None:
+        return state.ragged.counts
     return (state.count,) * len(state.tokens) if state.padding is None else state.padding.counts
 
 

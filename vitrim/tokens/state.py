@@ -9,7 +9,7 @@ Letters, the same in every file:
 
 import math
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -20,6 +20,7 @@ from vitrim.tokens.grouping import Grouping as Grouping
 from vitrim.tokens.grouping import Mover, with_membership
 from vitrim.tokens.grouping import take_rows as take_rows
 from vitrim.tokens.later import Later, Worked, known
+from vitrim.tokens.ragged import Ragged, leading
 
 
 class Padding(NamedTuple):
@@ -85,6 +86,8 @@ class TokenState:
             history=True)`.
         side: what each side stream carries; see `vitrim.network.side`.
         clips: of which views and frames the B rows are; None of images.
+        ragged: of images one after the other without padding: `tokens` and `trail` are [1, S, D] then, of S
+            tokens in all, while everything else is padded as ever (vitrim/tokens/ragged.py); usually None.
     """
 
     tokens: Tensor
@@ -106,6 +109,7 @@ class TokenState:
     moved: bool = False
     side: tuple[SideState, ...] = ()
     clips: Clips | None = None
+    ragged: Ragged | None = None
 
     @staticmethod
     def start(tokens: Tensor, prefix: int, grid: tuple[int, ...]) -> "TokenState":
@@ -131,8 +135,8 @@ class TokenState:
 
     @property
     def count(self) -> int:
-        """N, a Python integer: shapes are known before the image is."""
-        return self.tokens.shape[1] - self.prefix
+        """N, a Python integer: shapes are known before the image is. Of ragged images, the longest's."""
+        return self.tokens.shape[1] - self.prefix if self.ragged is None else max(self.ragged.counts)
 
     @property
     def started(self) -> int:
@@ -148,15 +152,21 @@ class TokenState:
         """Only the first `rows` tokens, all of them prefix: what the last block needs when the head reads
         nothing else."""
         return self.replaced(
-            tokens=self.tokens[:, :rows],
+            tokens=self.leading(self.tokens, rows),
             prefix=rows,
             sizes=Later(_none_of, self.noted("sizes")),
             position=Later(_none_of, self.noted("position")),
-            trail=tuple(earlier[:, :rows] for earlier in self.trail),
+            trail=tuple(self.leading(earlier, rows) for earlier in self.trail),
             side=tuple(each.changed(lambda tokens: tokens[:, :rows]) for each in self.side),
             keep=None,
             padding=None,
+            ragged=None,
         )
+
+    def leading(self, tokens: Tensor, rows: int) -> Tensor:
+        """The first `rows` of every image's, of what belongs to the tokens: [B, rows, C]"""
+        ragged = self.ragged
+        return tokens[:, :rows] if ragged is None else leading(tokens, ragged.lengths(self.prefix), rows)
 
     def without_prompts(self, prefix: int) -> "TokenState":
         """Only the backbone's own `prefix` tokens before the patches: prompts must not reach a pooling
@@ -197,11 +207,7 @@ def regroup(state: TokenState, grouping: Grouping) -> TokenState:
     A slot's token is the mean of its members weighted by `sizes`; a fused slot is the sum weighted by
     `grouping.fuse`. Tokens alone in their slot are moved bit for bit.
     """
-    if torch.jit.is_tracing() and torch.onnx.is_in_onnx_export():
-        raise ValueError(
-            "torch's older ONNX exporter (dynamo=False) would write the traced batch size into every "
-            "reduction; use vitrim.export or `vitrim export`, or torch.onnx.export(..., dynamo=True)"
-        )
+    refuse_older_exporter()
     if state.by_products and grouping.join is not None:
         grouping = with_membership(grouping)
     sizes, lead, slots = state.noted("sizes"), grouping.lead, grouping.noted_slots()
@@ -212,11 +218,20 @@ def regroup(state: TokenState, grouping: Grouping) -> TokenState:
         trail=tuple([move(earlier) for earlier in state.trail]),
         side=tuple([each.changed(move) for each in state.side]),
         sizes=move.sizes,
-        position=Later(_at, state.noted("position"), lead),
-        source=Later(_followed, state.noted("source"), slots),
+        position=Later(at_lead, state.noted("position"), lead),
+        source=Later(followed, state.noted("source"), slots),
         keep=None if state.keep is None else state.keep.gather(1, lead),
     )
     return remember(state, reduced, slots, grouping.fuse is not None)
+
+
+def refuse_older_exporter() -> None:
+    """Raise ValueError while torch's older ONNX exporter traces."""
+    if torch.jit.is_tracing() and torch.onnx.is_in_onnx_export():
+        raise ValueError(
+            "torch's older ONNX exporter (dynamo=False) would write the traced batch size into every "
+            "reduction; use vitrim.export or `vitrim export`, or torch.onnx.export(..., dynamo=True)"
+        )
 
 
 def _cells(tokens: Tensor, count: int) -> Tensor:
@@ -231,12 +246,14 @@ def _none_of(value: Tensor) -> Tensor:
     return value[:, :0]
 
 
-def _at(position: Tensor, lead: Tensor) -> Tensor:
+def at_lead(position: Tensor, lead: Tensor) -> Tensor:
+    """What the leaders of slots have. [B, M]"""
     return position.gather(1, lead)  # [B, M]
 
 
-def _followed(source: Tensor, slots: Tensor) -> Tensor:
-    return torch.where(source < 0, -1, slots.gather(1, source.clamp(min=0)))  # [B, N0]
+def followed(source: Tensor, slots: Tensor) -> Tensor:
+    """Where the patches of the start live after one more reduction. [B, N0]"""
+    return torch.where(source < 0, -1, slots.gather(1, source.clamp(min=0)))
 
 
 def remember(
@@ -261,5 +278,9 @@ def at_least_float32(dtype: torch.dtype) -> torch.dtype:
 
 
 def without_autocast(device: torch.device) -> AbstractContextManager[object]:
-    """Autocast off, for scores and matching; tensors without values, on which costs count, have none."""
-    return torch.autocast("cpu" if device.type == "meta" else device.type, enabled=False)
+    """Autocast off, for scores and matching; tensors without values, on which costs count, have none. Where
+    it is off anyway nothing is noted, because an exporter would make a graph of its own of each such part."""
+    kind = "cpu" if device.type == "meta" else device.type
+    if not torch.is_autocast_enabled(kind):
+        return nullcontext()
+    return torch.autocast(kind, enabled=False)

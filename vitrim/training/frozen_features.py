@@ -8,6 +8,7 @@ computes everything anew.
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
@@ -16,12 +17,13 @@ from timm.layers import DropPath
 from timm.models.deit import VisionTransformerDistilled
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
-from torch.utils.data import DataLoader, TensorDataset
 
 from vitrim.methods.tuners.batchnorm_head import BatchNormHead
 from vitrim.methods.tuners.linear import Linear
+from vitrim.network.frozen import HeadAlone, LaterBlocks
 from vitrim.network.model import StagedViT
 from vitrim.runs.batches import Batches, ordered_batches
+from vitrim.training.kept_batches import Rows, kept_batches
 from vitrim.training.prepared import Task
 
 if TYPE_CHECKING:
@@ -31,33 +33,15 @@ MOST_BYTES = 2**30  # of features, all splits together
 FLOAT = 4  # bytes
 
 
-class HeadAlone(nn.Module):
-    """The end of a model behind its frozen part: takes features [B, D] where the model takes images."""
-
-    def __init__(self, model: StagedViT) -> None:
-        super().__init__()
-        self.head_drop = model.vit.head_drop
-        self.head = model.vit.head
-        self.num_classes = model.num_classes
-        self.task, self.classes, self.scale = model.task, model.classes, model.scale
-        self.methods: tuple[()] = ()
-
-    def forward(self, features: Tensor) -> Tensor:
-        logits: Tensor = self.head(self.head_drop(features))
-        return logits
-
-    def forward_with_penalty(self, features: Tensor) -> tuple[Tensor, None]:
-        return self(features), None
-
-
 @dataclass(frozen=True)
 class FrozenFeatures:
     """What takes the place of model, training images and validation images."""
 
-    head: HeadAlone
+    rest: HeadAlone | LaterBlocks
     training: Batches
-    validation: Batches | None
+    watched: Mapping[str, Batches]
     seconds: float
+    what: str = "backbone and training images do not change"
 
 
 def head_alone_trains(model: StagedViT) -> bool:
@@ -65,15 +49,22 @@ def head_alone_trains(model: StagedViT) -> bool:
     return all(isinstance(method, Linear | BatchNormHead) for method in model.methods)
 
 
+def classifier_alone_trains(model: StagedViT) -> bool:
+    """The same of one classifier, which reads one vector an image."""
+    head = {id(parameter) for parameter in model.vit.head.parameters()}
+    return (
+        head_alone_trains(model)
+        and not isinstance(model.vit, VisionTransformerDistilled)
+        and all(id(parameter) in head for parameter in model.trained().values())
+    )
+
+
 def why_not_frozen(task: Task, processes: int) -> str | None:
     """Why features have to be computed anew in every epoch; None where once is enough."""
     model, training = task.model, task.training
     if not head_alone_trains(model):
         return "methods act before the classifier"
-    head = {id(parameter) for parameter in model.vit.head.parameters()}
-    if isinstance(model.vit, VisionTransformerDistilled) or any(
-        id(parameter) not in head for parameter in model.trained().values()
-    ):
+    if not classifier_alone_trains(model):
         return "more than one classifier trains"
     if task.source.clips is not None:
         return "the frames of training clips are drawn at random"
@@ -134,16 +125,14 @@ def freeze_features(task: Task, accelerator: Accelerator) -> FrozenFeatures | st
         return "the backbone draws at random in training"
     if batches.tolerant is not None and batches.tolerant.bad_names():
         return "some training images cannot be read"  # which of them an epoch meets is recorded
-    validation = None
+    watched = {}
     if task.validation is not None and (held_out := features_of(model, task.validation, accelerator)):
-        validation = DataLoader(TensorDataset(*held_out), training.batch_size)
-    ordered = DataLoader(
-        TensorDataset(*found), training.batch_size, sampler=batches.order, drop_last=training.drop_last
-    )
-    return FrozenFeatures(HeadAlone(model), ordered, validation, time.perf_counter() - began)
+        watched = {"val": kept_batches(*held_out, training.batch_size)}
+    ordered = kept_batches(*found, training.batch_size, batches.order, training.drop_last)
+    return FrozenFeatures(HeadAlone(model), ordered, watched, time.perf_counter() - began)
 
 
-def features_of(model: StagedViT, images: Batches, accelerator: Accelerator) -> tuple[Tensor, Tensor] | None:
+def features_of(model: StagedViT, images: Batches, accelerator: Accelerator) -> tuple[Rows, Tensor] | None:
     """Features [images, D] and labels of all images, in order, where the model is; None where training would
     see others.
     """
@@ -159,17 +148,19 @@ def features_of(model: StagedViT, images: Batches, accelerator: Accelerator) -> 
             found.append(model.read_by_head(pictures))
             labels.append(truths)
     model.train(was_training)
-    return (torch.cat(found), torch.cat(labels).to(accelerator.device)) if found else None
+    if not found:
+        return None
+    return {"features": torch.cat(found)}, torch.cat(labels).to(accelerator.device)
 
 
 def what_learns(task: Task, found: FrozenFeatures | str) -> tuple[StagedViT, Batches]:
     """What is trained and measured in an epoch, and on what: the model on images, or its head on features."""
     if isinstance(found, str):
         return task.model, task.batches.loader
-    return cast(StagedViT, found.head), found.training
+    return cast(StagedViT, found.rest), found.training
 
 
 def in_words(found: FrozenFeatures | str) -> str:
     if isinstance(found, str):
         return f"features  computed anew in every epoch: {found}"
-    return f"features  computed once, in {found.seconds:.1f} s: backbone and training images do not change"
+    return f"features  computed once, in {found.seconds:.1f} s: {found.what}"

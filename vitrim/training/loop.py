@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,13 +38,14 @@ from vitrim.training.clips import with_video
 from vitrim.training.dead_workers import refuse_unguarded, workers_in_words
 from vitrim.training.epoch import Learning
 from vitrim.training.fitting import adopt, fit_for_training, needs_fit
+from vitrim.training.frozen_cache import keep_frozen
 from vitrim.training.frozen_features import freeze_features, head_alone_trains, what_learns
 from vitrim.training.frozen_features import in_words as frozen_in_words
 from vitrim.training.losses import WithLoss
 from vitrim.training.optimising import make_optimizer
 from vitrim.training.passes import Passes
 from vitrim.training.prepared import Task, prepare_task
-from vitrim.training.progress import Progress, opening_lines
+from vitrim.training.progress import Progress, opening_lines, say_line
 from vitrim.training.record import check_same_data, cost_record, finish_record, result_record, start_record
 from vitrim.training.task_asked import asked_task
 from vitrim.training.tracking import check_trackers, start_tracking
@@ -201,7 +203,11 @@ def train_epochs(
         record = choose_by_data(task, folder, record, accelerator)
     if task.teacher is not None:
         task.teacher.model.to(accelerator.device)
-    frozen = freeze_features(task, accelerator)
+    shown = accelerator.is_main_process and not quiet
+    if training.cache_frozen:
+        frozen = keep_frozen(task, folder, accelerator, partial(say_line, shown=shown))
+    else:
+        frozen = freeze_features(task, accelerator)
     seen, batches = what_learns(task, frozen)
     learner, optimizer, loader = accelerator.prepare(
         WithLoss(seen, training, task.teacher, task.weights), make_optimizer(model, training), batches
@@ -219,12 +225,13 @@ def train_epochs(
         return found | measured(seen, trained, watched)
 
     passes = Passes(learning, trained, task.batches, task.select, watch)
-    shown = accelerator.is_main_process and not quiet
     with Progress(training.all_epochs, len(loader), shown, done=picked.last) as progress:
         progress.say(opening_lines(record, folder.path, picked.last))
-        if head_alone_trains(model):
+        if training.cache_frozen or head_alone_trains(model):
             progress.say(frozen_in_words(frozen))
         picked = passes.run(folder, picked, progress)
+    if training.cache_frozen and accelerator.is_main_process:
+        folder.clear_frozen()
     return finish(task, folder, record, picked, trained)
 
 

@@ -27,8 +27,10 @@ from vitrim.settings.epoch_choice import settled_select, tested_split
 from vitrim.settings.run_plan import RunPlan
 from vitrim.settings.training import Training
 from vitrim.settings.training_choices import Select
+from vitrim.training.cache_checks import check_cached_blocks, check_cached_images
 from vitrim.training.channels import told
 from vitrim.training.clips import video_for
+from vitrim.training.fitting import needs_fit
 from vitrim.training.mixup import Mixup, make_mixup, mixes
 from vitrim.training.objectives import balancing_weights
 from vitrim.training.optimising import parameter_groups
@@ -73,6 +75,10 @@ def prepare_task(
     teacher = open_teacher(training)  # before the seed is set: it must not change what is drawn
     model = fresh_model(plan, source, backbone, known)
     check_task(model, training)
+    if training.cache_frozen:
+        check_cached_images(source, training, processes)
+        if not needs_fit(model):
+            check_cached_blocks(model)
     teacher = None if teacher is None else introduce(teacher, model, source)
     tested = source.split(test_split).with_transform(eval_transform(model.preprocess))
     return Task(

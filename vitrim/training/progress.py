@@ -40,15 +40,13 @@ class Progress:
     """
 
     def __init__(self, epochs: int, steps: int, shown: bool = True, done: int = 0) -> None:
-        from rich.console import Console
-
         self.epochs = epochs
         self.steps = steps
         self.done = done
         self.began = self.first = self.warm = time.perf_counter()
         self.expected = False
         self.shown = shown
-        self.console = Console(soft_wrap=True, highlight=False)
+        self.console = _console()
         self.bar = self._bar() if shown and self.console.is_terminal else None
 
     def __enter__(self) -> Progress:
@@ -120,6 +118,18 @@ class Progress:
         bar = RichProgress(*columns, TimeRemainingColumn(), console=self.console, transient=True)
         bar.add_task("training", total=self.epochs * self.steps)
         return bar
+
+
+def _console() -> Any:
+    from rich.console import Console
+
+    return Console(soft_wrap=True, highlight=False)
+
+
+def say_line(line: str, shown: bool = True) -> None:
+    """Print a line before there is any progress."""
+    if shown:
+        _console().print(line, markup=False)
 
 
 def opening_lines(record: Mapping[str, Any], folder: Path, done: int) -> str:

@@ -21,7 +21,7 @@ def watched_batches(task: Task, frozen: FrozenFeatures | str, accelerator: Accel
     the test images only if asked for.
     """
     if isinstance(frozen, FrozenFeatures):
-        return {} if frozen.validation is None else {"val": frozen.validation}
+        return dict(frozen.watched)
     watched = {} if task.validation is None else {"val": accelerator.prepare(task.validation)}
     return watched | ({"test": accelerator.prepare(task.test)} if task.select == "best-on-test" else {})
 

@@ -1,5 +1,8 @@
 """The rules of budgets against goldens and hand-made cases; padding; calibration."""
 
+import copy
+import pickle
+
 import numpy as np
 import pytest
 import torch
@@ -15,6 +18,7 @@ from vitrim.methods.budgets.mass import by_mass
 from vitrim.methods.budgets.sampled import by_quantiles
 from vitrim.methods.budgets.threshold import above, probable
 from vitrim.methods.reducers.keeping import KeepAttended
+from vitrim.network.method import Method
 from vitrim.network.placing import placed
 
 LEVELS = {"mass": 0.8, "sampled": 24, "threshold": 0.9}
@@ -185,3 +189,14 @@ def test_calibrated_models_are_saved_and_restored(tmp_path, method: EViT | Dynam
 def test_refusals(text: str, sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
         vitrim.parse_method(text)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in vitrim.REDUCERS.values() if kind.without])
+def test_what_a_reducer_cannot_have_is_refused_in_python_as_in_text(kind: type[Method]) -> None:
+    for name in kind.without:
+        with pytest.raises(ValueError) as written:
+            vitrim.parse_method(f"{kind.__name__}({name}=1)")
+        with pytest.raises(ValueError) as called:
+            kind(**{name: 1})
+        assert str(called.value) == str(written.value)
+        assert copy.copy(kind()) == pickle.loads(pickle.dumps(kind())) == kind()

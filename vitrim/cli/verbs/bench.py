@@ -174,10 +174,11 @@ def _print(console: Console, measured: Measured, composition: bool) -> None:
                 way = row.way
             console.print(_line(texts, widths))
     record = measured.record
+    units = "\n".join(f"units for {words}" for words in record["machine"]["units"].split("; "))
     console.print(
         f"\n{record['backbone']}, {record['device']}, {record['threads']} thread(s), "
         f"{record['rounds']} rounds; {record['machine']['cpu']}, torch {record['versions']['torch']}, "
-        f"{record['date']}\n{READING}"
+        f"{record['date']}\n{units}\n{READING}"
     )
     for line in measured.left_out:
         console.print(line)

@@ -11,13 +11,15 @@ if TYPE_CHECKING:
 
 DESCRIPTION = """
 Say what a file or folder is: the weights of some library's Vision Transformer (which library, its shape, its
-classes), a model that vitrim saved (methods, backbone, classes), a run, or an adapter. Nothing in it is run.
+classes), a model that vitrim saved (methods, backbone, classes), a run, an adapter, or an exported .onnx or
+.pt2 file. Nothing in it is run.
 """
 
 EXAMPLES = """
 vitrim inspect checkpoint.pth
 vitrim inspect runs/flowers
 vitrim inspect runs/flowers/model.safetensors --json
+vitrim inspect runs/flowers/model.onnx
 """
 
 

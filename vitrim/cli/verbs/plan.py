@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from vitrim.cli.scheduling import show_schedules
+from vitrim.cli.used_options import refuse_unused
 from vitrim.cli.verbs.shared import steps
 
 if TYPE_CHECKING:
@@ -12,8 +14,6 @@ if TYPE_CHECKING:
     from jsonargparse import ArgumentParser, Namespace
     from rich.console import Console
 
-    from vitrim.network.method import Method
-    from vitrim.network.model import StagedViT
     from vitrim.planner.proposals import Proposal, Proposals
 
 DESCRIPTION = """
@@ -28,7 +28,13 @@ vitrim plan --model vit_base_patch16_224 --budget 0.6
 vitrim plan --model vit_small_patch16_224 --budget 60% --budget 0.3MB --plot plan.png
 vitrim plan --model vit_small_patch16_224 --budget 12ms --batch_size 8
 vitrim plan --model vitrim_tiny_patch8_96 --schedule --budget 0.6 --data folder:flowers
+vitrim plan --model vit_small_patch16_224 --schedule --measure --budget 0.6 --plot staircase.png
 """
+
+PROPOSING = (
+    *("model", "budget", "classes", "image_size", "measure", "batch_size", "device"),
+    *("tuner", "reducer", "top", "plot"),
+)
 
 
 def options(parser: ArgumentParser) -> None:
@@ -57,7 +63,10 @@ def options(parser: ArgumentParser) -> None:
         help='side of the images, or "[height, width]"; not given: what the backbone was made for',
     )
     parser.add_argument(
-        "--measure", action="store_true", help="measure milliseconds also where the budget names none"
+        "--measure",
+        action="store_true",
+        help="measure milliseconds also where the budget names none; with --schedule, a block at many counts "
+        "of tokens",
     )
     parser.add_argument(
         "--batch_size", type=int, default=1, metavar="N", help="images per measured batch (usually 1)"
@@ -77,7 +86,12 @@ def options(parser: ArgumentParser) -> None:
             help=f"only this {kind}, such as {'LoRA' if kind == 'tuner' else 'EViT'}; may be repeated",
         )
     parser.add_argument("--top", type=int, default=12, metavar="N", help="rows to show (usually 12)")
-    parser.add_argument("--plot", type=str | None, metavar="FILE", help="draw all proposals to a PNG file")
+    parser.add_argument(
+        "--plot",
+        type=str | None,
+        metavar="FILE",
+        help="draw all proposals to a PNG file, with --schedule --measure the time of a block by its tokens",
+    )
     _schedule_options(parser)
 
 
@@ -87,12 +101,22 @@ def _schedule_options(parser: ArgumentParser) -> None:
         "--schedule",
         action="store_true",
         help="instead: blocks and shares for EViT that lose the least attention on training images of "
-        "--data, beside the placements of TR-PTS; one --budget, a share",
+        "--data, beside the placements of TR-PTS; --budget is a share, or with --measure 12ms too, and then "
+        "schedules are found at the steps of the measured times",
     )
     group.add_argument("--data", type=str | None, metavar="SPEC", help="the task's data; the bundled digits")
     group.add_argument("--root", type=str | None, metavar="PATH", help="where that data lies")
     group.add_argument("--weights", type=str | None, metavar="FILE", help="weights of --model")
     group.add_argument("--pretrained", action="store_true", help="let timm download them")
+    group.add_argument(
+        "--threads", type=int | None, metavar="N", help="processor threads to measure with; usually torch's"
+    )
+    group.add_argument(
+        "--cache",
+        type=str | None,
+        metavar="FOLDER",
+        help="where measured times are kept; not given: vitrim/staircases in the user's cache",
+    )
 
 
 def run(chosen: Namespace) -> None:
@@ -106,12 +130,13 @@ def run(chosen: Namespace) -> None:
     from vitrim.planner.stopwatch import Stopwatch
     from vitrim.writing import write_whole
 
+    budgets = _listed(chosen.budget) or []
     if chosen.schedule:
-        _schedule(chosen)
+        show_schedules(chosen, budgets)
         return
+    refuse_unused(chosen, PROPOSING, "proposals; give --schedule with it")
     check_positive("plan", "top", chosen.top)
     check_positive("plan", "classes", chosen.classes)
-    budgets = _listed(chosen.budget) or []
     timed = chosen.measure or parse_budget(budgets).milliseconds is not None
     console = Console(soft_wrap=True, highlight=False, markup=False)
     with steps("counting compositions") as tick:
@@ -140,37 +165,6 @@ def run(chosen: Namespace) -> None:
 
         write_whole(Path(chosen.plot), picture(proposals))
         console.print(f"\nwrote {chosen.plot}")
-
-
-def _schedule(chosen: Namespace) -> None:
-    import torch
-    from rich.console import Console
-
-    from vitrim.data import open_data
-    from vitrim.planner.budget import parse_budget
-    from vitrim.planner.schedule import schedules, table
-    from vitrim.settings.run_plan import Asked, compose_asked
-    from vitrim.training.budgets import calibration_batches
-
-    budget = parse_budget(_listed(chosen.budget) or [])
-    if budget.share is None or budget.milliseconds is not None or budget.megabytes is not None:
-        raise ValueError("--schedule takes one --budget, a share of the plain operations such as 0.6")
-    source = open_data(chosen.data or "digits", root=chosen.root)
-
-    def composed(methods: Sequence[Method]) -> StagedViT:
-        asked = Asked(
-            model=chosen.model, methods=list(methods), pretrained=chosen.pretrained or None,
-            weights=chosen.weights, image_size=chosen.image_size,
-        )  # fmt: skip
-        torch.manual_seed(0)
-        return compose_asked(asked, len(source.classes)).eval()
-
-    batches = list(calibration_batches(composed([]), source))
-    found = schedules(composed, batches, budget.share)
-    console = Console(soft_wrap=True, highlight=False, markup=False)
-    console.print(f"{chosen.model}, {source.spec}: {sum(len(labels) for _, labels in batches)} images\n")
-    console.print(table(found))
-    console.print("\nMACs: of the plain operations; lost: attention that leaves, summed over blocks")
 
 
 def _text(value: str | float | list[str | float]) -> str | list[str]:

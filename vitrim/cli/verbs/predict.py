@@ -144,11 +144,21 @@ def _one_budget(chosen: Namespace) -> list[float]:
     return shares
 
 
+def _budgeted(chosen: Namespace) -> tuple[str, ...] | None:
+    """The run's methods under --budget, found here once for every process and machine that predicts."""
+    from vitrim.deploy.exported import open_answering
+
+    shares = _one_budget(chosen)
+    if not shares:
+        return None
+    model = open_answering(chosen.run, chosen.trust, chosen.image_size)
+    at_budget(model, shares[0], chosen)
+    return tuple(map(repr, model.methods))
+
+
 def _into_table(chosen: Namespace) -> None:
     from vitrim.deploy.bulk.opening import Opening
 
-    if chosen.budget is not None:
-        raise ValueError("--budget goes with lines, --csv and --json; a table has the run's own budget")
     if chosen.csv is not None or chosen.json is not None:
         raise ValueError("--out writes a Parquet table and --csv and --json write text; give one of them")
     if chosen.native is not None:
@@ -159,7 +169,9 @@ def _into_table(chosen: Namespace) -> None:
             f"--out writes a Parquet table, got {chosen.out}; write --{kind} {chosen.out} for text, or give "
             "a name that ends in .parquet"
         )
-    opening = Opening(chosen.run, image_size=chosen.image_size, trust=chosen.trust)
+    opening = Opening(
+        chosen.run, image_size=chosen.image_size, trust=chosen.trust, budgeted=_budgeted(chosen)
+    )
     write(chosen, opening, chosen.images, chosen.top, chosen.embeddings)
 
 

@@ -251,6 +251,7 @@ METAVARS = {
     "normalise": "WHOSE",  # its choices, which the help explains, are wider than a narrow terminal
     "drop_last": "true|false",
     "gradient_checkpointing": "true|false",
+    "cache_frozen": "true|false",
     "deterministic": "true|false",
     "rates": "{PART: FACTOR}",
     "lr": "RATE",

@@ -10,13 +10,18 @@ import torch
 
 from vitrim.compose import compose, merge
 from vitrim.deploy.exported import ExportedModel, open_answering
+from vitrim.methods.notation import parse_method
+from vitrim.network.budgeting import take_budget
 from vitrim.network.model import StagedViT
 from vitrim.video.refusing import refuse_clips
 
 
 @dataclass(frozen=True)
 class Opening:
-    """A run, a saved model or an exported file; or, with `model`, a composition without a classifier."""
+    """A run, a saved model or an exported file; or, with `model`, a composition without a classifier.
+
+    `budgeted` are the texts of a run's methods under another budget, with what was found on images for it.
+    """
 
     run: str | None = None
     model: str | None = None
@@ -25,6 +30,7 @@ class Opening:
     pretrained: bool = False
     image_size: int | tuple[int, int] | None = None
     trust: bool = False
+    budgeted: tuple[str, ...] | None = None
 
     @property
     def called(self) -> str:
@@ -49,6 +55,8 @@ class Opening:
             return model.eval()
         model = open_answering(str(self.run), self.trust, self.image_size)
         refuse_clips(model, "bulk")
+        if self.budgeted is not None:
+            take_budget(model, [parse_method(text) for text in self.budgeted])
         return model
 
 

@@ -23,6 +23,7 @@ from vitrim.methods.reducers.varying import keep_chosen
 from vitrim.network.method import Method, option, store_setting
 from vitrim.network.parts import Selector
 from vitrim.network.placing import mix_from
+from vitrim.tokens.padded import in_a_batch
 from vitrim.tokens.state import TokenState, at_least_float32, regroup
 
 if TYPE_CHECKING:
@@ -166,7 +167,7 @@ class DropUnlikely(CountedPart, Selector):
         self.settings: DynamicViT = settings
         self.ratio = settings.ratios()[self.stage]
         self.static = settings.budget == "fixed"
-        self.takes_padding = not self.static
+        self.takes_padding = self.takes_ragged = not self.static
         self.level = None if settings.levels is None else settings.levels[self.stage]
 
     def mean_kept(self, entering: int, start: int) -> int:
@@ -182,7 +183,7 @@ class DropUnlikely(CountedPart, Selector):
             return self.mask(state, *self.predicted(state))
         if not (self.static or state.tokens.is_meta):
             self.check_ready()
-            scores = self.ranked(state)
+            scores = self.ranked(in_a_batch(state))
             return keep_chosen(state, scores, self.choose(scores), "drop")
         before, log_probability = self.predicted(state)
         kept = self.leaving(state.count, state.started)

@@ -47,7 +47,7 @@ class EViT(PerImage):
         sampled    the a_i |v_i| at `level` evenly spaced quantiles, each once (ATS, arXiv 2111.15667, as
                    released), v_i the token's values of all heads
 
-    Images of a batch are padded behind a mask or split into sub-batches of like counts: see docs/adaptive.md.
+    Images of a batch run packed in one row, in sub-batches or padded behind a mask: see docs/adaptive.md.
 
     Attributes:
         keep: share of the patch tokens each of the blocks keeps, above 0 and at most 1; 1 changes nothing.

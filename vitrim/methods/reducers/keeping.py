@@ -52,6 +52,7 @@ class KeepAttended(CountedPart, Reducer):
         self.commutes = settings.fuse != "sum" and settings.score != "pool"
         self.static = settings.budget == "fixed"
         self.takes_padding = not self.static
+        self.takes_ragged = not self.static and settings.score != "pool"
         self.level = None if settings.levels is None else settings.levels[self.stage]
         self.keep = settings.shares()[self.stage]
         self.share = self.keep  # in training
@@ -97,9 +98,7 @@ class KeepAttended(CountedPart, Reducer):
         """What a budget counts by: scores, -1 for padding. [B, N]"""
         scores = self.scores(state, attended)
         if not self.static and self.rule().by_values:
-            assert attended.values is not None  # `attend` always gives them
-            values = attended.values[:, :, state.prefix :].to(scores.dtype)
-            scores = scores * values.square().sum((1, 3)).sqrt()
+            scores = scores * attended.value_lengths()
         return scores if state.keep is None else scores.masked_fill(state.keep == 0, -1)
 
     def scores(self, state: TokenState, attended: Attended) -> Tensor:

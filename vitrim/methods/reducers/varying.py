@@ -1,16 +1,16 @@
-"""The reduction that leaves every image as many tokens as were chosen for it, padded behind a mask."""
+"""The reduction that leaves every image as many tokens as were chosen for it."""
 
 import torch
 from torch import Tensor
 
 from vitrim.methods.budgets.chosen import Chosen
-from vitrim.tokens.padded import masked_by_count
-from vitrim.tokens.state import Grouping, TokenState, regroup, remember
+from vitrim.tokens.counted import Kept, keep_counted
+from vitrim.tokens.later import Later
+from vitrim.tokens.state import TokenState
 
 
 def keep_chosen(state: TokenState, scores: Tensor, chosen: Chosen, fuse: str) -> TokenState:
-    """Every image with the tokens chosen for it in descending order, then the one fused from the others;
-    where images are left with different counts, padding behind a mask.
+    """Every image with the tokens chosen for it in descending order, then the one fused from the others.
 
     Args:
         scores: [B, N], -1 for padding.
@@ -20,46 +20,25 @@ def keep_chosen(state: TokenState, scores: Tensor, chosen: Chosen, fuse: str) ->
     gone = kept < own
     if not bool(gone.any()):  # waits for the device
         return state
-    left = kept + gone if fuse != "drop" else kept  # [B]
-    places = torch.arange(scores.shape[1], device=scores.device)
+    places = torch.arange(scores.shape[1], device=scores.device).expand_as(chosen.order)
     order = torch.where(gone[:, None], chosen.order, places)  # whoever keeps all stays as it is
-    chosen = Chosen(kept, order)
-    bare = state.replaced(keep=None, padding=None, history=None)
-    if fuse in ("mean", "sum"):
-        reduced, slots = _fused(bare, scores, chosen, fuse)
-    else:
-        rank = order.argsort(1)  # [B, N], the place of each token in the order
-        slots = torch.where(rank < left[:, None], rank, -1)
-        reduced = regroup(bare, Grouping(slots, order[:, : int(left.max())]))
-    reduced = masked_by_count(reduced.replaced(history=state.history), left.tolist())
-    at = torch.where(gone, kept, -1) if fuse in ("mean", "sum") else None
-    return remember(state, reduced, slots, fused_at=at)
+    rank = torch.empty_like(order).scatter(1, order, places)  # [B, N], the place of each token in the order
+    fuses = fuse in ("mean", "sum")
+    left = kept if fuse == "drop" else kept + gone
+    weights, others = None, torch.full_like(rank, -1)
+    if fuses:
+        weights = _weights(scores, (rank >= kept[:, None]) & (scores >= 0), fuse)
+        others = torch.where(scores >= 0, kept[:, None], -1)
+    slots = Later(torch.where, rank < (kept if fuses else left)[:, None], rank, others)
+    counts, best = torch.stack([left, torch.where(gone, kept, -1)]).tolist()
+    fused_at = best if fuses else [-1] * len(best)
+    return keep_counted(state, Kept(order, tuple(counts), slots, weights, tuple(fused_at)))
 
 
-def _fused(state: TokenState, scores: Tensor, chosen: Chosen, fuse: str) -> tuple[TokenState, Tensor]:
-    """Kept tokens, then the fused one, then rubbish up to the longest; and every token's new place.
-
-    In two steps: all that any image keeps and the fused token behind it, then the fused token of each image
-    behind its own.
-    """
-    own, kept, rank = (scores >= 0).sum(1), chosen.counts, chosen.order.argsort(1)
-    gone, most = kept < own, int(kept.max())
-    others = (rank >= kept[:, None]) & (scores >= 0)  # [B, N]
+def _weights(scores: Tensor, others: Tensor, fuse: str) -> Tensor:
+    """The weights of the others in the fused token of their image. [B, N]"""
     weights = scores.clamp(min=torch.finfo(scores.dtype).tiny) * others
-    if fuse == "mean":
-        total = weights.sum(1, keepdim=True)
-        weights = weights / torch.where(total > 0, total, 1)
-    last = scores.shape[1] - 1
-    leader = chosen.order.gather(1, kept.clamp(max=last)[:, None])  # the best of the others
-    first = torch.where(others, most, torch.where(rank < kept[:, None], rank, -1))  # [B, N]
-    lead = torch.cat([chosen.order[:, :most], leader], dim=1)
-    state = regroup(state, Grouping(first, lead, fuse=weights))  # [B, most + 1]
-    columns = torch.arange(most + 1, device=scores.device)
-    second = torch.where(columns < kept[:, None], columns, -1)
-    second = torch.where(gone[:, None] & (columns == most), kept[:, None], second)  # [B, most + 1]
-    longest = int((kept + gone).max())
-    places = torch.where(columns == kept[:, None], most, columns)[:, :longest]  # [B, M]
-    slots = torch.where(first < 0, -1, second.gather(1, first.clamp(min=0)))
-    if bool((kept == most).all()):
-        return state, slots  # it is behind its own already
-    return regroup(state, Grouping(second, places)), slots
+    if fuse == "sum":
+        return weights
+    total = weights.sum(1, keepdim=True)
+    return weights / torch.where(total > 0, total, 1)

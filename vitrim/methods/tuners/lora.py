@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, ClassVar
 from torch import Tensor, nn
 
 from vitrim.backbones.sites import LINEAR_ROLES, Site
-from vitrim.backbones.tuned_linear import SummedLinear, Term, own_linear
+from vitrim.backbones.summed_products import Product
+from vitrim.backbones.tuned_linear import SummedLinear, Term, hooked, own_linear
 from vitrim.checks import check_one_of, check_positive, check_probability, is_number, several
 from vitrim.methods.quantising.linear import BITS, QuantisedLinear, start_quiet
 from vitrim.network.method import Method, option, store_blocks, store_setting
@@ -134,6 +135,12 @@ class LowRank(Term):
     def forward(self, inputs: Tensor) -> Tensor:
         added = self.up(self.dropout(self.down(inputs)))
         return added if self.scale == 1 else added * self.scale
+
+    def product(self) -> Product | None:
+        dropping = self.training and self.dropout.p > 0
+        if dropping or any(map(hooked, (self, self.down, self.dropout, self.up))):
+            return None
+        return Product(weight_in_use(self.down), weight_in_use(self.up), self.scale, self.rows)
 
     def delta(self) -> Tensor:
         return self.scale * (weight_in_use(self.up) @ weight_in_use(self.down))

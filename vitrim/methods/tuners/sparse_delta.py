@@ -13,11 +13,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vitrim.backbones.recompute import Kept, compute_dtype
 from vitrim.backbones.tuned_linear import Tuned, TunedLinear, frozen, plain_linear
 from vitrim.methods.selection.index_packing import pack_indices, packed_bytes, unpack_indices
-from vitrim.methods.tuners.recompute import Kept
 from vitrim.network.method import Method
 
+AT_ONCE = 256  # tokens whose copies, turned for the sampled product, stay in the processor's cache
 SAMPLED_BELOW = 1 / 8  # share of a row up to which sampling beat the dense product; measured on a CPU
 
 
@@ -101,7 +102,7 @@ class SparseDeltaLinear(TunedLinear):
         if not torch.is_grad_enabled():
             weight = self.weight[rows]
             return F.linear(inputs, weight.scatter_add(1, index, values[rows].to(weight.dtype)), bias)
-        kept = Kept.of(inputs, _compute_dtype(inputs))
+        kept = Kept.of(inputs, compute_dtype(inputs))
         return _SparseLinear.apply(inputs, self.weight[rows], bias, values[rows], index, kept)
 
     def merged(self) -> nn.Linear:
@@ -138,7 +139,7 @@ class _SparseLinear(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, inputs, weight, bias, values, index, kept):  # type: ignore[no-untyped-def]
-        dtype = _compute_dtype(inputs)
+        dtype = compute_dtype(inputs)
         ctx.make, ctx.kept, ctx.compute, ctx.precise = kept.make, len(kept.tensors), dtype, values.dtype
         ctx.save_for_backward(*kept.tensors, weight, values, index)
         with torch.autocast(inputs.device.type, enabled=False):
@@ -177,9 +178,10 @@ def chosen_products(gradients: Tensor, inputs: Tensor, index: Tensor) -> Tensor:
     pattern = torch.sparse_csr_tensor(
         starts, index.flatten(), gradients.new_zeros(index.numel(), dtype=precise), (index.shape[0], fan_in)
     )
-    turned = gradients.t().to(precise, memory_format=torch.contiguous_format)
-    products = torch.sparse.sampled_addmm(pattern, turned, inputs.to(precise), beta=0.0)
-    return products.values().view_as(index)
+    for some, seen in zip(gradients.split(AT_ONCE), inputs.split(AT_ONCE), strict=True):
+        turned = some.t().to(precise, memory_format=torch.contiguous_format)
+        pattern = torch.sparse.sampled_addmm(pattern, turned, seen.to(precise))  # added to what is there
+    return pattern.values().view_as(index)
 
 
 @cache
@@ -191,11 +193,3 @@ def _hush() -> None:
         warnings.simplefilter("ignore")
         torch.sparse_csr_tensor(torch.zeros(1, dtype=torch.long), torch.zeros(0, dtype=torch.long),
                                 torch.zeros(0), (0, 1))  # fmt: skip
-
-
-def _compute_dtype(inputs: Tensor) -> torch.dtype:
-    """What autocast would compute in."""
-    kind = inputs.device.type
-    if inputs.dtype == torch.float64 or not torch.is_autocast_enabled(kind):
-        return inputs.dtype
-    return torch.get_autocast_dtype(kind)

@@ -13,10 +13,10 @@ from vitrim.report.chart import COLOURS, Cell, Chart, Theme, plain, safe
 from vitrim.settings.task_kinds import kind_of
 
 VALIDATION = {
-    "classify": "right on the validation images, %",
-    "multilabel": "mAP on the validation images, %",
-    "regress": "R2 on the validation images",
-    "segment": "mIoU on the validation images, %",
+    "classify": "validation accuracy, %",
+    "multilabel": "validation mAP, %",
+    "regress": "validation R2",
+    "segment": "validation mIoU, %",
 }
 Histories = Mapping[str, Sequence[Mapping[str, Any]]]
 

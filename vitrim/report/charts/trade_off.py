@@ -46,7 +46,7 @@ def _speed(record: Record, what: str) -> float | None:
 MEMORY = "MiB at the peak of a training step of 16 images, above the weights"
 
 AXES = (
-    Axis("gmacs", "billion multiply-adds for one image", lambda r: r["costs"]["gmacs"]),
+    Axis("gmacs", "billion multiply-adds", lambda r: r["costs"]["gmacs"]),
     Axis("time", "measured time, plain backbone = 1", lambda r: _speed(r, "ratio")),
     Axis("memory", MEMORY, lambda r: r.get("step_memory_mib")),
     Axis("parameters", "parameters trained", lambda r: r["costs"]["trained_parameters"], logarithmic=True),
@@ -92,8 +92,16 @@ def _scatter(axis: Axis, points: Sequence[tuple[str, float, float]], ghosts: Seq
                           color=theme.ink)  # fmt: skip
         if axis.logarithmic:
             axes.set_xscale("log")
-        plain(axes, "right on the test images, %", axis.title)
+            _not_too_close(axes, [ghost.cost for ghost in ghosts] + [cost for _, cost, _ in points])
+        plain(axes, "test accuracy, %", axis.title)
         axes.margins(x=0.25, y=0.2)
 
     columns = ("run", axis.title, "right, %", "source")
     return Chart(f"accuracy-by-{axis.name}", words, columns, tuple(rows), draw)
+
+
+def _not_too_close(axes: Axes, costs: Sequence[float]) -> None:
+    """Costs that nearly agree, shown as such: of a few percent, a logarithmic axis has but long labels."""
+    low, high = min(costs), max(costs)
+    if high < 3 * low:
+        axes.set_xlim(low / 10, high * 10)

@@ -26,7 +26,7 @@ class Kept:
     @staticmethod
     def of(tensor: Tensor, dtype: torch.dtype) -> "Kept":
         """The cheapest way to have `tensor` as `dtype` in the backward pass."""
-        recipe = None if _something_else_keeps() else _recipe(tensor)
+        recipe = None if something_else_keeps() else _recipe(tensor)
         if recipe is None:
             return Kept((tensor.detach().to(dtype),), lambda same: same)
         tensors, make = recipe
@@ -55,7 +55,7 @@ def _normed(inputs: Tensor, mean: Tensor, inverse: Tensor, weight: Tensor, bias:
     return torch.addcmul(bias, centred, weight)
 
 
-def _something_else_keeps() -> bool:
+def something_else_keeps() -> bool:
     """Whether saved tensors are taken care of by others: gradient checkpointing keeps none, offloading moves
     them.
     """
@@ -63,3 +63,11 @@ def _something_else_keeps() -> bool:
         return True
     top = getattr(torch._C._autograd, "_top_saved_tensors_default_hooks", None)
     return top is None or top(False) is not None
+
+
+def compute_dtype(inputs: Tensor) -> torch.dtype:
+    """What autocast would compute in."""
+    kind = inputs.device.type
+    if inputs.dtype == torch.float64 or not torch.is_autocast_enabled(kind):
+        return inputs.dtype
+    return torch.get_autocast_dtype(kind)
