@@ -126,9 +126,7 @@ def _open_pt2(file: Path) -> ExportedModel:
         return _open_compiled(file, str(failed))
     module = program.module()
 
-    def run(
-        images: Tensor,
-    ) -> Tensor:  # no part of what is put into evaluation mode: such modules have no modes
+    def run(images: Tensor) -> Tensor:  # its modules have no modes, and refuse to be asked for one
         logits: Tensor = module(images)
         return logits
 
