@@ -21,17 +21,17 @@ pytest.importorskip("onnxscript", reason="onnxscript comes with the extra `expor
 
 # Every reducer once, each with another tuner
 CASES = {
-    "evit": ("EViT(keep=0.5, at=(1,))", "LoRA(rank=2)"),
+    "evit": ("EViT(keep=0.5, at=(0,))", "LoRA(rank=2)"),
     "dynamicvit": ("DynamicViT(at=(1,))", "SSF()"),
-    "pool": ("Pool(at=(1,))", "Adapter(width=2)"),
+    "pool": ("Pool(at=(0,))", "Adapter(width=2)"),
     "tome": ("ToMe(r=3)", "LoRA(rank=2, bits=1)"),
-    "bipartite": ("Bipartite(at=(1,))", "DenseAdapter(width=2)"),
+    "bipartite": ("Bipartite(at=(0,))", "DenseAdapter(width=2)"),
 }
 
 
 def model(*methods: str) -> StagedViT:
-    """Three blocks, all weights awake."""
-    return wake(compose(toy("vit", torch.float32, depth=3), *methods)).eval()
+    """Two blocks, a reduction in or between them, all weights awake."""
+    return wake(compose(toy("vit", torch.float32, depth=2), *methods)).eval()
 
 
 def agree(exported: torch.nn.Module, staged: StagedViT) -> None:
@@ -53,7 +53,7 @@ def test_onnx(name: str, tmp_path: Path) -> None:
     assert written["about"]["methods"] == [repr(method) for method in staged.methods]
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", ["evit", "tome", "bipartite"])  # the others never do
 def test_portable_programs_do_not_scatter(name: str) -> None:
     staged = model(*CASES[name])
     program = program_of(ready(staged, portable=True), portable=True)
@@ -85,7 +85,7 @@ def test_raw_pixels(tmp_path: Path) -> None:
 
 
 def test_half_precision_and_int8(tmp_path: Path) -> None:
-    staged = model("EViT(keep=0.7, at=(1,))", "LoRA(rank=2)")
+    staged = model("EViT(keep=0.7, at=(0,))", "LoRA(rank=2)")
     halved = export(staged, tmp_path / "half.onnx", precision="fp16")
     small = export(staged, tmp_path / "int8.onnx", precision="int8", max_drop=100)
     whole = export(staged, tmp_path / "whole.onnx")

@@ -76,7 +76,8 @@ class ForkedPython:
     def close(self) -> None:
         _programs.remove(str(self.path))
         os.close(self._alive)
-        os.waitpid(self._server, 0)
+        select.select([os.pidfd_open(self._server)], [], [], 5)  # seconds, where something still runs
+        os.waitpid(self._server, os.WNOHANG)
 
 
 def _fork(work: Callable[[], int]) -> int:

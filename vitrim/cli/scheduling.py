@@ -111,17 +111,19 @@ def _staircase(chosen: Namespace, compose: Composer, device: torch.device) -> Cu
 
 
 def in_words(curve: Curve) -> str:
-    """The curve's largest steps, and how many there are."""
+    """What a block takes, with all patches and with half, and the largest steps."""
     import numpy as np
 
     from vitrim.planner.staircase import steep_intervals
 
     counts = curve.counts
     times = dict(zip(counts, (float(time) for time in curve.block(np.array(counts))), strict=True))
+    half = float(curve.block(np.array([counts[-1] / 2]))[0]) / times[counts[-1]]
+    whole = f"a block takes {times[counts[-1]]:.3g} ms for {curve.batch_size} x {counts[-1]} patches, "
+    whole += f"{half:.2f} of that for half"
     steps = steep_intervals(list(times.items()))
-    whole = f"a block takes {times[counts[-1]]:.3g} ms for {curve.batch_size} x {counts[-1]} patches"
     if not steps:
-        return f"{whole}; over fewer patches its time is a line without steps"
+        return f"{whole}; no step stands out"
     largest = sorted(steps, key=lambda step: times[step[0]] - times[step[1]])[:SHOWN]
     named = [
         f"{low} to {high} (+{100 * (times[high] / times[low] - 1):.0f} %)" for low, high in sorted(largest)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import cast
 
 import numpy as np
 import torch
@@ -110,7 +111,9 @@ def _within(search: Search, macs: float | None, curve: Curve | None, millisecond
 
 
 def _tokens(search: Search, methods: Sequence[EViT]) -> np.ndarray:
-    return search.tokens([dict(zip(each.at, each.shares(), strict=True)) for each in methods])
+    return search.tokens(
+        [dict(zip(cast("tuple[int, ...]", each.at), each.shares(), strict=True)) for each in methods]
+    )
 
 
 @torch.inference_mode()
@@ -153,7 +156,7 @@ def table(found: Sequence[Placement]) -> str:
         text = "-" if each.method is None else repr(each.method)
         rows.append([each.name, f"{each.share:.3f}", f"{each.lost:.4f}", *_times(each, found[0]), text])
     missing = [rule for rule in PLACEMENTS if rule not in {each.name for each in found}]
-    late = "its blocks come so late that it does not come down to that"
+    late = "its blocks come so late that no share comes down to that"
     rows += [[rule, "-", "-", *["-"] * len(times), late] for rule in missing]
     widths = [max(map(len, column)) for column in list(zip(*rows, strict=True))[:-1]]
     lines = []

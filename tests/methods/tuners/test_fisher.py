@@ -16,7 +16,7 @@ from vitrim.backbones.shapes import shapes_only
 from vitrim.files.saving import saved_tensors
 from vitrim.methods.selection.candidates import candidates
 from vitrim.methods.selection.shares import chosen_shares
-from vitrim.methods.tuners.sparse_delta import chosen_products
+from vitrim.methods.tuners.sparse_delta import AT_ONCE, chosen_products
 from vitrim.network.method import Method
 from vitrim.network.model import StagedViT
 from vitrim.training.fitting import adopt, needs_fit
@@ -105,10 +105,11 @@ def test_gradients_are_those_of_dense_training_at_the_chosen_entries(
         torch.testing.assert_close(found[name], expected[name], rtol=1e-9, atol=1e-14)
 
 
+@pytest.mark.parametrize("tokens", [50, 2 * AT_ONCE + 3])
 @pytest.mark.parametrize("count", [1, 3, 40])
-def test_sampled_and_dense_products_agree(count: int) -> None:
+def test_sampled_and_dense_products_agree(count: int, tokens: int) -> None:
     generator = torch.Generator().manual_seed(0)
-    g, x = torch.randn(50, 8, generator=generator), torch.randn(50, 64, generator=generator)
+    g, x = (torch.randn(tokens, width, generator=generator, dtype=torch.float64) for width in (8, 64))
     index = torch.stack([torch.randperm(64, generator=generator)[:count].sort().values for _ in range(8)])
     torch.testing.assert_close(chosen_products(g, x, index), (g.t() @ x).gather(1, index))
 

@@ -18,6 +18,7 @@ from vitrim.backbones.tuned_linear import Tuned, TunedLinear, frozen, plain_line
 from vitrim.methods.selection.index_packing import pack_indices, packed_bytes, unpack_indices
 from vitrim.network.method import Method
 
+AT_ONCE = 256  # tokens whose copies, turned for the sampled product, stay in the processor's cache
 SAMPLED_BELOW = 1 / 8  # share of a row up to which sampling beat the dense product; measured on a CPU
 
 
@@ -177,9 +178,10 @@ def chosen_products(gradients: Tensor, inputs: Tensor, index: Tensor) -> Tensor:
     pattern = torch.sparse_csr_tensor(
         starts, index.flatten(), gradients.new_zeros(index.numel(), dtype=precise), (index.shape[0], fan_in)
     )
-    turned = gradients.t().to(precise, memory_format=torch.contiguous_format)
-    products = torch.sparse.sampled_addmm(pattern, turned, inputs.to(precise), beta=0.0)
-    return products.values().view_as(index)
+    for some, seen in zip(gradients.split(AT_ONCE), inputs.split(AT_ONCE), strict=True):
+        turned = some.t().to(precise, memory_format=torch.contiguous_format)
+        pattern = torch.sparse.sampled_addmm(pattern, turned, seen.to(precise))  # added to what is there
+    return pattern.values().view_as(index)
 
 
 @cache
