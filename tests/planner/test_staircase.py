@@ -71,13 +71,17 @@ def test_steps_are_found_between_neighbours() -> None:
     steps = steep_intervals(points)
     edges = list(range(TILE, 256, TILE))
     assert [low for low, high in steps if high - low == 1] == edges
-    assert curve.treads() == [256, *edges[::-1]]
+    assert curve.treads() == curve.with_slopes() == [256, *edges[::-1]]
 
 
 def test_a_line_has_no_steps() -> None:
     curve = measure(composed(()), 1, lambda calls: {point: 1 + 0.1 * point[1] for point in calls})
     assert steep_intervals(curve.parts["attention"]) == []
     assert len(curve.treads()) > 30
+    curve = measure(
+        compose(toy("vit", depth=4, img_size=64)), 1, lambda calls: {at: 1 + at[1] for at in calls}
+    )
+    assert curve.treads()[:3] == [256, 251, 246] and curve.with_slopes() == [*range(256, 0, -1)]
 
 
 def test_the_planner_lands_on_the_edges_of_steps(found, search) -> None:

@@ -1,6 +1,7 @@
 """One process at a time trains in a folder; the lock ends with its process."""
 
 import json
+import os
 import signal
 import subprocess
 from pathlib import Path
@@ -34,7 +35,7 @@ def test_a_second_run_in_the_same_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BlockingIOError, match=rf"process {holder} on .* since 20"):
         small_run(out, data, epochs=1, resume=True)
     assert before == {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
-    other.send_signal(signal.SIGKILL)
+    os.kill(holder, signal.SIGKILL)
     other.wait()
     small_run(out, data, epochs=1, resume=True)
 

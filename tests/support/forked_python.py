@@ -9,6 +9,7 @@ the same, with the same exit codes. Where the start itself is what is tested, ta
 from __future__ import annotations
 
 import atexit
+import faulthandler
 import json
 import os
 import random
@@ -76,7 +77,8 @@ class ForkedPython:
     def close(self) -> None:
         _programs.remove(str(self.path))
         os.close(self._alive)
-        os.waitpid(self._server, 0)
+        select.select([os.pidfd_open(self._server)], [], [], 5)  # seconds, where something still runs
+        os.waitpid(self._server, os.WNOHANG)
 
 
 def _fork(work: Callable[[], int]) -> int:
@@ -94,6 +96,7 @@ def _fork(work: Callable[[], int]) -> int:
 def _serve(listening: socket.socket, ends: int, alive: int, program: str) -> int:
     """Fork for every request, until the process that started this one has ended."""
     os.close(alive)
+    faulthandler.disable()  # it would write to what is closed below
     nowhere = os.open(os.devnull, os.O_RDWR)
     for standard in (0, 1, 2):
         os.dup2(nowhere, standard)

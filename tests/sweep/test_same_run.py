@@ -8,6 +8,7 @@ import pytest
 from forked_python import python
 from small_runs import colour_folder
 
+from vitrim.settings.run_plan import settle_plan
 from vitrim.sweep.checking import check_same
 from vitrim.sweep.file import make_sweep
 from vitrim.sweep.grid import jobs
@@ -32,7 +33,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 def check(content: dict[str, Any]) -> None:
     (job,) = jobs(make_sweep(content), Path(content["out"]), True)
-    check_same(job)
+    check_same(job, settle_plan(job.asked))
 
 
 def test_the_same_is_the_same(made: dict[str, Any]) -> None:

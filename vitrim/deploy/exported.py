@@ -124,7 +124,13 @@ def _open_pt2(file: Path) -> ExportedModel:
         program = torch.export.load(file, extra_files=extra)
     except (RuntimeError, ValueError, KeyError, AssertionError, OSError, BadZipFile) as failed:
         return _open_compiled(file, str(failed))
-    return ExportedModel(program.module(), _read_about(extra[KEY], file))
+    module = program.module()
+
+    def run(images: Tensor) -> Tensor:  # its modules have no modes, and refuse to be asked for one
+        logits: Tensor = module(images)
+        return logits
+
+    return ExportedModel(run, _read_about(extra[KEY], file))
 
 
 def _open_compiled(file: Path, failed: str) -> ExportedModel:

@@ -27,7 +27,7 @@ class AtSteps:
 
     def __init__(self, search: Search, curve: Curve, fits: Fits) -> None:
         self.search, self.curve, self.fits = search, curve, fits
-        self.whole, self.treads = curve.patch_count, curve.treads()
+        self.whole, self.treads, self.slopes = curve.patch_count, curve.treads(), curve.with_slopes()
 
     def best(self) -> EViT:
         """Greedy over all blocks, then better ones near it."""
@@ -73,11 +73,12 @@ class AtSteps:
         return ways
 
     def _raised(self, left: Left) -> Left:
-        """With counts raised for as long as the budget allows it, the one first that loses least then."""
+        """With counts raised for as long as the budget allows it, the one first that loses least then; also
+        to counts between edges, where the time rises with every token."""
         while True:
             ways = []
             for block, count in left.items():
-                higher = [each for each in self.treads if count < each < self._entering(left, block)]
+                higher = [each for each in self.slopes if count < each < self._entering(left, block)]
                 ways += [{**left, block: each} for each in higher[-1:]]
             allowed = self.fits(self.tokens(ways)) if ways else ()
             fitting = [way for way, fit in zip(ways, allowed, strict=True) if fit]

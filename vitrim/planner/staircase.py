@@ -11,6 +11,7 @@ import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -90,6 +91,18 @@ class Curve:
                 found.append(int(count))
             least = min(least, time)
         return found
+
+    def with_slopes(self) -> list[int]:
+        """The same with all counts between two neighbours that no step lies between, where one token less
+        saves its share."""
+        measured, treads = self.counts, set(self.treads())
+        steep = set(
+            steep_intervals(list(zip(measured, self.block(np.array(measured)).tolist(), strict=True)))
+        )
+        for low, high in pairwise(measured):
+            if {low, high} <= treads and (low, high) not in steep:
+                treads |= set(range(low, high))
+        return sorted(treads, reverse=True)
 
 
 @torch.inference_mode()
