@@ -44,10 +44,9 @@ def check_cached_blocks(model: StagedViT) -> int:
     """How many blocks are frozen; refused where none are, or where one does something else every time."""
     count = frozen_blocks(model)
     if count == 0:
-        what = next(iter(model.trained()), "nothing")
         raise ValueError(
-            f"{BEGIN} no block is: {what} trains in the first block, before it, or beside all of them; name "
-            f"later blocks (at=...), {OR_WITHOUT}"
+            f"{BEGIN} no block is frozen: {_first_trained(model)} trains in the first one, before it, or "
+            f"beside all of them; name later blocks (at=...), {OR_WITHOUT}"
         )
     for index, part in placed(model):
         if index < count and not part.static:
@@ -67,6 +66,16 @@ def check_cached_blocks(model: StagedViT) -> int:
             f"name a block from {count} on, {OR_WITHOUT}"
         )
     return count
+
+
+def _first_trained(model: StagedViT) -> str:
+    """The name of what trains earliest: in the first block, else outside the blocks but not behind them."""
+    trained = model.trained()
+    first = {id(weight) for part in (model.vit.blocks[0], model.stages[0]) for weight in part.parameters()}
+    behind = {id(weight) for part in model.behind_blocks() for weight in part.parameters()}
+    inside = [name for name, weight in trained.items() if id(weight) in first]
+    outside = [name for name, weight in trained.items() if id(weight) not in behind]
+    return next(iter((*inside, *outside, *trained)))
 
 
 def _drawing(model: StagedViT, count: int) -> Iterator[str]:
