@@ -6,7 +6,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -136,6 +136,16 @@ def test_a_request_while_a_run_is_being_started_stops_it_too(
     lock.close()
 
 
+@pytest.fixture(params=["default", "ignored"])
+def interrupts(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Ctrl-C as in a terminal, and as a shell leaves it to what a script starts with `&`."""
+    before = signal.getsignal(signal.SIGINT)
+    signal.signal(signal.SIGINT, signal.default_int_handler if request.param == "default" else signal.SIG_IGN)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interrupts")
 def test_a_request_to_end_stops_the_runs_and_leaves_them_to_be_continued(tmp_path: Path) -> None:
     jobs = [scripted(tmp_path, "a", HANG), scripted(tmp_path, "b", HANG)]
 

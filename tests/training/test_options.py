@@ -288,7 +288,7 @@ def test_a_batchnorm_head_is_saved_with_its_statistics(tmp_path: Path, data: str
     )  # fmt: skip
     saved = weights(run.folder)
     assert {name for name in saved if "running" in name} != set()
-    assert evaluate(open_model(run.folder), data, cpu=True) == run.metrics
+    assert evaluate(open_model(run.folder), data, cpu=True, batch_size=8) == run.metrics
     plain = compose("test_vit", LoRA(rank=2), num_classes=3, image_size=48)
     assert run.record["costs"]["trained_parameters"] == sum(p.numel() for p in plain.trained().values())
 

@@ -11,8 +11,10 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import IO, Any
 
@@ -51,12 +53,27 @@ def start(job: Job, lock: IO[str], environment: Mapping[str, str]) -> Work:
     if not (job.folder / "run.json").exists() and empty.is_dir():
         empty.rmdir()  # killed between making the folder and writing to it
     command = job.command(resume=(job.folder / "run.json").is_file())
-    with job.log.open("w", encoding="utf-8") as log:
+    with job.log.open("w", encoding="utf-8") as log, _children_hear_ctrl_c():
         process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
             env={**os.environ, **environment}, start_new_session=True, pass_fds=(lock.fileno(),),
         )  # fmt: skip
     return Work(job, process, lock, time.monotonic())
+
+
+@contextmanager
+def _children_hear_ctrl_c() -> Iterator[None]:
+    """Processes started meanwhile can be stopped by SIGINT, although this one ignores it, as what a script
+    starts with `&` or `nohup` does: that they would inherit, but a handler they do not."""
+    ignored = signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    if not ignored or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    signal.signal(signal.SIGINT, lambda number, frame: None)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def take(job: Job) -> IO[str] | None:
