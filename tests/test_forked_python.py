@@ -11,8 +11,8 @@ from forked_python import python
 
 WAIT = """
 import sys, time
-print("up", flush=True)
 try:
+    print("up", flush=True)
     time.sleep(60)
 except KeyboardInterrupt:
     sys.exit(130)
