@@ -27,6 +27,7 @@ from statistics import median
 from typing import Any, NamedTuple
 
 import torch
+from noted import note, noted
 from torch import Tensor
 
 from vitrim import EViT, LoRA, compose, costs, costs_on_images, fit, open_data, train
@@ -52,16 +53,14 @@ def main() -> None:
         raise SystemExit(__doc__)
     torch.set_num_threads(1)
     out, data = Path(sys.argv[1]), Path(os.environ["VITRIM_DATA"])
-    lines = out.read_text("utf-8").splitlines() if out.exists() else []
-    done = {json.loads(line)["job"] for line in lines}
+    done = {line["job"] for line in noted(out)}
     for name, job in jobs(data):
         if name in done or not name.startswith("".join(sys.argv[2:])):
             continue
         began = time.process_time()
         row = {"job": name, **job(), "cpu_seconds": round(time.process_time() - began, 1)}
         print(json.dumps(row), flush=True)
-        with out.open("a", encoding="utf-8") as file:
-            file.write(json.dumps({**row, "machine": machine(), "versions": versions()}) + "\n")
+        note(out, {**row, "machine": machine(), "versions": versions()})
 
 
 def jobs(data: Path) -> Iterator[tuple[str, Job]]:

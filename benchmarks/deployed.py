@@ -13,7 +13,6 @@ touches least; --clock wall takes the clock.
 
 import argparse
 import gc
-import json
 import shlex
 import statistics
 import sys
@@ -25,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from noted import note, noted
 
 from vitrim import compose, costs, find_recipe, merge
 from vitrim.measuring.bench import going_round
@@ -86,8 +86,7 @@ def measure(model: str, batch: int, rounds: int, chosen: argparse.Namespace) -> 
     about["command"] = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
     for found in islice(going_round(calls, torch.device("cpu")), rounds):
         line = {**about, "date": datetime.now(UTC).isoformat(timespec="seconds"), "turns": found}
-        with chosen.out.open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps(line) + "\n")
+        note(chosen.out, line)
     del calls
     gc.collect()
 
@@ -112,16 +111,8 @@ def candidates(
 
 
 def rounds_in(path: Path, model: str, batch: int) -> list[dict[str, Any]]:
-    """The rounds of one backbone and batch size; a last line that is not whole does not count."""
-    found = []
-    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
-        try:
-            row = json.loads(line)
-        except ValueError:
-            continue
-        if (row["model"], row["batch"]) == (model, batch):
-            found.append(row)
-    return found
+    """The rounds of one backbone and batch size."""
+    return [row for row in noted(path) if (row["model"], row["batch"]) == (model, batch)]
 
 
 def table(rounds: Sequence[dict[str, Any]], clock: str) -> str:

@@ -11,7 +11,6 @@ and tries rows again that failed.
 """
 
 import argparse
-import json
 import os
 import tempfile
 import time
@@ -20,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from noted import note, noted
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
@@ -118,14 +118,8 @@ def photographs(data: Path | None, place: Path) -> str | None:
 
 
 def known(file: Path) -> list[Row]:
-    """The rows there are; one that was cut off by a kill is measured again."""
-    rows = []
-    for line in file.read_text().splitlines() if file.exists() else []:
-        try:
-            rows.append(json.loads(line))
-        except ValueError:
-            continue
-    return [row for row in rows if "failed" not in row]
+    """The rows there are; what failed is measured again."""
+    return [row for row in noted(file) if "failed" not in row]
 
 
 def asked(models: list[str]) -> Iterator[tuple[str, str, str]]:
@@ -171,15 +165,14 @@ def main() -> None:
     torch.set_num_threads(chosen.threads)
     data = Path(os.environ["VITRIM_DATA"]) if "VITRIM_DATA" in os.environ else None
     done = {tuple(row[name] for name in KEY) for row in known(chosen.json)}
-    with tempfile.TemporaryDirectory() as place, chosen.json.open("a") as rows:
+    with tempfile.TemporaryDirectory() as place:
         folder = photographs(data, Path(place))
         for key in asked([SMALL, *([GIVEN] if chosen.given else [])]):
             missing = [each for each in FORMATS if (*key, each) not in done]
             model = composed(*key, folder, data) if missing else None
             for each in missing:
                 row = {**dict(zip(KEY, (*key, each), strict=True)), **measured(model, each, folder)}
-                rows.write(json.dumps(row) + "\n")
-                rows.flush()
+                note(chosen.json, row)
                 print(*key, each, in_words(row) if "failed" not in row else row["failed"], flush=True)
 
 

@@ -23,6 +23,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from noted import note, noted
+
 COMPOSITIONS = ("plain timm", "Linear()", "EViT(keep=0.7, at=(3, 6, 9))", "ToMe(r=13)")
 WAYS = ("compiled", "blocks", "pt2", "onnx")
 HELD = ("tokens", "sizes", "position", "source", "trail", "keep")  # of a state between two compiled blocks
@@ -34,15 +36,14 @@ def main() -> None:
     if chosen.one is not None:
         print(json.dumps(measured(chosen.model, *chosen.one, chosen.batch)))
         return
-    rows = [json.loads(line) for line in chosen.out.read_text().splitlines()] if chosen.out.exists() else []
+    rows = noted(chosen.out)
     there = {(row["model"], row["composition"], row["way"]) for row in rows}
     for composition in () if chosen.table else chosen.compositions:
         for way in chosen.ways:
             if (chosen.model, composition, way) in there or (way == "blocks" and composition == "plain timm"):
                 continue
             row = in_its_own_process(chosen, composition, way)
-            with chosen.out.open("a", encoding="utf-8") as stream:
-                stream.write(json.dumps(row) + "\n")
+            note(chosen.out, row)
             rows.append(row)
             print(f"{composition}, {way}: {row['seconds']:.1f} s", flush=True)
     print("\n".join(table(rows)))

@@ -17,7 +17,6 @@ reducer's overhead. Weights are random, and all candidates of a cell hold the sa
 
 import argparse
 import gc
-import json
 import shlex
 import statistics
 import sys
@@ -29,6 +28,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from noted import note, noted
 from slicing import sliced
 
 from vitrim import compose, costs
@@ -125,8 +125,7 @@ def measure(cell: Cell, rounds: int, chosen: argparse.Namespace) -> None:
     calls = {name: partial(each.run, images) for name, each in found.items()}
     for turns in islice(going_round(calls, torch.device("cpu")), rounds):
         line = {**about, "date": datetime.now(UTC).isoformat(timespec="seconds"), "turns": turns}
-        with chosen.out.open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps(line) + "\n")
+        note(chosen.out, line)
     del calls, found
     gc.collect()
 
@@ -155,16 +154,12 @@ def candidates(cell: Cell, methods: Sequence[str], folder: Path) -> Iterator[Can
 
 
 def rounds_of(path: Path, cell: Cell, methods: Sequence[str]) -> list[dict[str, Any]]:
-    """The rounds of one cell with these reducers; a last line that is not whole does not count."""
-    found = []
-    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
-        try:
-            row = json.loads(line)
-        except ValueError:
-            continue
-        if Cell(*(row[name] for name in Cell._fields)) == cell and row["methods"] == list(methods):
-            found.append(row)
-    return found
+    """The rounds of one cell with these reducers."""
+    return [
+        row
+        for row in noted(path)
+        if Cell(*(row[name] for name in Cell._fields)) == cell and row["methods"] == list(methods)
+    ]
 
 
 def table(cell: Cell, rounds: Lines) -> str:

@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from noted import note, noted
 
 import vitrim
 from vitrim.dense.adapting import without_reducers
@@ -68,17 +69,14 @@ class Book:
 
     def __init__(self, file: Path) -> None:
         self.file = file
-        self.known = (
-            {json.loads(line)["name"] for line in file.read_text().splitlines()} if file.exists() else set()
-        )
+        self.known = {line["name"] for line in noted(file)}
 
     def measure(self, name: str, work: Callable[[], dict[str, Any]]) -> None:
         if name in self.known:
             return
         started = time.perf_counter()
         row = {"name": name, **work(), "seconds": round(time.perf_counter() - started, 1)}
-        with self.file.open("a") as stream:
-            stream.write(json.dumps(row) + "\n")
+        note(self.file, row)
         sys.stdout.write(json.dumps(row) + "\n")
         sys.stdout.flush()
 

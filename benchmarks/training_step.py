@@ -37,6 +37,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from noted import note, noted
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -97,14 +98,12 @@ class Found:
 
     def __init__(self, path: Path | None) -> None:
         self.path = path
-        lines = path.read_text().splitlines() if path is not None and path.exists() else []
-        self.lines: list[dict[str, Any]] = [json.loads(line) for line in lines]
+        self.lines = noted(path)
 
     def note(self, **line: Any) -> None:
         self.lines.append(line)
         if self.path is not None:
-            with self.path.open("a") as file:
-                file.write(json.dumps(line) + "\n")
+            note(self.path, line)
 
     def bytes(self, what: str, name: str, measure: Callable[[], int]) -> int:
         known = [line[what] for line in self.lines if line.get("name") == name and what in line]

@@ -7,7 +7,7 @@ from torch.nn import functional as F
 from toys import images, toy
 
 from vitrim import ToMe, compose
-from vitrim.backbones import size_attention
+from vitrim.backbones import fastest, size_attention
 from vitrim.backbones.size_attention import attend_by_sizes, by_channels, by_mask, with_log_sizes
 
 
@@ -39,9 +39,9 @@ def test_in_half_precision_heads_are_no_less_exact_than_a_mask() -> None:
 @pytest.mark.parametrize(("seconds", "faster"), [([2.0, 1.0], "channels"), ([1.0, 2.0], "mask")])
 def test_the_faster_is_found_once(seconds: list[float], faster: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """As on CUDA, where alone there is a choice."""
-    taken, known = [each for each in seconds for _ in range(3)], dict[tuple[object, ...], str]()
+    taken, known = [each for each in seconds for _ in range(fastest.TRIES)], dict[tuple[object, ...], str]()
     monkeypatch.setattr(size_attention, "_faster", known)
-    monkeypatch.setattr(size_attention, "_seconds", lambda form, given: taken.pop(0))
+    monkeypatch.setattr(fastest, "seconds_of", lambda way, device: taken.pop(0))
     given = projected(16, torch.float64)
     expected = attend_by_sizes(*given)
     assert not known  # on a CPU it is the mask

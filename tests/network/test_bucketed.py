@@ -8,6 +8,7 @@ import torch
 from toys import images, toy, with_random_predictors
 
 from vitrim import LTMP, VPT, Adapter, DenseAdapter, DynamicViT, EViT, ToMe, compose
+from vitrim.backbones import fastest
 from vitrim.methods.budgets import RULES
 from vitrim.methods.budgets.chosen import Chosen
 from vitrim.network import bucketed, executions
@@ -196,7 +197,7 @@ def test_what_was_measured_is_kept_by_shape(monkeypatch: pytest.MonkeyPatch) -> 
     model = compose(toy("vit", depth=3), EViT(at=1, budget="mass", levels=(0.7,)))
     model.set_execution("measured")
     seconds = iter([3.0, 3.0, 1.0, 4.0, 2.0, 2.0])
-    monkeypatch.setattr(executions, "_seconds", lambda run: next(seconds))
+    monkeypatch.setattr(fastest, "seconds_of", lambda way, device: next(seconds))
     batch = batch_of(model)
     model(batch)
     model(batch)  # not measured again

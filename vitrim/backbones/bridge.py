@@ -7,6 +7,7 @@ InternViT, hybrids, ViTamin, parallel blocks), `Eva` (EVA-02, DINOv3, Perception
 """
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -52,7 +53,8 @@ def attend(
     token); keys and values stay whole.
     """
     places = Places() if places is None else places
-    queries, plain_keys, values = _project(attention, normed, rows, state)
+    asking = None if rows is None else partial(state.leading, rows=rows)
+    queries, plain_keys, values = _project(attention, normed, asking)
     if part_of(attention, "q_norm") is not None:
         queries, plain_keys = attention.q_norm(queries), attention.k_norm(plain_keys)
     turn = turning(attention, state, places)
@@ -165,35 +167,31 @@ def attention_bias(state: TokenState, proportional: bool, padded: bool = True) -
 
 
 def _project(
-    attention: TimmModule, normed: Tensor, rows: int | None, state: TokenState | None = None
+    attention: TimmModule, normed: Tensor, asking: Callable[[Tensor], Tensor] | None = None
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Queries (of the first `rows` tokens of each image), keys and values, [B, H, T, d] each, from a fused or
-    a split projection."""
-
-    def first(tokens: Tensor) -> Tensor:
-        return tokens if rows is None else tokens[:, :rows] if state is None else state.leading(tokens, rows)
-
-    asking = first(normed)
+    """Queries, keys and values, [B, H, T, d] each, from a fused or a split projection; queries of the tokens
+    that `asking` takes out, or of all."""
+    asked = normed if asking is None else asking(normed)
     fused = fused_projection(attention)
     if fused is None:
-        queries, keys, values = attention.q_proj(asking), attention.k_proj(normed), attention.v_proj(normed)
+        queries, keys, values = attention.q_proj(asked), attention.k_proj(normed), attention.v_proj(normed)
     else:
         layer, own = fused
         extra = _separate_bias(attention)
         width = (own.stop - own.start) // 3
-        if rows is None or not computes_rows(layer):
+        if asking is None or not computes_rows(layer):
             joint = linear_rows(layer, normed, own) if own.start else layer(normed)
             joint = joint if extra is None else joint + extra
-            if rows is None and not isinstance(attention, DiffAttention):  # all have as many heads
+            if asking is None and not isinstance(attention, DiffAttention):  # all have as many heads
                 queries, keys, values = (
                     joint.unflatten(-1, (3, attention.num_heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
                 )
                 return queries, keys, values
             queries, keys, values = joint.split(width, dim=-1)
-            queries = first(queries)
+            queries = queries if asking is None else asking(queries)
         else:
             split = own.start + width
-            queries = linear_rows(layer, asking, slice(own.start, split))
+            queries = linear_rows(layer, asked, slice(own.start, split))
             keys, values = linear_rows(layer, normed, slice(split, own.stop)).split(width, dim=-1)
             if extra is not None:
                 queries, keys, values = (
@@ -219,7 +217,7 @@ def changes_heads(attention: TimmModule) -> bool:
 
 def project_keys(attention: TimmModule, normed: Tensor, turn: Turning | None = None) -> tuple[Tensor, Tensor]:
     """Keys and values, [B, H, T, d] each, for every head of queries; without `turn`, keys of no place."""
-    _, keys, values = _project(attention, normed, 0)
+    _, keys, values = _project(attention, normed, lambda tokens: tokens[:, :0])
     keys = attention.k_norm(keys) if hasattr(attention, "k_norm") else keys
     keys = keys if turn is None else turn(keys, values)
     return _repeated(attention, keys), _repeated(attention, values)

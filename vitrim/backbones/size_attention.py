@@ -6,12 +6,14 @@ heads took 2.4 to 3 times the time of the mask. So on CUDA, in half precision, t
 by measuring, once for each device, type and shape.
 """
 
-import time
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+from vitrim.backbones.fastest import fastest
 
 HALF = (torch.float16, torch.bfloat16)
 STEP = 8  # of the width of heads that kernels take
@@ -29,10 +31,8 @@ def attend_by_sizes(
     if not may_fold(queries):
         return by_mask(*given)
     key = (queries.device, queries.dtype, tuple(queries.shape), keys.shape[2], dropout > 0)
-    if key not in _faster:
-        seconds = {name: min(_seconds(form, given) for _ in range(3)) for name, form in FORMS.items()}
-        _faster[key] = min(seconds, key=lambda name: seconds[name])
-    return FORMS[_faster[key]](*given)
+    ways = {name: partial(form, *given) for name, form in FORMS.items()}
+    return fastest(_faster, key, ways, queries.device)()
 
 
 def may_fold(queries: Tensor) -> bool:
@@ -82,15 +82,3 @@ def with_log_sizes(
         F.pad(torch.cat([keys, added], dim=-1), (0, more)),
         F.pad(values, (0, 2 + more)),
     )
-
-
-@torch.no_grad()
-def _seconds(form: Attend, given: tuple[Tensor, Tensor, Tensor, Tensor, float]) -> float:
-    queries = given[0]
-    if queries.is_cuda:
-        torch.cuda.synchronize(queries.device)
-    started = time.perf_counter()
-    form(*given)
-    if queries.is_cuda:
-        torch.cuda.synchronize(queries.device)
-    return time.perf_counter() - started

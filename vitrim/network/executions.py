@@ -1,14 +1,12 @@
 """How a batch of images that keep different counts runs: packed, in sub-batches, padded, or whichever was
 faster. All give the same up to rounding."""
 
-import time
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
-import torch
-
 from vitrim.backbones.bridge import runs_ragged
+from vitrim.backbones.fastest import fastest
 from vitrim.backbones.places import Places
 from vitrim.backbones.support import attentions
 from vitrim.network.bucketed import decides, may_split, pass_in_buckets
@@ -43,8 +41,9 @@ def pass_all(
         asked = "packed" if state.tokens.device.type == "cpu" else "bucketed"
     if asked != "measured":
         return ways.get(asked, ways["bucketed"])()
-    key = (state.tokens.device, state.tokens.dtype, tuple(state.tokens.shape), rows, first)
-    return fastest(model.faster, key, ways)()
+    tokens = state.tokens
+    key = (tokens.device, tokens.dtype, tuple(tokens.shape), rows, first, *ways)
+    return fastest(model.faster, key, ways, tokens.device)()
 
 
 def may_pack(model: "StagedViT", places: list[Places]) -> bool:
@@ -72,20 +71,3 @@ def pass_packed(
     first = next((index for index in blocks if decides(model.stages[index])), blocks.stop)
     state = model.pass_blocks(state, places, range(blocks.start, first), rows)
     return in_a_batch(model.pass_blocks(in_a_row(state), places, range(first, blocks.stop), rows))
-
-
-def fastest(known: dict[tuple[object, ...], str], key: tuple[object, ...], ways: dict[str, Pass]) -> Pass:
-    """The fastest of several passes over the same batch, measured once for each `key`: each runs twice
-    then."""
-    if key not in known:
-        seconds = {name: min(_seconds(run), _seconds(run)) for name, run in ways.items()}
-        known[key] = min(seconds, key=lambda name: seconds[name])
-    return ways.get(known[key], ways["padded"])
-
-
-def _seconds(run: Pass) -> float:
-    started = time.perf_counter()
-    state = run()
-    if state.tokens.is_cuda:
-        torch.cuda.synchronize(state.tokens.device)
-    return time.perf_counter() - started
