@@ -2,6 +2,7 @@
 same."""
 
 import itertools
+from dataclasses import replace
 
 import pytest
 import torch
@@ -77,6 +78,25 @@ def test_every_way_to_run_is_the_same(rule: str, fuse: str) -> None:
         if fuse == "mean":
             single = compose(toy("vit", depth=7, dtype=torch.float32), method)
             check_same(single, batch_of(single, 5), 4e-6)
+
+
+@pytest.mark.parametrize("fuse", ["mean", "sum", "argmax", "drop"])
+def test_counts_that_agree_are_a_fixed_share(fuse: str) -> None:
+    """Tokens that stay and the one that is fused: what the reduction of a fixed share makes, by other means."""
+    plain = toy("vit", depth=6)
+    share = EViT(keep=0.5, at=(1, 3), fuse=fuse)
+    fixed = compose(plain, share)
+    model = compose(
+        toy("vit", depth=6), replace(share, budget="mass", least=0.5, most=0.5, levels=(0.7, 0.7))
+    )
+    batch = batch_of(model)
+    with torch.no_grad():
+        expected, state = fixed.run(batch)
+        for execution in ("padded", "bucketed", "packed"):
+            model.set_execution(execution)
+            torch.testing.assert_close(model(batch), expected, rtol=0, atol=1e-12)
+        found = model.run(batch)[1]
+    assert torch.equal(found.source, state.source) and torch.equal(found.sizes, state.sizes)
 
 
 @pytest.mark.parametrize("rule", ["mass", "threshold"])

@@ -1,13 +1,15 @@
 """`cache_frozen`: the same run, of which the frozen blocks are computed once and kept on the disk."""
 
 import json
+import shutil
 from collections import namedtuple
 from pathlib import Path
 from typing import Any
 
 import pytest
+import small_runs
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from small_runs import colour_folder, small_run, weights
 
 from vitrim.runs import kept_tensors
@@ -123,14 +125,20 @@ def test_another_runs_file_is_not_read(
     tmp_path: Path, data: str, whole: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Made with other frozen weights, or damaged, it is made anew."""
-    out = tmp_path / "stopped"
+    out, other = tmp_path / "stopped", tmp_path / "other"
     with monkeypatch.context() as stopped:
         stopped.setattr(passes, "train_epoch", interrupted)
         with pytest.raises(KeyboardInterrupt):
             run(out, data)
+        backbone = small_runs.toy_vit()
+        backbone.blocks[0].norm1.weight.data.mul_(1.5)
+        stopped.setattr(small_runs, "toy_vit", lambda: backbone)
+        with pytest.raises(KeyboardInterrupt):
+            run(other, data)
     file = out / "frozen" / "train.safetensors"
-    own = load_file(file)
-    save_file({**own, "tokens": own["tokens"] + 1}, file, metadata={kept_tensors.KEY: "of another run"})
+    others = other / "frozen" / file.name
+    assert not torch.equal(load_file(others)["tokens"], load_file(file)["tokens"])
+    shutil.copy(others, file)
     (out / "frozen" / "val.safetensors").write_bytes(b"cut off")
     run(out, data, resume=True)
     assert bytes_of(out) == bytes_of(whole)
