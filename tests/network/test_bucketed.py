@@ -82,10 +82,9 @@ def test_every_way_to_run_is_the_same(rule: str, fuse: str) -> None:
 
 @pytest.mark.parametrize("fuse", ["mean", "sum", "argmax", "drop"])
 def test_counts_that_agree_are_a_fixed_share(fuse: str) -> None:
-    """Tokens that stay and the one that is fused: what the reduction of a fixed share makes, by other means."""
-    plain = toy("vit", depth=6)
+    """Tokens that stay and the one that is fused are what the reduction of a fixed share makes."""
     share = EViT(keep=0.5, at=(1, 3), fuse=fuse)
-    fixed = compose(plain, share)
+    fixed = compose(toy("vit", depth=6), share)
     model = compose(
         toy("vit", depth=6), replace(share, budget="mass", least=0.5, most=0.5, levels=(0.7, 0.7))
     )
