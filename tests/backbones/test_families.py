@@ -30,26 +30,27 @@ def score(vit: nn.Module) -> str:
     return "class" if has_class_token(vit) else "received"
 
 
-def shallow(family: str, depth: int = 4, dtype: torch.dtype = torch.float64) -> Any:
-    """A structure is one block's: what is tried with every method takes a third of the time of 12 of them."""
+def shallow(family: str, depth: int = 2, dtype: torch.dtype = torch.float64) -> Any:
+    """A structure is one block's, and the last block runs in a way of its own: what is tried with every
+    method takes a sixth of the time of 12 of them."""
     changes = {"num_kv_heads": (4,) * (depth // 2) + (2,) * (depth // 2)} if family == "sapiens2" else {}
     return toy(family, dtype, depth=depth, **changes)
 
 
 @cache
 def reducer(name: str, family: str) -> Any:
-    """What fits six blocks of it."""
-    return REDUCERS[name].example(compose(shallow(family, 6)))
+    """What fits four blocks of it."""
+    return REDUCERS[name].example(compose(shallow(family, 4)))
 
 
 @pytest.mark.parametrize("dtype", TOLERANCE)
 @pytest.mark.parametrize("family", MORE_FAMILIES)
 def test_nothing_attached_or_nothing_removed_is_timm(family: str, dtype: torch.dtype) -> None:
-    vit = shallow(family, 6, dtype)
+    vit = shallow(family, 4, dtype)
     batch = images(vit)
     with torch.no_grad():
         reference = vit(batch)
-        keep_all = EViT(keep=1.0, at=(1, 5), score=score(vit))
+        keep_all = EViT(keep=1.0, at=(1, 3), score=score(vit))
         for methods in ((), (keep_all,), (ToMe(r=0),)):
             model = compose(vit, *methods).eval()
             assert difference(model(batch), reference) <= TOLERANCE[dtype]
@@ -69,7 +70,7 @@ def test_every_weight_matters_to_the_logits(family: str) -> None:
 # No gradient by design: a class token has no place in the last block's bias table; what is the same for all
 # keys leaves a softmax as it is; an average pool reads no class token
 BY_DESIGN = {
-    "relpos-class": (".3.attn.rel_pos.",),
+    "relpos-class": (".1.attn.rel_pos.",),
     "cait": (".proj_l.bias",),
     "cait-average": (".proj_l.bias", "cls_token", "blocks_token_only"),
 }
@@ -107,7 +108,7 @@ def is_refused(name: str, family: str) -> bool:
 @pytest.mark.parametrize("family", NEW)
 @pytest.mark.parametrize("name", REDUCERS)
 def test_reducing_is_finite_repeatable_and_the_same_by_both_paths(name: str, family: str) -> None:
-    vit = shallow(family, 6)
+    vit = shallow(family, 4)
     if is_refused(name, family):
         with pytest.raises(ValueError, match=REFUSED[name]):
             compose(vit, reducer(name, family))
@@ -175,7 +176,7 @@ THIRDS = [  # every structure meets a third of the tuners, neighbours another th
 
 @pytest.mark.parametrize(("name", "family"), THIRDS)
 def test_tuners_train_and_save_on_every_structure(name: str, family: str, tmp_path: Any) -> None:
-    vit = shallow(family)
+    vit = shallow(family, 4 if name == "DenseAdapter" else 2)  # which reads the adapters of three blocks back
     torch.manual_seed(0)
     try:
         # NOAH's default trains a part drawn at random in every step
@@ -196,7 +197,7 @@ def test_tuners_train_and_save_on_every_structure(name: str, family: str, tmp_pa
         torch.testing.assert_close(merged(batch), logits, rtol=0, atol=1e-9)
     vitrim.save(model, tmp_path / "tuned.safetensors")
     with torch.no_grad():
-        again = vitrim.load(tmp_path / "tuned.safetensors", backbone=shallow(family))
+        again = vitrim.load(tmp_path / "tuned.safetensors", backbone=shallow(family, model.depth))
         assert torch.equal(again(batch), logits)
     logits, penalty = model.train().forward_with_penalty(batch)
     (logits.square().mean() + (0 if penalty is None else penalty)).backward()
@@ -213,7 +214,7 @@ def wake_trained(model: nn.Module) -> None:
 
 @pytest.mark.parametrize("family", NEW)
 def test_costs_are_fvcore_s(family: str) -> None:
-    model = compose(shallow(family).float())
+    model = compose(shallow(family, 4).float())  # so that what fvcore leaves out weighs little
     batch = images(model, batch=1)
     for block in [*model.vit.blocks, model.vit]:
         for module in block.modules():

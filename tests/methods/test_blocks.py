@@ -1,9 +1,7 @@
 """`at`: any method in chosen blocks alone, and several of one kind at disjoint blocks as one composition."""
 
-import copy
 import re
 from dataclasses import fields, replace
-from functools import cache
 from typing import Any
 
 import pytest
@@ -47,19 +45,18 @@ OWNING = tuple(name for name in PLACED if name not in (*SUMMED, *IN_PLACE))  # o
 SIZES = ("width", "rank", "prompts", "connections")
 
 
-@cache
 def backbone() -> nn.Module:
     return toy("vit", depth=4)
 
 
 def at(name: str, *blocks: int, **settings: Any) -> Method:
     """What fits the toy, in some of its blocks."""
-    return replace(METHODS[name].example(compose(copy.deepcopy(backbone()))), at=blocks, **settings)
+    return replace(METHODS[name].example(compose(backbone())), at=blocks, **settings)
 
 
 def build(*methods: Method) -> StagedViT:
     torch.manual_seed(0)
-    model = compose(copy.deepcopy(backbone()), *methods)
+    model = compose(backbone(), *methods)
     if needs_fit(model):
         fit(model, [(images(model, batch=6), torch.arange(6) % 5)])
     return model.eval()
@@ -99,7 +96,7 @@ def test_several_at_disjoint_blocks_are_one_composition(name, tmp_path):
         second = replace(second, **{size: 2 * getattr(first, size)})
     model = stir(build(first, second, third))
     save(model, tmp_path / "model.safetensors")
-    again = load(tmp_path / "model.safetensors", backbone=copy.deepcopy(backbone()))
+    again = load(tmp_path / "model.safetensors", backbone=backbone())
     assert again.methods == model.methods and torch.equal(logits(again), logits(model))
     merged = merge(model)
     assert_close(logits(merged), logits(model), 1e-10)
@@ -210,13 +207,13 @@ def test_the_last_blocks_train_whole_and_others_carry_tuners(tmp_path):
     model = stir(build(METHODS["Full"](at=(3,)), LoRA(rank=2, at=(0,)), Adapter(width=2, at=(1,))))
     assert blocks_of(model) == {"0", "1", "3"}
     save(model, tmp_path / "model.safetensors")
-    again = load(tmp_path / "model.safetensors", backbone=copy.deepcopy(backbone()))
+    again = load(tmp_path / "model.safetensors", backbone=backbone())
     assert torch.equal(logits(again), logits(model))
 
 
 def test_low_rank_terms_of_several_blocks_go_to_peft_and_back(tmp_path):
     model = stir(build(LoRA(rank=2, at=(0, 3)), LoRA(rank=4, at=(1,))))
     save_peft(model, tmp_path)
-    again = load_peft(tmp_path, copy.deepcopy(backbone()))
+    again = load_peft(tmp_path, backbone())
     assert again.methods == (LoRA(rank=(2, 4, 0, 2)),)
     assert_close(logits(again.eval()), logits(model), 1e-5)

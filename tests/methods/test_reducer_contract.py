@@ -10,6 +10,7 @@ from itertools import product
 import pytest
 import torch
 from blocks import states_after_blocks
+from casting import Mould
 from toys import FAMILIES, images, toy
 
 from vitrim import REDUCERS, LoRA, compose, costs
@@ -47,8 +48,21 @@ def method_for(name: str, family: str, depth: int = 12) -> Method:
     return replace(method, budget=budget, levels=(LEVELS[budget],) * len(method.at))
 
 
+@cache
+def mould(name: str, family: str, depth: int, dtype: torch.dtype) -> Mould:
+    torch.default_generator.manual_seed(0)
+    return Mould(compose(toy(family, dtype, depth=depth), method_for(name, family, depth)).eval())
+
+
+def build(name: str, family: str = "vit", depth: int = 4, dtype: torch.dtype = torch.float64) -> StagedViT:
+    """The reducer on the toy, with the same random start each time."""
+    model: StagedViT = mould(name, family, depth, dtype).cast()
+    torch.default_generator.manual_seed(0)  # what is drawn next does not depend on who was built before
+    return model
+
+
 def parts_of(name: str) -> list[Selector | Reducer]:
-    return [part for _, part in placed(compose(toy("vit"), method_for(name, "vit")))]
+    return [part for _, part in placed(build(name, depth=12))]
 
 
 # Shapes depend on the image, or do not; weights train, or do not
@@ -89,7 +103,7 @@ def check_states(model: StagedViT, batch: torch.Tensor) -> None:
 
 @pytest.mark.parametrize(("name", "family"), ON_BACKBONES)
 def test_tokens_and_logits_in_every_precision(name: str, family: str) -> None:
-    model = compose(toy(family, depth=6), method_for(name, family, depth=6))
+    model = build(name, family)
     batch = images(model)
     with torch.no_grad():
         logits = model(batch)
@@ -109,7 +123,7 @@ def test_tokens_and_logits_in_every_precision(name: str, family: str) -> None:
 @pytest.mark.parametrize(("name", "family"), ON_BACKBONES)
 def test_training_reaches_every_trained_weight(name: str, family: str) -> None:
     torch.manual_seed(0)
-    model = compose(toy(family, depth=6), method_for(name, family, depth=6), LoRA(rank=2)).train()
+    model = compose(toy(family, depth=4), method_for(name, family, depth=4), LoRA(rank=2)).train()
     with torch.no_grad():
         for weight, parameter in model.trained().items():
             if weight.endswith("merge_above"):
@@ -128,7 +142,7 @@ def test_training_reaches_every_trained_weight(name: str, family: str) -> None:
 @pytest.mark.parametrize("family", FEW)
 @pytest.mark.parametrize("name", EVERY)
 def test_a_batch_is_its_images(name: str, family: str) -> None:
-    model = compose(toy(family), method_for(name, family))
+    model = build(name, family)
     batch = images(model, batch=3)
     with torch.no_grad():
         singles = torch.cat([model(batch[i : i + 1]) for i in range(3)])
@@ -137,8 +151,7 @@ def test_a_batch_is_its_images(name: str, family: str) -> None:
 
 def shallow(name: str, family: str) -> StagedViT:
     """Two blocks, the first of which reduces: what a compiler needs to see."""
-    model = compose(toy(family, depth=2, dtype=torch.float32), method_for(name, family, depth=2))
-    return model
+    return build(name, family, depth=2, dtype=torch.float32)
 
 
 @pytest.mark.parametrize("name", STATIC)
@@ -190,7 +203,7 @@ def test_costs_need_no_values(name: str) -> None:
 
 @pytest.mark.parametrize("name", EVERY)
 def test_checkpointing_and_copies_change_nothing(name: str) -> None:
-    model = compose(toy("vit"), method_for(name, "vit"), LoRA(rank=2)).train()
+    model = compose(toy("vit", depth=4), method_for(name, "vit", depth=4), LoRA(rank=2)).train()
     twin, batch, found = copy.deepcopy(model), images(model), []
     twin.set_gradient_checkpointing()
     for composed in (model, twin):

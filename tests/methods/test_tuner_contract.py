@@ -3,13 +3,13 @@ tuners join by their table row; what else has to be known of them is found from 
 class variables.
 """
 
-import copy
 import json
 from functools import cache
 from pathlib import Path
 
 import pytest
 import torch
+from casting import Mould
 from golden import assert_close
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -28,7 +28,6 @@ PLACES = [(tuner, family) for tuner in TUNERS for family in FAMILIES[1:]]
 CLASSES = 5
 
 
-@cache
 def backbone(family: str, depth: int = 4) -> nn.Module:
     return toy(family, depth=depth)
 
@@ -36,25 +35,32 @@ def backbone(family: str, depth: int = 4) -> nn.Module:
 @cache
 def method(name: str, family: str = "vit", depth: int = 4) -> Method:
     """What fits the toy: 24 channels, 64 patches."""
-    return METHODS[name].example(compose(copy.deepcopy(backbone(family, depth))))
+    return METHODS[name].example(compose(backbone(family, depth)))
 
 
 def build(tuner: str | None, reducer: str | None, family: str = "vit", depth: int = 4) -> StagedViT:
-    """The composition on a copy of the same backbone, with the reducer's random start the same each time."""
+    """The composition on the same backbone, with the reducer's random start the same each time."""
+    model: StagedViT = mould(tuner, reducer, family, depth).cast()
+    torch.default_generator.manual_seed(0)  # what is drawn next does not depend on who was built before
+    return model
+
+
+@cache
+def mould(tuner: str | None, reducer: str | None, family: str, depth: int) -> Mould:
     methods = [method(name, family, depth) for name in (reducer, tuner) if name is not None]
-    torch.manual_seed(0)
-    model = compose(copy.deepcopy(backbone(family, depth)), *methods)
+    torch.default_generator.manual_seed(0)
+    model = compose(backbone(family, depth), *methods)
     if needs_fit(model):
         fit(model, [(images(model, batch=6), torch.arange(6) % CLASSES)])
-    return model.eval()
+    return Mould(model.eval())
 
 
-BESIDE = [name for name in TUNERS if compose(copy.deepcopy(backbone("vit")), method(name)).side is not None]
+BESIDE = [name for name in TUNERS if compose(backbone("vit"), method(name)).side is not None]
 LEARNING = [
     name
     for name in REDUCERS
     if any(
-        list(part.parameters()) for _, part in placed(compose(copy.deepcopy(backbone("vit")), method(name)))
+        list(part.parameters()) for _, part in placed(compose(backbone("vit"), method(name)))
     )
 ]
 # No gradient comes through the backbone from a head that reads a side stream
@@ -121,13 +127,13 @@ def test_two_steps_train_what_trains_and_nothing_else(tuner, reducer):
     frozen = {name: value.clone() for name, value in model.named_parameters() if name not in trained}
     before = {name: value.detach().clone() for name, value in trained.items()}
     optimizer = torch.optim.SGD(trained.values(), lr=0.01)
-    for step in range(2):
+    heard: set[str] = set()
+    for _ in range(2):  # in a single one, a penalty may be just where it wants to be
         optimizer.zero_grad()
         loss_of(model).backward()
-        if step == 0:
-            silent = [n for n, p in trained.items() if p.grad is None or not p.grad.abs().sum() > 0]
-            assert silent == []
+        heard |= {n for n, p in trained.items() if p.grad is not None and p.grad.abs().sum() > 0}
         optimizer.step()
+    assert set(trained) - heard == set()
     assert all(torch.equal(model.get_parameter(name), value) for name, value in frozen.items())
     moved = {name for name, value in before.items() if not torch.equal(model.get_parameter(name), value)}
     # What is added to all keys of a softmax has no gradient, but for rounding
@@ -157,7 +163,7 @@ def test_a_saved_file_holds_what_trains_and_gives_the_same_model_back(tuner, red
     model = stirred(build(tuner, reducer))
     path: Path = tmp_path / "model.safetensors"
     save(model, path)
-    again = load(path, backbone=copy.deepcopy(backbone("vit")))
+    again = load(path, backbone=backbone("vit"))
     assert again.methods == model.methods
     if reducer != "Bipartite":  # its refinement is rounded to one bit, in another order of sums
         assert torch.equal(logits_of(again), logits_of(model))
@@ -239,7 +245,7 @@ def test_images_that_keep_their_own_number_are_what_they_are_alone(tuner, budget
     levels = {"mass": (0.6, 0.8), "sampled": (60, 30)}[budget]
     torch.manual_seed(0)
     model = compose(
-        copy.deepcopy(backbone("vit")), EViT(at=(1, 2), budget=budget, levels=levels), method(tuner)
+        backbone("vit"), EViT(at=(1, 2), budget=budget, levels=levels), method(tuner)
     )
     if needs_fit(model):
         fit(model, [(images(model, batch=6), torch.arange(6) % CLASSES)])

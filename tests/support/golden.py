@@ -3,6 +3,7 @@ gave for them."""
 
 import json
 import zlib
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +76,11 @@ class Golden:
 
 def weight(name: str, shape: list[int], first_family: bool) -> Tensor:
     """The value the protocol generates for a parameter: it depends on name and shape only."""
+    return _generated(name, tuple(shape), first_family).clone()
+
+
+@lru_cache(maxsize=300)  # two models: the tests of one file want the same again and again
+def _generated(name: str, shape: tuple[int, ...], first_family: bool) -> Tensor:
     z = np.random.default_rng(zlib.crc32(name.encode())).standard_normal(shape)
     leaf = name.split(".")[-1]
     if leaf in EMBEDDINGS:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from casting import Mould
 from timm.layers import HybridEmbed
 from timm.models.beit import Beit
 from timm.models.cait import Cait
@@ -193,15 +194,21 @@ def toy(
 ) -> nn.Module:
     """A backbone of the family with every weight random, LayerScale included: at its initial 1e-5 a wrong
     branch would pass."""
+    made: nn.Module = _mould(family, dtype, seed, tuple(changes.items())).cast()
+    return made
+
+
+@lru_cache(maxsize=256)
+def _mould(family: str, dtype: torch.dtype, seed: int, changes: tuple[tuple[str, Any], ...]) -> Mould:
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)
         try:
-            built = (FAMILIES | MORE_FAMILIES)[family](**changes)
+            built = (FAMILIES | MORE_FAMILIES)[family](**dict(changes))
         except TypeError as error:
             if family not in NEEDS_NEWER_TIMM:
                 raise
             pytest.skip(f"this version of timm cannot build it: {error}")
-        return wake(built.to(dtype), seed).eval()
+        return Mould(wake(built.to(dtype), seed).eval())
 
 
 def wake(model: nn.Module, seed: int = 0) -> nn.Module:

@@ -2,8 +2,6 @@
 shows whether some row of the batch was taken for an image of its own.
 """
 
-import copy
-from functools import cache
 
 import pytest
 import torch
@@ -18,7 +16,6 @@ from vitrim.methods.selection.scores import measure_scores
 from vitrim.training.fitting import needs_fit
 
 
-@cache
 def backbone() -> nn.Module:
     return toy(img_size=32, patch_size=8, embed_dim=48, num_heads=4, depth=4)
 
@@ -26,8 +23,8 @@ def backbone() -> nn.Module:
 def built(name: str) -> VideoModel:
     """One method on clips of three frames, settled where it chooses by data."""
     torch.manual_seed(0)
-    method = METHODS[name].example(compose(copy.deepcopy(backbone())))
-    model = compose(copy.deepcopy(backbone()), method, video="Video(frames=3)")
+    method = METHODS[name].example(compose(backbone()))
+    model = compose(backbone(), method, video="Video(frames=3)")
     assert isinstance(model, VideoModel)
     if needs_fit(model):
         fit(model, [(clips_for(model, batch=4), torch.arange(4))])
@@ -52,7 +49,7 @@ def test_a_batch_of_clips_is_its_single_clips_and_every_trained_weight_learns(na
 
 def test_scores_of_a_clip_are_squares_of_its_own_gradient():
     """Fisher information of clips: frames of one clip are summed before the square, not after it."""
-    model = randomised(compose(copy.deepcopy(backbone()), video="Video(frames=3)"))
+    model = randomised(compose(backbone(), video="Video(frames=3)"))
     clips, labels = clips_for(model, batch=2), torch.arange(2)
     found = measure_scores(model, [(clips, labels)], FisherDelta())
     name = "blocks.1.mlp.fc1.weight"
@@ -69,7 +66,7 @@ def test_scores_of_a_clip_are_squares_of_its_own_gradient():
 def test_frames_may_keep_different_counts(pool):
     """Adaptive budgets mask tokens of frames, which are then pooled as if they were not there."""
     reducer = EViT(keep=0.6, at=(0, 1), budget="mass")
-    model = compose(copy.deepcopy(backbone()), reducer, video=f"Video(pool='{pool}', frames=3)").eval()
+    model = compose(backbone(), reducer, video=f"Video(pool='{pool}', frames=3)").eval()
     assert isinstance(model, VideoModel)
     clips = clips_for(model, batch=2)
     fit(model, [(clips, torch.arange(2))])

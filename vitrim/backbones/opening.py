@@ -117,7 +117,7 @@ def open_backbone(
         return vit, Origin(backbone, "pretrained", _size_of(vit))
     seed = int(torch.randint(2**31, (), device="cpu")) if seed is None else seed
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)  # `torch.manual_seed` would set those of GPUs too, for good
         vit = _create(backbone, size)
     return vit, Origin(backbone, "random", _size_of(vit), seed=seed)
 
