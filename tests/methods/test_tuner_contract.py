@@ -59,9 +59,7 @@ BESIDE = [name for name in TUNERS if compose(backbone("vit"), method(name)).side
 LEARNING = [
     name
     for name in REDUCERS
-    if any(
-        list(part.parameters()) for _, part in placed(compose(backbone("vit"), method(name)))
-    )
+    if any(list(part.parameters()) for _, part in placed(compose(backbone("vit"), method(name))))
 ]
 # No gradient comes through the backbone from a head that reads a side stream
 REFUSED = [pair for pair in EVERY_PAIR if pair[0] in BESIDE and pair[1] in LEARNING]
@@ -244,9 +242,7 @@ def test_images_that_keep_their_own_number_are_what_they_are_alone(tuner, budget
     """Every tuner beside a budget per image: padded and in sub-batches as one by one."""
     levels = {"mass": (0.6, 0.8), "sampled": (60, 30)}[budget]
     torch.manual_seed(0)
-    model = compose(
-        backbone("vit"), EViT(at=(1, 2), budget=budget, levels=levels), method(tuner)
-    )
+    model = compose(backbone("vit"), EViT(at=(1, 2), budget=budget, levels=levels), method(tuner))
     if needs_fit(model):
         fit(model, [(images(model, batch=6), torch.arange(6) % CLASSES)])
     model = stirred(model).eval()

@@ -12,6 +12,8 @@ from vitrim.backbones.tuned_linear import Tuned
 from vitrim.network.method import Method
 from vitrim.network.model import StagedViT
 
+BLOCKS = 6  # of the toys: more show nothing more of a tuner
+
 
 def stir(model: StagedViT, seed: int = 5) -> StagedViT:
     """Move all that trains away from its start, so that nothing added is silent. In evaluation mode."""
@@ -25,7 +27,7 @@ def stir(model: StagedViT, seed: int = 5) -> StagedViT:
 
 def stirred(method: Method | str, *others: Method | str, family: str = "vit") -> StagedViT:
     """A woken toy of the family with the method on it, also away from its start."""
-    return stir(vitrim.compose(toy(family), method, *others))
+    return stir(vitrim.compose(toy(family, depth=BLOCKS), method, *others))
 
 
 def logits(model: StagedViT) -> Tensor:
@@ -37,15 +39,15 @@ def logits(model: StagedViT) -> Tensor:
 def check_starts_unchanged(method: Method | str, family: str = "vit") -> None:
     """Composed is the backbone itself, up to rounding."""
     with torch.no_grad():
-        plain = toy(family)(images(toy(family)))
-    model = vitrim.compose(toy(family), method).eval()
+        plain = toy(family, depth=BLOCKS)(images(toy(family, depth=BLOCKS)))
+    model = vitrim.compose(toy(family, depth=BLOCKS), method).eval()
     torch.testing.assert_close(logits(model), plain, rtol=1e-10, atol=1e-10)
 
 
 def check_matters(method: Method | str, family: str = "vit") -> None:
     """Away from its start, the method changes the logits."""
     torch.manual_seed(0)
-    before = vitrim.compose(toy(family), method).eval()
+    before = vitrim.compose(toy(family, depth=BLOCKS), method).eval()
     head = {name: value.clone() for name, value in before.vit.state_dict().items() if name.startswith("head")}
     start = logits(before)
     after = stir(before)
@@ -86,10 +88,12 @@ def check_round_trip(method: Method | str, path: Path, family: str = "vit") -> N
     """Saved without the backbone and loaded onto it, the model is the same bit for bit, and merged too."""
     model = stirred(method, family=family)
     vitrim.save(model, path / "tuned.safetensors")
-    assert torch.equal(logits(vitrim.load(path / "tuned.safetensors", backbone=toy(family))), logits(model))
+    assert torch.equal(
+        logits(vitrim.load(path / "tuned.safetensors", backbone=toy(family, depth=BLOCKS))), logits(model)
+    )
     merged = vitrim.merge(model)
     vitrim.save(merged, path / "merged.safetensors")
-    again = vitrim.load(path / "merged.safetensors", backbone=toy(family, seed=7))
+    again = vitrim.load(path / "merged.safetensors", backbone=toy(family, seed=7, depth=BLOCKS))
     assert torch.equal(logits(again), logits(merged))
 
 

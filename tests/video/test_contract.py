@@ -2,7 +2,6 @@
 shows whether some row of the batch was taken for an image of its own.
 """
 
-
 import pytest
 import torch
 from clips import clips_for, randomised

@@ -59,7 +59,7 @@ def test_saved_bits_are_the_official_bytes_and_load_as_they_do(tmp_path: Path) -
 def test_bits_come_back_from_a_file(tmp_path: Path, bits: int, method: LoRA | Adapter) -> None:
     model = tuned.stirred(type(method)(**{**vars(method), "bits": bits}))
     vitrim.save(model, tmp_path / "bits.safetensors")
-    again = vitrim.load(tmp_path / "bits.safetensors", backbone=toy())
+    again = vitrim.load(tmp_path / "bits.safetensors", backbone=toy(depth=tuned.BLOCKS))
     torch.testing.assert_close(tuned.logits(again), tuned.logits(model), rtol=1e-5, atol=1e-5)
 
 
@@ -74,7 +74,7 @@ ALL_ROLES = ("query", "key", "value", "attention_out", "mlp_in", "mlp_out")
 METHODS = [
     LoRA(rank=3, scale=0.5),
     LoRA(rank=2, roles=ALL_ROLES, alpha=4, dropout=0.0),
-    LoRA(rank=(0, 1, 2) * 4, roles=("key", "mlp_out")),
+    LoRA(rank=(0, 1, 2) * 2, roles=("key", "mlp_out")),
     LoRA(rank=2, bits=4),
 ]
 FAMILIES = ["vit", "dinov2-registers", "siglip", "dinov3", "dinov3-qkvb", "eva02", "pe-core"]
