@@ -77,7 +77,7 @@ def test_a_packed_batch_is_timm_s(family: str) -> None:
 @pytest.mark.parametrize("family", PACKED)
 @pytest.mark.parametrize("name", ["EViT", "DynamicViT", "ToMe", "Bipartite", "Pool"])
 def test_reducing_a_packed_batch_is_reducing_one_by_one(name: str, family: str) -> None:
-    vit = toy(family)
+    vit = toy(family, depth=4)
     model = compose(vit, reducer(name, compose(vit))).eval()
     wake_trained(model)
     parts = [picture for picture in pictures() if name != "Pool" or picture.shape[1:] != (44, 20)]

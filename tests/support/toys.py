@@ -120,12 +120,19 @@ GROUPED: dict[str, Any] = {
     "attn_type": "rope",
     "qkv_fused": False,
     "num_heads": 4,
-    "num_kv_heads": (*[4] * 6, *[2] * 6),
     "swiglu_mlp": True,
     "embed_dim": 32,
     "attn_only_layer_scale": True,
     "init_values": 0.1,
 }
+
+
+def grouped(depth: int = 12, **settings: object) -> Eva:
+    """Queries of the first half of the blocks have a key each, those of the second share one of two."""
+    shared = (4,) * (depth // 2) + (2,) * (depth - depth // 2)
+    return Eva(**{**GROUPED, "depth": depth, "num_kv_heads": shared, **settings})
+
+
 RADIO: dict[str, Any] = {
     "pos_embed_interp_mode": "bilinear",
     "pos_embed_ar_preserving": True,
@@ -150,7 +157,7 @@ MORE_FAMILIES = {
     "relpos-table": partial(RELPOS, rel_pos_type="bias", class_token=True),
     "res-post": partial(VisionTransformer, **SIZES, block_fn=ResPostBlock),
     "eva-post-norm": partial(Eva, **ROTARY, use_post_norm=True, global_pool="token"),
-    "sapiens2": partial(Eva, **GROUPED, global_pool="token", num_reg_tokens=3),
+    "sapiens2": partial(grouped, global_pool="token", num_reg_tokens=3),
     "naflex-map": partial(naflex, class_token=False, global_pool="map"),
     "naflex-average": partial(naflex, class_token=False, reg_tokens=2, global_pool="avg", fc_norm=True),
     "naflex-factorised": partial(naflex, global_pool="avg", pos_embed="factorized"),
