@@ -1,6 +1,8 @@
 """Names of backbones: timm's, checked before any weights are fetched or made, and those in files' names."""
 
+from collections.abc import Callable
 from difflib import get_close_matches
+from functools import lru_cache
 from itertools import islice
 from pathlib import Path
 
@@ -43,6 +45,11 @@ def check_name(name: str) -> None:
     tagged = timm.list_pretrained(f"{name.split('.')[0]}.*")
     if "." in name and name not in tagged:
         raise ValueError(f"timm has no weights {name!r}; {did_you_mean(name, tagged)}")
+    _check_structure(name, timm.model_entrypoint(name))
+
+
+@lru_cache(maxsize=64)  # a sweep composes the same one again and again; what is refused is not kept
+def _check_structure(name: str, made_by: Callable[..., nn.Module]) -> None:
     check_support(structure_named(name))
 
 
