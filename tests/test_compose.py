@@ -49,6 +49,19 @@ def test_the_same_random_start_gives_the_same_model() -> None:
     assert not torch.equal(one.vit.state_dict()[weight], third.vit.state_dict()[weight])
 
 
+def test_a_random_start_leaves_the_generators_of_other_devices_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A model that is made between two steps of another on a GPU must not draw its dropout anew."""
+    seeded: list[int] = []
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", seeded.append)
+    torch.default_generator.manual_seed(3)
+    torch.randint(2**31, ())  # the seed of the start, which is recorded
+    expected = torch.rand(3)
+    torch.default_generator.manual_seed(3)
+    compose("vit_tiny_patch16_224")
+    assert torch.equal(torch.rand(3), expected) and not seeded
+
+
+
 REFUSED = {
     "no model 'vit_tny_patch16_224' in timm; did you mean vit_tiny_patch16_224": lambda: compose(
         "vit_tny_patch16_224"

@@ -78,6 +78,33 @@ def test_a_table_has_what_lines_say_under_a_budget(
     assert main([*asked[:-1], "0.9", "--out", str(place), "--device", "cpu"]) == 2  # another model's table
 
 
+def test_embeddings_are_those_of_the_budget(run: Path, tmp_path: Path) -> None:
+    places = {share: tmp_path / f"{share}.parquet" for share in ("0.3", "0.9")}
+    for share, place in places.items():
+        asked = [str(run.parent / "data"), "--budget", share, "--workers", "0", "--device", "cpu"]
+        assert main(["embed", str(run), *asked, "--out", str(place)]) == 0
+        assert main(["predict", str(run), *asked, "--embeddings", "--out", str(place) + ".both.parquet"]) == 0
+        found, both = read_table(place), read_table(str(place) + ".both.parquet")
+        assert found.column("embedding").to_pylist() == both.column("embedding").to_pylist()
+    low, high = (read_table(place).column("embedding").to_pylist() for place in places.values())
+    assert low != high
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        (["--budget", "0.3,0.9"], "predictions are made at one budget; give one share"),
+        (["--model", "vit_tiny_patch16_224", "--pretrained", "--budget", "0.3"], "--budget goes with a run"),
+    ],
+)
+def test_embed_refuses(
+    run: Path, tmp_path: Path, given: list[str], sentence: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = [str(run.parent / "data"), "--out", str(tmp_path / "table.parquet"), *given]
+    assert main(["embed", *([] if "--model" in given else [str(run)]), *asked]) == 2
+    assert sentence in capsys.readouterr().err and not list(tmp_path.iterdir())
+
+
 def test_export_refuses_and_offers_the_mean(
     run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vitrim.cli.verbs.shared import at_budget
+from vitrim.cli.asked_budget import at_budget
 
 if TYPE_CHECKING:
     from jsonargparse import Namespace
@@ -43,7 +43,7 @@ def at_each_budget(
 
     rows: list[dict[str, Any]] = []
     for share in shares:
-        at_budget(model, share, chosen, chosen.data)
+        at_budget(model, share, chosen.run, chosen, chosen.data)
         found, counted = measured(), costs(model)
         row = {"budget": share, **found.metrics.to_json(), "gmacs": counted.gmacs}
         if counted.by_image:

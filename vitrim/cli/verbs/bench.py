@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from vitrim.cli.verbs.shared import at_budget, budget_option, budgets_of, composition_options, given_methods
+from vitrim.cli.asked_budget import at_budget, budget_option, budgets_of
+from vitrim.cli.verbs.shared import composition_options, given_methods
 
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser, Namespace
@@ -108,7 +109,7 @@ def run(chosen: Namespace) -> None:
     each: list[float | None] = [*shares] or [None]
     for share in each:
         if share is not None:
-            at_budget(model, share, chosen)
+            at_budget(model, share, chosen.run, chosen)
             console.print(f"budget {share:g}: {', '.join(map(repr, model.methods))}")
         found.append(_measured(model, chosen))
         _print(console, found[-1], composition=chosen.run is None)

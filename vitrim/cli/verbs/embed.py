@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from vitrim.cli.asked_budget import budget_option, methods_at_budget
 from vitrim.cli.verbs.bulk import IMAGES, bulk_options, write
 from vitrim.cli.verbs.shared import batch_options, given_methods, one_text
 
@@ -17,6 +18,7 @@ backbone without a classifier gives, with reducers or without. What was stopped 
 
 EXAMPLES = """
 vitrim embed runs/flowers photos/ --out flowers.parquet
+vitrim embed runs/flowers photos/ --budget 0.5 --out flowers-half.parquet
 vitrim embed --model vit_small_patch16_224 --weights small.safetensors photos/ --out small.parquet
 vitrim embed --model vit_base_patch14_dinov2 --pretrained --method "ToMe(r=8)" list.txt --out embeddings
 """
@@ -59,6 +61,7 @@ def options(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--skip_broken", action="store_true", help="go on even past parts of which no image can be read"
     )
+    budget_option(parser)
     bulk_options(parser)
 
 
@@ -71,8 +74,11 @@ def run(chosen: Namespace) -> None:
             raise ValueError("weights, pretrained and method go with --model; a run has its own")
         if len(given) < 2:
             raise ValueError("give a run and images, or --model NAME and images")
-        opening = Opening(given.pop(0), image_size=chosen.image_size)
+        run = given.pop(0)
+        opening = Opening(run, image_size=chosen.image_size, budgeted=methods_at_budget(run, chosen))
     else:
+        if chosen.budget is not None:
+            raise ValueError("--budget goes with a run; the methods of --model say themselves what they keep")
         opening = Opening(
             model=chosen.model,
             methods=tuple(methods or ()),

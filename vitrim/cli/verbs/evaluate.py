@@ -7,14 +7,12 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vitrim.cli.asked_budget import at_budget, budget_option, budgets_of
 from vitrim.cli.each_budget import at_each_budget, draw, in_lines, picture_place
 from vitrim.cli.measuring_masks import evaluate_masks
 from vitrim.cli.segmenting import inference_option, refuse_given, takes_masks
 from vitrim.cli.verbs.image_text import evaluate_captions
 from vitrim.cli.verbs.shared import (
-    at_budget,
-    budget_option,
-    budgets_of,
     data_options,
     native_option,
     refuse_mistyped,
@@ -164,7 +162,7 @@ def run(chosen: Namespace) -> None:
                 sys.stderr.write(f"vitrim: drawn to {place}, figures in {draw(rows, place, split)}\n")
         return
     for share in shares:
-        at_budget(model, share, chosen, chosen.data)
+        at_budget(model, share, chosen.run, chosen, chosen.data)
     found = answer(model, data, split, **how)
     if not PartialState().is_main_process:
         return

@@ -6,14 +6,12 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from vitrim.cli.asked_budget import at_budget, budget_option, methods_at_budget, one_budget_of
 from vitrim.cli.segmenting import inference_option, predict_masks, refuse_given, takes_masks
 from vitrim.cli.verbs.bulk import IMAGES, bulk_options, write
 from vitrim.cli.verbs.image_text import predict_captions
 from vitrim.cli.verbs.shared import (
-    at_budget,
     batch_options,
-    budget_option,
-    budgets_of,
     native_option,
     one_text,
     size_option,
@@ -137,25 +135,6 @@ def run(chosen: Namespace) -> None:
         _into_lines(chosen)
 
 
-def _one_budget(chosen: Namespace) -> list[float]:
-    shares = budgets_of(chosen)
-    if len(shares) > 1:
-        raise ValueError(f"--budget {chosen.budget}: predictions are made at one budget; give one share")
-    return shares
-
-
-def _budgeted(chosen: Namespace) -> tuple[str, ...] | None:
-    """The run's methods under --budget, found here once for every process and machine that predicts."""
-    from vitrim.deploy.exported import open_answering
-
-    shares = _one_budget(chosen)
-    if not shares:
-        return None
-    model = open_answering(chosen.run, chosen.trust, chosen.image_size)
-    at_budget(model, shares[0], chosen)
-    return tuple(map(repr, model.methods))
-
-
 def _into_table(chosen: Namespace) -> None:
     from vitrim.deploy.bulk.opening import Opening
 
@@ -170,7 +149,10 @@ def _into_table(chosen: Namespace) -> None:
             "a name that ends in .parquet"
         )
     opening = Opening(
-        chosen.run, image_size=chosen.image_size, trust=chosen.trust, budgeted=_budgeted(chosen)
+        chosen.run,
+        image_size=chosen.image_size,
+        trust=chosen.trust,
+        budgeted=methods_at_budget(chosen.run, chosen),
     )
     write(chosen, opening, chosen.images, chosen.top, chosen.embeddings)
 
@@ -193,8 +175,9 @@ def _into_lines(chosen: Namespace) -> None:
         ((form, file) for form, file in (("csv", chosen.csv), ("json", chosen.json)) if file), ("text", "-")
     )
     model = open_answering(chosen.run, chosen.trust, chosen.image_size)
-    for share in _one_budget(chosen):
-        at_budget(model, share, chosen)
+    share = one_budget_of(chosen)
+    if share is not None:
+        at_budget(model, share, chosen.run, chosen)
     unread: Counter[str] = Counter()
     broken: list[str] | None = [] if chosen.skip_broken else None
     sampling = _sampling(model, chosen.run)
