@@ -61,7 +61,6 @@ def test_a_random_start_leaves_the_generators_of_other_devices_alone(monkeypatch
     assert torch.equal(torch.rand(3), expected) and not seeded
 
 
-
 REFUSED = {
     "no model 'vit_tny_patch16_224' in timm; did you mean vit_tiny_patch16_224": lambda: compose(
         "vit_tny_patch16_224"

@@ -100,6 +100,8 @@ def run(chosen: Namespace) -> None:
     data, root = chosen.data, chosen.root
     if chosen.fixed and data is None and place.is_dir():
         data, root = data_of_run(chosen.run, root)
+    if chosen.aot:
+        sys.stderr.write("Compiling to machine code, which takes a minute or more.\n")
     done = export(
         fixed(open_model(chosen.run)) if chosen.fixed else chosen.run,
         out,
