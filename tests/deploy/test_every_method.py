@@ -56,9 +56,10 @@ def test_it_is_exported_or_refused(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["SynQT(queries=2)", "ResTuning(form='prefix', length=2)", "PYRA(schedule=(5, 3))"]
+    ("text", "depth"),
+    [("SynQT(queries=2)", 2), ("ResTuning(form='prefix', length=2)", 2), ("PYRA(schedule=(5,))", 1)],
 )
-def test_what_reads_or_modulates_tokens_becomes_onnx(text: str, tmp_path: Path) -> None:
+def test_what_reads_or_modulates_tokens_becomes_onnx(text: str, depth: int, tmp_path: Path) -> None:
     """Engines know attention of heads only, and cannot scatter."""
-    model = stirred(compose(wake(SMALL(depth=2)), text))
+    model = stirred(compose(wake(AVERAGING(depth=depth)), text))
     assert export(model, tmp_path / "model.onnx").agreement.agrees

@@ -44,7 +44,7 @@ def agree(exported: torch.nn.Module, staged: StagedViT) -> None:
             torch.testing.assert_close(exported(batch), staged(batch), rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", [name for name in CASES if name != "evit"])  # below, of raw pixels
 def test_onnx(name: str, tmp_path: Path) -> None:
     staged = model(*CASES[name], depth=2 if name in TWO else 1)
     done = export(staged, tmp_path / "model.onnx")
