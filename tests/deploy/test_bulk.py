@@ -28,7 +28,8 @@ BROKEN = 5  # of the pictures in order
 @pytest.fixture(scope="module")
 def model() -> StagedViT:
     """Features are tuned, so that a copy with all folded is another network with the same answers."""
-    model = vitrim.compose("vitrim_tiny_patch8_96", vitrim.LoRA(rank=2), vitrim.EViT(at=(1,)), num_classes=3)
+    methods = vitrim.FirstBlocks(count=2), vitrim.LoRA(rank=2), vitrim.EViT(at=(0,))
+    model = vitrim.compose("vitrim_tiny_patch8_96", *methods, num_classes=3)
     generator = torch.Generator().manual_seed(3)
     with torch.no_grad():
         for parameter in model.trained().values():

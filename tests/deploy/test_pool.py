@@ -20,32 +20,33 @@ from vitrim.network.model import StagedViT
 from vitrim.training.fitting import needs_fit
 
 CLASSES = 5
+SHALLOW = 2  # blocks, where every pair is composed
 
 
 @cache
-def backbone(family: str = "vit") -> nn.Module:
-    return toy(family, depth=4)
+def backbone(depth: int = 4) -> nn.Module:
+    return toy(depth=depth)
 
 
 @cache
-def method(name: str, family: str = "vit") -> Method:
-    return METHODS[name].example(compose(copy.deepcopy(backbone(family))))
+def method(name: str) -> Method:
+    return METHODS[name].example(compose(copy.deepcopy(backbone(SHALLOW))))
 
 
 @cache
 def pairs() -> list[tuple[str, str | None]]:
     """Every tuner with every reducer it goes with: what learns beside a side stream is refused."""
-    models = {name: compose(copy.deepcopy(backbone()), method(name)) for name in (*TUNERS, *REDUCERS)}
+    models = {name: compose(copy.deepcopy(backbone(SHALLOW)), method(name)) for name in (*TUNERS, *REDUCERS)}
     beside = [name for name in TUNERS if models[name].side is not None]
     learning = [name for name in REDUCERS if any("head" not in part for part in models[name].trained())]
     every = [(tuner, reducer) for tuner in TUNERS for reducer in (None, *REDUCERS)]
     return [pair for pair in every if not (pair[0] in beside and pair[1] in learning)]
 
 
-def trained(*methods: Method | str, family: str = "vit", seed: int = 1, classes: int = CLASSES) -> StagedViT:
+def trained(*methods: Method | str, depth: int = 4, seed: int = 1, classes: int = CLASSES) -> StagedViT:
     """A composition moved off its start."""
     torch.manual_seed(seed)
-    model = compose(copy.deepcopy(backbone(family)), *methods, num_classes=classes)
+    model = compose(copy.deepcopy(backbone(depth)), *methods, num_classes=classes)
     if needs_fit(model):
         fit(model, [(images(model, batch=6), torch.arange(6) % classes)])
     generator = torch.Generator().manual_seed(seed)
@@ -62,23 +63,23 @@ def saved(path: Path, *methods: Method | str, **how: object) -> Path:
 
 
 @torch.no_grad()
-def alone(path: Path, batch: Tensor, family: str = "vit") -> Tensor:
-    return load(path, backbone=copy.deepcopy(backbone(family)))(batch)
+def alone(path: Path, batch: Tensor, depth: int = 4) -> Tensor:
+    return load(path, backbone=copy.deepcopy(backbone(depth)))(batch)
 
 
-def batch_of(size: int = 2, family: str = "vit") -> Tensor:
-    return images(backbone(family), batch=size)
+def batch_of(size: int = 2) -> Tensor:
+    return images(backbone(), batch=size)
 
 
 @pytest.fixture(scope="module")
 def crowd(tmp_path_factory) -> tuple[AdapterPool, dict[str, Path]]:
     """A pool with every tuner under every reducer."""
-    folder, pool = tmp_path_factory.mktemp("crowd"), AdapterPool(backbone())
+    folder, pool = tmp_path_factory.mktemp("crowd"), AdapterPool(backbone(SHALLOW))
     paths = {}
     for number, (tuner, reducer) in enumerate(pairs()):
         name = f"{tuner} {reducer}"
         methods = [method(part) for part in (reducer, tuner) if part is not None]
-        paths[name] = saved(folder / f"{number}.safetensors", *methods, seed=number)
+        paths[name] = saved(folder / f"{number}.safetensors", *methods, depth=SHALLOW, seed=number)
         pool.add(name, paths[name])
     return pool, paths
 
@@ -87,15 +88,15 @@ def crowd(tmp_path_factory) -> tuple[AdapterPool, dict[str, Path]]:
 def test_every_composition_gives_what_it_gives_alone(tuner, crowd):
     pool, paths = crowd
     for name in (f"{tuner} {reducer}" for one, reducer in pairs() if one == tuner):
-        assert torch.equal(pool.logits(batch_of(), name), alone(paths[name], batch_of())), name
+        assert torch.equal(pool.logits(batch_of(), name), alone(paths[name], batch_of(), SHALLOW)), name
 
 
 def test_the_backbone_is_in_memory_once_and_as_it_was(crowd):
     pool, _ = crowd
     base = storages(held_tensors(pool._base.vit))
-    assert all(torch.equal(value, backbone().state_dict()[name])
+    assert all(torch.equal(value, backbone(SHALLOW).state_dict()[name])
                for name, value in pool._base.vit.state_dict().items())  # fmt: skip
-    whole = sum(value.numel() * value.element_size() for value in backbone().parameters())
+    whole = sum(value.numel() * value.element_size() for value in backbone(SHALLOW).parameters())
     for name in pool.names():
         model = pool.model(name)
         written = {n for n, p in model.trained().items() if n in model.base_names}

@@ -163,8 +163,8 @@ def test_a_damaged_configuration_is_refused(tmp_path: Path, content: bytes, sent
 def test_ranks_and_factors_that_cannot_be_are_refused(
     tmp_path: Path, changes: dict[str, object], said: str
 ) -> None:
-    save_peft(compose(toy(), LoRA(rank=8)), tmp_path)
+    save_peft(compose(toy(depth=2), LoRA(rank=8)), tmp_path)
     config = json.loads((tmp_path / "adapter_config.json").read_text())
     (tmp_path / "adapter_config.json").write_text(json.dumps(config | changes))
     with pytest.raises(ValueError, match=said):
-        load_peft(tmp_path, toy())
+        load_peft(tmp_path, toy(depth=2))

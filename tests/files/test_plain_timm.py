@@ -24,9 +24,9 @@ STAYING = {
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("name", ["LoRA", "SSF"])
 def test_every_family_computes_the_same_in_timm(name: str, family: str) -> None:
-    model = wake(compose(toy(family), f"{name}()")).eval()
+    model = wake(compose(toy(family, depth=2), f"{name}()")).eval()
     plain = to_timm(model)
-    assert type(plain) is type(toy(family))
+    assert type(plain) is type(toy(family, depth=2))
     assert all(type(part).__module__.split(".")[0] in ("torch", "timm") for part in plain.modules())
     with torch.no_grad():
         torch.testing.assert_close(plain(images(model)), model(images(model)), rtol=1e-9, atol=1e-9)
@@ -34,8 +34,8 @@ def test_every_family_computes_the_same_in_timm(name: str, family: str) -> None:
 
 @pytest.mark.parametrize("name", FOLDING)
 def test_every_method_that_folds_does(name: str) -> None:
-    backbone = toy()
-    model = compose(backbone, vitrim.METHODS[name].example(compose(toy())))
+    backbone = toy(depth=2)
+    model = compose(backbone, vitrim.METHODS[name].example(compose(toy(depth=2))))
     if model.awaits is not None:
         with pytest.raises(ValueError, match="not chosen yet"):
             to_timm(model)
@@ -43,7 +43,7 @@ def test_every_method_that_folds_does(name: str) -> None:
     wake(model).eval()
     before = {key: value.clone() for key, value in model.state_dict().items()}
     plain = to_timm(model)
-    fresh = toy(seed=5)
+    fresh = toy(seed=5, depth=2)
     fresh.load_state_dict(plain.state_dict())  # timm's names, no more and no less
     with torch.no_grad():
         torch.testing.assert_close(fresh(images(model)), model(images(model)), rtol=1e-9, atol=1e-9)
@@ -53,10 +53,10 @@ def test_every_method_that_folds_does(name: str) -> None:
 
 @pytest.mark.parametrize("family", ["vit", "distilled", "siglip"])
 def test_the_batch_norm_before_the_classifier_is_folded(family: str) -> None:
-    model = wake(compose(toy(family), "LoRA(rank=2)", "BatchNormHead()"))
+    model = wake(compose(toy(family, depth=2), "LoRA(rank=2)", "BatchNormHead()"))
     model.train()(images(model, batch=8))  # running statistics of its own
     plain = to_timm(model.eval())
-    assert set(plain.state_dict()) == set(toy(family).state_dict())
+    assert set(plain.state_dict()) == set(toy(family, depth=2).state_dict())
     with torch.no_grad():
         torch.testing.assert_close(plain(images(model)), model(images(model)), rtol=1e-9, atol=1e-9)
 

@@ -196,46 +196,6 @@ def test_every_promise_on_other_backbones(tuner, family):
     assert [n for n, p in trained.items() if p.grad is None or not p.grad.abs().sum() > 0] == []
 
 
-GRAPHS = [
-    ("LoRA", "EViT", 2),
-    ("Adapter", "ToMe", 2),
-    ("DenseAdapter", "Bipartite", 4),  # reads three blocks back
-    ("VPT", "Pool", 2),
-    ("DyT", "EViT", 2),
-    ("SynQT", "ToMe", 2),
-    ("ResTuning", "EViT", 2),
-    ("LoRA", "PYRA", 2),
-]
-
-
-@pytest.mark.parametrize(("tuner", "reducer", "depth"), GRAPHS)
-def test_compiled_models_compute_the_same(tuner, reducer, depth):
-    """What compiles, and every method alone, is exported in tests/deploy."""
-    model = stirred(build(tuner, reducer, depth=depth))
-    batch, expected = images(model), logits_of(model)
-    with torch.no_grad():
-        torch.compiler.reset()
-        assert_close(torch.compile(model, backend="aot_eager", fullgraph=True)(batch), expected, 1e-10)
-
-
-@pytest.mark.parametrize("tuner", ["LoRA", "Convpass"])
-def test_gradients_of_a_compiled_training_step_are_the_same(tuner):
-    model = stirred(build(tuner, None, depth=2))
-    batch = images(model)
-    expected = torch.autograd.grad(
-        model(batch).square().sum(), list(model.trained().values()), allow_unused=True
-    )
-    torch.compiler.reset()
-    compiled = torch.compile(model, backend="aot_eager")
-    found = torch.autograd.grad(
-        compiled(batch).square().sum(), list(model.trained().values()), allow_unused=True
-    )
-    for one, other in zip(found, expected, strict=True):
-        assert (one is None) == (other is None)
-        if one is not None and other is not None:
-            assert_close(one, other, 1e-9)
-
-
 @pytest.mark.parametrize("budget", ["mass", "sampled"])
 @pytest.mark.parametrize("tuner", TUNERS)
 def test_images_that_keep_their_own_number_are_what_they_are_alone(tuner, budget):

@@ -10,30 +10,30 @@ from toys import images, toy, wake
 from vitrim import compose
 from vitrim.network.model import StagedViT
 
-EVIT = "EViT(keep=0.5, at=(1, 2))"
-RECEIVED = "EViT(keep=0.5, at=(1,), score='received')"
-CASES = [
+EVIT = "EViT(keep=0.5, at=(0, 1))"
+RECEIVED = "EViT(keep=0.5, at=(0,), score='received')"
+EXPORTED = [
     ("vit", (EVIT, "LoRA(rank=2)", "Adapter(width=2)", "DenseAdapter(width=2)")),
-    ("dinov3", (EVIT, "LoRA(rank=2)")),
     ("distilled", (EVIT, "DenseAdapter(width=2, fusion='output')")),
     ("siglip", (RECEIVED, "Adapter(width=2)")),
     ("vit", ("ToMe(r=3)", "VPT(prompts=2)")),
     (
         "vit",
-        ("VPT(prompts=2, at=(0, 1))", "LoRA(rank=2, at=(0,))", "LoRA(rank=4, at=(1, 3))", "Adapter(at=(2,))"),
+        ("VPT(prompts=2, at=(0, 1))", "LoRA(rank=2, at=(0,))", "LoRA(rank=4, at=(1,))", "Adapter(at=(1,))"),
     ),
-    ("dinov3", ("Bipartite(at=(1,))", "SSF()")),
-    ("vit", ("DynamicViT(at=(1,))", "RepAdapter(width=2)")),
-    ("vit", ("Pool(at=(2,))", "FacT(rank=2)", "Convpass(width=2, at=(0, 1))")),
+    ("dinov3", ("Bipartite(at=(0,))", "SSF()")),
+    ("vit", ("Pool(at=(1,))", "FacT(rank=2)", "Convpass(width=2, at=(0,))")),
 ]
+COMPILED = [EXPORTED[0], ("dinov3", (EVIT, "LoRA(rank=2)", "Convpass(width=2, reduced='paint')"))]
+CASES = [*EXPORTED, COMPILED[1], ("vit", ("DynamicViT(at=(1,))", "RepAdapter(width=2)"))]
 
 
 def composed(family: str, methods: tuple[str, ...], dtype: torch.dtype = torch.float32) -> StagedViT:
-    """Four blocks, all weights awake, evaluation mode."""
-    return wake(compose(toy(family, dtype, depth=4), *methods)).eval()
+    """Two blocks, all weights awake, evaluation mode."""
+    return wake(compose(toy(family, dtype, depth=2), *methods)).eval()
 
 
-@pytest.mark.parametrize(("family", "methods"), CASES, ids=str)
+@pytest.mark.parametrize(("family", "methods"), EXPORTED, ids=str)
 def test_export_with_a_free_batch_size(family: str, methods: tuple[str, ...]) -> None:
     model = composed(family, methods)
     batches = [images(model, size, seed=size) for size in (3, 1, 5)]
@@ -43,14 +43,14 @@ def test_export_with_a_free_batch_size(family: str, methods: tuple[str, ...]) ->
             torch.testing.assert_close(program(batch), model(batch), rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize(("family", "methods"), CASES[:2], ids=str)
+@pytest.mark.parametrize(("family", "methods"), COMPILED, ids=str)
 def test_compiles_in_one_graph_forward_and_backward(family: str, methods: tuple[str, ...]) -> None:
     torch._dynamo.reset()
-    model = composed(family, methods)
+    model = composed(family, methods, torch.float64)
     batch = images(model, 3)
     compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
     expected, found = (gradients(run, model, batch) for run in (model, compiled))
-    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize(("family", "methods"), CASES, ids=str)

@@ -9,6 +9,7 @@ import torch
 from toys import FAMILIES
 
 import vitrim
+from vitrim.measuring import bench
 from vitrim.measuring.bench import Turn, turns_of
 from vitrim.measuring.memory import peak_memory
 from vitrim.network.model import StagedViT
@@ -23,19 +24,21 @@ EVIT = "EViT(keep=0.5, at=(0,))"
 
 
 def toy(*methods: str) -> StagedViT:
-    return vitrim.compose(FAMILIES["vit"](depth=2), *methods)
+    return vitrim.compose(FAMILIES["vit"](depth=1), *methods)
 
 
 @pytest.fixture(scope="module")
 def measured() -> Measured:
-    return measure_speed(
-        toy("LoRA(rank=2)", EVIT),
-        ways=("eager", "onnx", "int8"),
-        rounds=3,
-        largest_batch=4,
-        step_batch=2,
-        device="cpu",
-    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(bench, "LEAST_SECONDS", 0.002)  # nothing is asked of the figures' exactness
+        return measure_speed(
+            toy("LoRA(rank=2)", EVIT),
+            ways=("eager", "onnx", "int8"),
+            rounds=3,
+            largest_batch=4,
+            step_batch=2,
+            device="cpu",
+        )
 
 
 def test_everyone_takes_turns_beside_the_plain_backbone_of_the_same_way(measured: Measured) -> None:
@@ -103,7 +106,7 @@ def test_ways_that_cannot_be_are_left_out_in_a_sentence_and_refused_by_name(
 
 def test_counts_that_depend_on_the_image_stay_out_of_files() -> None:
     with pytest.raises(ValueError, match=r"onnx cannot be measured: .*depends on the image"):
-        measure_speed(toy("LTMP(at=(1,))"), ways=("onnx",), rounds=3, device="cpu")
+        measure_speed(toy("LTMP(at=(0,))"), ways=("onnx",), rounds=3, device="cpu")
 
 
 @pytest.mark.parametrize(

@@ -96,8 +96,7 @@ class Stage(nn.Module):
             and projects_linearly(block)
             and is_worth_moving(state.count, reducer.leaving(state.count))
             and state.history is None  # restoring adds what blocks changed to the tokens before a reduction
-            and not after
-            and not beside
+            and len(after) + len(beside) == 0  # `not` of a tuple with something in it is not compiled
         )
         # The MLP will read it, of the tokens that are left
         entered: Sequence[Tensor] = (normed,) if shares_norm(block) else ()

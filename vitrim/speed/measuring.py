@@ -123,17 +123,13 @@ def _candidates(
 
 
 def _in_one_way(way: str, model: StagedViT, folded: StagedViT, folder: Path, asked: _Asked) -> Found:
-    plain = prepared(way, plain_backbone(folded), folder, "plain", asked.device, any_batch=True)
-    found = {Candidate(way, PLAIN): plain, Candidate(way, AGAIN): plain}
-    folds = len(folded.methods) < len(model.methods)
+    folds, ours = len(folded.methods) < len(model.methods), {}
     if way == "eager" or not folds:
-        found[Candidate(way, "as trained")] = prepared(
-            way, model, folder, "composed", asked.device, any_batch=True
-        )
+        ours["as trained"] = prepared(way, model, folder, "composed", asked.device, any_batch=True)
     if folds:
-        found[Candidate(way, "folded")] = prepared(
-            way, folded, folder, "composed", asked.device, any_batch=True
-        )
+        ours["folded"] = prepared(way, folded, folder, "composed", asked.device, any_batch=True)
+    plain = prepared(way, plain_backbone(folded), folder, "plain", asked.device, any_batch=True)
+    found = {Candidate(way, name): run for name, run in {PLAIN: plain, AGAIN: plain, **ours}.items()}
     example = _images(folded, next(iter(asked.batch_sizes), 1), asked.device)
     with torch.inference_mode():
         for run in found.values():
