@@ -128,7 +128,7 @@ def count(job: Job) -> Counted:
     heads = [getattr(model.vit, name) for name in CLASSIFIERS if hasattr(model.vit, name)]
     classifier = {id(weight) for head in heads for weight in head.parameters()}
     trained = [weight for weight in model.trained().values() if id(weight) not in classifier]
-    macs, tokens = paper_macs_and_tokens(model)
+    macs, tokens = paper_macs_and_tokens(model, spend=True)
     dispatches = [stage.dispatch is not None for stage in model.stages]
     patches = sum(count - model.vit.num_prefix_tokens for count in itertools.compress(tokens, dispatches))
     rows = FRAMES if clips else 1
