@@ -29,6 +29,8 @@ from vitrim.planner.counted import Counted
 from vitrim.planner.ladders import first_within, reducer_ladders, short, tuner_ladders
 from vitrim.planner.published import printed_rows, published_for
 
+pytestmark = pytest.mark.usefixtures("short_measuring")
+
 SMALL = "test_vit"  # of timm: 6 blocks, 100 patches
 BARE = compose(SMALL)
 FEW = {"tuners": ("LoRA", "Adapter"), "reducers": ("EViT", "Pool")}

@@ -10,6 +10,8 @@ from vitrim.report.charts.kept_tokens import jpeg_bits, kept_tokens, look
 from vitrim.report.page import write_report
 from vitrim.training.loop import Run
 
+pytestmark = pytest.mark.usefixtures("short_measuring")
+
 METHODS = ("EViT(keep=0.5, at=(1, 2), budget='mass', fuse='drop')", "LoRA(rank=2)")
 
 

@@ -26,6 +26,8 @@ from vitrim.runs.answered import FILE, read_answered
 from vitrim.runs.folder import RunFolder
 from vitrim.training.loop import Run
 
+pytestmark = pytest.mark.usefixtures("short_measuring")
+
 HOSTILE = "</script><img src=x onerror=alert(1)>"
 
 

@@ -18,6 +18,8 @@ from vitrim.settings.training import Training
 from vitrim.training.channels import told
 from vitrim.training.loop import Run
 
+pytestmark = pytest.mark.usefixtures("short_measuring")
+
 
 def band_folder(folder: Path, channels: int, kind: str = "uint8", per_class: int = 10) -> str:
     """Arrays of two classes, each bright in a channel of its own. Returns the spec."""
