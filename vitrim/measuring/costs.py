@@ -140,6 +140,15 @@ def paper_macs_and_tokens(model: StagedViT, *, spend: bool = False) -> tuple[int
     return _as_in_papers(twin, images)
 
 
+@torch.inference_mode(False)
+def executed_macs(model: StagedViT) -> tuple[int, tuple[int, ...]]:
+    """`macs` and `blocks` of `costs(model)` alone."""
+    twin = without_values(model)
+    like = next(twin.vit.parameters())
+    images = torch.empty(1, *model.input_shape(), dtype=like.dtype, device=like.device)
+    return _as_executed(twin, images)
+
+
 def _as_executed(twin: StagedViT, images: Tensor) -> tuple[int, tuple[int, ...]]:
     """Multiply-accumulates of the forward pass, and of each block in it."""
     counter = MacCounter()
