@@ -51,3 +51,12 @@ def same_weights_every_time() -> None:
 def browser() -> Iterator[Any]:
     with running_browser() as running:
         yield running
+
+
+@pytest.fixture(scope="module")
+def short_measuring() -> Iterator[None]:
+    """As many measurements as ever, each a tenth as long: for tests of what is said of them, not of how
+    steady they are."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("vitrim.measuring.bench.LEAST_SECONDS", 0.005)
+        yield

@@ -1,6 +1,5 @@
 """`compose`: a backbone and methods become one model. `merge`: what folds is folded back."""
 
-import copy
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from vitrim.backbones.support import TimmModule
 from vitrim.backbones.tuned_linear import Tuned
 from vitrim.methods.notation import parse_method
 from vitrim.network.combinations import check_composition
+from vitrim.network.copying import copied
 from vitrim.network.method import Method
 from vitrim.network.model import StagedViT
 from vitrim.video.making import as_video_model
@@ -112,7 +112,7 @@ def merge(model: StagedViT) -> StagedViT:
 
     Reducers and branches stay. A layer without a bias gets one where a shift is folded into it.
     """
-    merged = copy.deepcopy(model)
+    merged = copied(model)
     for parent in list(merged.modules()):
         for name, child in list(parent.named_children()):
             if isinstance(child, Tuned):

@@ -107,8 +107,12 @@ def too_large(value: object, name: str = "") -> str | None:
         parts = value.items()
     elif isinstance(value, list):
         parts = enumerate(value)
-    found = (too_large(part, f"{name}.{key}".lstrip(".")) for key, part in parts)
-    return next((odd[:200] for odd in found if odd is not None), None)
+    for key, part in parts:
+        if type(part) in (dict, list) or (type(part) is int and abs(part) > LARGEST):
+            odd = too_large(part, f"{name}.{key}".lstrip("."))
+            if odd is not None:
+                return odd[:200]
+    return None
 
 
 def _sentence(error: Any, where: str) -> str:

@@ -12,6 +12,8 @@ from vitrim import load
 from vitrim.cli.main import main
 from vitrim.report.charts.by_budget import by_budget
 
+pytestmark = pytest.mark.usefixtures("short_measuring")
+
 METHODS = ("EViT(keep=0.7, at=(1, 2), budget='mass', fuse='drop', train_keep=(0.4, 1.0))", "LoRA(rank=2)")
 
 

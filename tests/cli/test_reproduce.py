@@ -99,7 +99,7 @@ def test_both_means_once_all_tasks_are_run(tmp_path: Path) -> None:
 
 
 def test_measured_columns() -> None:
-    text = measure_table("fpet", "A2", "vit_tiny_patch16_224", batch=1, rounds=3, device="cpu")
+    text = measure_table("fpet", "A2", "vitrim_tiny_patch8_96", batch=1, rounds=3, device="cpu")
     lines = {line.split(" | ")[0].strip("| "): line for line in text.splitlines() if line.startswith("| ")}
     assert {"plain backbone", "AdaptFormer d=8", "AdaptFormer d=1", "FPET-AdaptFormer"} <= set(lines)
     assert lines["plain backbone"].split(" | ")[1] == "1.00"

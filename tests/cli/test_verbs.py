@@ -10,6 +10,8 @@ from small_runs import colour_folder
 
 from vitrim.cli.main import VERBS, main
 
+pytestmark = pytest.mark.usefixtures("short_measuring")
+
 Captured = pytest.CaptureFixture[str]
 
 

@@ -11,6 +11,8 @@ from vitrim.cli.main import main
 from vitrim.data.kinds import MASK_KINDS
 from vitrim.dense.spec import DENSE_KINDS
 
+pytestmark = pytest.mark.usefixtures("short_measuring")
+
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:

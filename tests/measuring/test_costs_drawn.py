@@ -13,7 +13,7 @@ from vitrim.network.model import StagedViT
 # Shares that float32 holds: fvcore traces, and a trace multiplies token counts in that precision
 KEEPS = (0.5, 0.625, 0.75, 0.875)
 ROLES = (("query", "value"), ("key", "mlp_in", "attention_out"))
-DEPTH = 5  # fvcore takes its time with every operator
+DEPTH = 4  # fvcore takes its time with every operator
 WITH_CLASS_TOKEN = ("vit", "distilled", "dinov2-registers", "dinov3", "eva02")
 
 

@@ -143,6 +143,20 @@ def test_charts_are_repeatable_and_have_a_dark_form() -> None:
     assert light.shape == dark.shape and light.mean() > 200 > 100 > dark.mean()
 
 
+def test_pages_get_the_very_pictures_of_both_themes() -> None:
+    history = [{"epoch": epoch, "train_loss": 2.0 / epoch, "val_top1": 0.5} for epoch in (1, 2, 3)]
+    spent = {"tokens": [5, 3], "blocks": [4_000_000, 2_000_000]}
+    charts = [
+        reliability([0.9, 0.2], [True, False]),
+        confusion_map("abc", [[5, 2, 0], [0, 4, 0], [3, 1, 1]]),
+        *learning({"a run with a long name": history}),
+        *spending(spent, spent),
+        *trade_offs(["ours", "other"], [record(0.9, 11.6), record(0.8, 17.5)])[:1],
+    ]
+    for chart in charts:
+        assert chart.light_and_dark(50) == (chart.png(LIGHT, 50), chart.png(DARK, 50)), chart.name
+
+
 def test_names_cannot_be_formulas() -> None:
     assert safe("$\\frac{1}{0}$", 40) == "\\$\\frac{1}{0}\\$"
     assert safe("a" * 50, 10) == "a" * 9 + "…"

@@ -5,9 +5,12 @@ import pytest
 from small_runs import colour_folder, small_run
 
 from vitrim import open_data
+from vitrim.report.chart import DARK, LIGHT
 from vitrim.report.charts.kept_tokens import jpeg_bits, kept_tokens, look
 from vitrim.report.page import write_report
 from vitrim.training.loop import Run
+
+pytestmark = pytest.mark.usefixtures("short_measuring")
 
 METHODS = ("EViT(keep=0.5, at=(1, 2), budget='mass', fuse='drop')", "LoRA(rank=2)")
 
@@ -30,7 +33,7 @@ def test_counts_are_the_models_own(run: Run) -> None:
     assert -1 <= found.correlation <= 1 or np.isnan(found.correlation)
     assert "it depends on the image" in histogram.words
     for chart in (histogram, against, ends):
-        assert chart.png().startswith(b"\x89PNG")
+        assert chart.light_and_dark(50) == (chart.png(LIGHT, 50), chart.png(DARK, 50))
 
 
 def test_the_page_shows_them_and_marks_its_costs(run: Run) -> None:

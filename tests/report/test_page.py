@@ -26,6 +26,8 @@ from vitrim.runs.answered import FILE, read_answered
 from vitrim.runs.folder import RunFolder
 from vitrim.training.loop import Run
 
+pytestmark = pytest.mark.usefixtures("short_measuring")
+
 HOSTILE = "</script><img src=x onerror=alert(1)>"
 
 
@@ -162,11 +164,11 @@ def test_pictures_that_moved_and_pictures_that_changed(runs: list[Run], top: Pat
     moved = tmp_path / "elsewhere"
     copytree(top / "colours", moved)
     page = tmp_path / "page.html"
-    text = write_report([runs[0].folder], page, data=f"folder:{moved}").read_text()
+    text = write_report([runs[1].folder], page, data=f"folder:{moved}").read_text()
     assert "least certain" in text and "not the test pictures" not in text
     for picture in moved.rglob("*.png"):
         Image.new("RGB", (24, 24), "gray").save(picture)
-    text = write_report([runs[0].folder], page, data=f"folder:{moved}").read_text()
+    text = write_report([runs[1].folder], page, data=f"folder:{moved}").read_text()
     assert "least certain" not in text and "These are not the test pictures" in text
 
 
@@ -199,22 +201,23 @@ def test_explain_writes_a_picture_and_its_numbers(
         "plain backbone", "backbone with the reducers", "tuned, all tokens", "this model",
     }  # fmt: skip
     assert told["guesses"][0]["name"] in runs[0].record["data"]["classes"]
-    assert main(["explain", str(runs[0].folder), "nothing.png", "--out", str(tmp_path)]) == 2
+    probe = str(runs[1].folder)  # one model, where what reduces and tunes has four to open
+    assert main(["explain", probe, "nothing.png", "--out", str(tmp_path)]) == 2
     assert "there is no image nothing.png" in capsys.readouterr().err
     (tmp_path / "a.png").write_bytes(image.read_bytes()[:60])
     found = [str(tmp_path / "a.png"), str(image)]
-    assert main(["explain", str(runs[0].folder), *found, "--out", str(tmp_path / "good")]) == 2
+    assert main(["explain", probe, *found, "--out", str(tmp_path / "good")]) == 2
     told = capsys.readouterr()
     assert f"vitrim: {tmp_path / 'a.png'} is damaged or cut short" in told.err
     assert "1 pictures cannot be read; they are listed above" in told.err
     assert f"{image}: " in told.out and (tmp_path / "good" / f"{image.stem}.png").is_file()
     before = image.read_bytes()
-    assert main(["explain", str(runs[0].folder), str(image), "--out", str(image.parent)]) == 2
+    assert main(["explain", probe, str(image), "--out", str(image.parent)]) == 2
     assert f"{image} is there already and explains no picture" in capsys.readouterr().err
     assert image.read_bytes() == before and not image.with_suffix(".json").exists()
-    assert main(["explain", str(runs[0].folder), str(image), "--out", str(image)]) == 2
+    assert main(["explain", probe, str(image), "--out", str(image)]) == 2
     assert "is a file, and explanations go into a folder" in capsys.readouterr().err
-    assert main(["explain", str(runs[0].folder), str(image), "--out", str(tmp_path)]) == 0
+    assert main(["explain", probe, str(image), "--out", str(tmp_path)]) == 0
 
 
 def test_variants_are_what_they_say(runs: list[Run], top: Path) -> None:

@@ -20,6 +20,8 @@ from vitrim.report.viewing.application import view_application
 from vitrim.report.viewing.dials import dial_of
 from vitrim.report.viewing.variants import Viewed
 
+pytestmark = pytest.mark.usefixtures("short_measuring")
+
 HOSTILE = "<img src=x onerror=alert(1)>"
 METHODS = {
     "kept": ("LoRA(rank=2)", "EViT(keep=0.5, at=(3, 6))"),

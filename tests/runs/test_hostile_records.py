@@ -13,7 +13,7 @@ from mutations import mutations, refusal
 from vitrim.cli.main import main
 from vitrim.papers.runs import read as read_of_papers
 from vitrim.papers.runs import result_of
-from vitrim.report.chart import LIGHT, Chart, Theme
+from vitrim.report.chart import LIGHT, Chart
 from vitrim.report.charts.learning import learning
 from vitrim.report.page import page
 from vitrim.report.shown_run import read_runs
@@ -66,16 +66,16 @@ def drawn_and_not_rendered(monkeypatch: pytest.MonkeyPatch) -> None:
     axes = Figure().subplots()
     drawn: set[str] = set()
 
-    def png(chart: Chart, theme: Theme = LIGHT, dpi: int = 0) -> bytes:
+    def light_and_dark(chart: Chart, dpi: int = 0) -> tuple[bytes, bytes]:
         values = [cell.cell_contents for cell in chart.draw.__closure__ or ()]
         shown = repr((chart.name, chart.words, chart.rows, values))
-        if theme is LIGHT and shown not in drawn:
+        if shown not in drawn:
             axes.clear()
-            chart.draw(axes, theme)
+            chart.draw(axes, LIGHT)
             drawn.add(shown)
-        return b""
+        return b"", b""
 
-    monkeypatch.setattr(Chart, "png", png)
+    monkeypatch.setattr(Chart, "light_and_dark", light_and_dark)
 
 
 @pytest.fixture
@@ -164,7 +164,7 @@ def test_every_field_of_the_history(run: Path) -> None:
     row = {**json.loads(second), "bad_images": ["a.png"]}
     readers = {
         "history": lambda run: RunFolder(run).history(),
-        "report": lambda run: [each.png() for each in learning({"run": RunFolder(run).history()})],
+        "report": lambda run: [each.light_and_dark() for each in learning({"run": RunFolder(run).history()})],
         "table": table,
     }
     for what, text in mutations(row):

@@ -21,6 +21,8 @@ from vitrim.settings.run_plan import Asked, settle_plan
 from vitrim.settings.training import Training
 from vitrim.sweep.grid import make_job
 
+pytestmark = pytest.mark.usefixtures("short_measuring")
+
 GUIDE = Path(__file__).parents[2] / "docs" / "training.md"
 
 

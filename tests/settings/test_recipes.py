@@ -1,12 +1,12 @@
 """Recipes: what they cost, what they follow, and their changed forms."""
 
-import copy
 from dataclasses import replace
 
 import pytest
 
 from vitrim import RECIPES, Adapter, DenseAdapter, DyT, EViT, compose, parse_method
 from vitrim.measuring.costs import paper_macs
+from vitrim.network.copying import copied
 from vitrim.papers.reading import plain
 from vitrim.papers.verdicts import PAPERS
 from vitrim.settings.protocols import PROTOCOLS
@@ -21,7 +21,7 @@ def test_a_recipe_costs_what_it_says(name: str) -> None:
     recipe = RECIPES[name]
     classes = None if recipe.video is None else 400
     model = compose(
-        copy.deepcopy(plain("vit_base_patch16_224")),
+        copied(plain("vit_base_patch16_224")),
         *recipe.methods,
         num_classes=classes,
         video=recipe.video,
@@ -29,7 +29,7 @@ def test_a_recipe_costs_what_it_says(name: str) -> None:
     trained = {name: weight.numel() for name, weight in model.trained().items()}
     left = ("vit.head.", "clip_pool.")
     count = sum(number for name, number in trained.items() if not name.startswith(left))
-    counted = {"trained": count, "gmacs_paper": round(paper_macs(model) / 1e9, 3)}
+    counted = {"trained": count, "gmacs_paper": round(paper_macs(model, spend=True) / 1e9, 3)}
     left_out = set() if name not in BY_DATA | BY_IMAGE else {"gmacs_paper"}
     left_out |= {"trained"} if name in BY_DATA else set()
     assert recipe.expects == {key: value for key, value in counted.items() if key not in left_out}

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import atexit
 import faulthandler
+import gc
 import json
 import os
 import random
@@ -68,6 +69,8 @@ class ForkedPython:
         listening.listen(16)
         for name in IMPORTED:
             import_module(name)
+        gc.collect()
+        gc.freeze()  # else every process begins by searching, and so copying, all that was imported
         ends, self._alive = os.pipe()
         self._server = _fork(lambda: _serve(listening, ends, self._alive, str(self.path)))
         os.close(ends)

@@ -15,11 +15,13 @@ from vitrim.training.loop import Run, train
 METHODS = ("LoRA(rank=2, dropout=0.2)", "EViT(keep=0.7, at=(1, 2))")
 
 
-def toy_vit() -> VisionTransformer:
+def toy_vit(depth: int = 4) -> VisionTransformer:
     """The same random weights at every call."""
     with torch.random.fork_rng():
         torch.manual_seed(5)
-        return VisionTransformer(img_size=32, patch_size=8, embed_dim=32, depth=4, num_heads=2, num_classes=0)
+        return VisionTransformer(
+            img_size=32, patch_size=8, embed_dim=32, depth=depth, num_heads=2, num_classes=0
+        )
 
 
 def colour_folder(folder: Path, per_class: int = 16) -> str:

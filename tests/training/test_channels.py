@@ -18,6 +18,8 @@ from vitrim.settings.training import Training
 from vitrim.training.channels import told
 from vitrim.training.loop import Run
 
+pytestmark = pytest.mark.usefixtures("short_measuring")
+
 
 def band_folder(folder: Path, channels: int, kind: str = "uint8", per_class: int = 10) -> str:
     """Arrays of two classes, each bright in a channel of its own. Returns the spec."""
@@ -32,7 +34,7 @@ def band_folder(folder: Path, channels: int, kind: str = "uint8", per_class: int
     return f"folder:{folder}"
 
 
-METHODS = ("LoRA(rank=2)", "EViT(keep=0.7, at=(1,))")
+METHODS = ("LoRA(rank=2)", "EViT(keep=0.7, at=(0,))")
 MEASURED = {"epochs": 2, "augment": "crop", "normalise": "measured"}
 
 
@@ -41,7 +43,14 @@ def trained(
 ) -> Run:
     settings = {"epochs": 1, "batch_size": 4, "lr": 1e-2, **training}
     return train(
-        toy_vit(), data, methods=methods, out=out, training=settings, in_chans=channels, cpu=True, quiet=True
+        toy_vit(depth=2),
+        data,
+        methods=methods,
+        out=out,
+        training=settings,
+        in_chans=channels,
+        cpu=True,
+        quiet=True,
     )
 
 
@@ -100,7 +109,7 @@ def test_what_was_measured_is_found_again(tmp_path: Path) -> None:
     whole = trained(tmp_path / "run", data, 4, METHODS, **MEASURED)
     training = Training().changed(whole.record["settings"]["training"])
     assert training.normalise == "measured" and training.mean is None
-    again = train(toy_vit(), out=tmp_path / "run", resume=True, cpu=True, quiet=True)
+    again = train(toy_vit(depth=2), out=tmp_path / "run", resume=True, cpu=True, quiet=True)
     assert again.model.preprocess == whole.model.preprocess
     record = {"preprocess": {**whole.record["preprocess"], "mean": [0.25] * 4}}
     found = told(whole.model.preprocess, open_data(data), training, record)

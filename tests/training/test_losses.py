@@ -79,11 +79,11 @@ def test_a_weight_of_zero_is_no_teacher(tmp_path: Path, data: str, teacher: Path
 def test_a_stopped_run_with_a_teacher_ends_like_a_whole_one(
     tmp_path: Path, data: str, teacher: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = named_run(tmp_path / "whole", data, teacher=str(teacher))
+    whole = named_run(tmp_path / "whole", data, teacher=str(teacher), epochs=2)
     rate = Training.learning_rate
 
     def stop(self: Training, progress: float) -> float:
-        if progress > 2.5:
+        if progress > 1.5:
             raise KeyboardInterrupt
         return rate(self, progress)
 
@@ -91,7 +91,7 @@ def test_a_stopped_run_with_a_teacher_ends_like_a_whole_one(
         patch.setattr(Training, "learning_rate", stop)
         patch.chdir(teacher.parent)  # a relative path must be found from elsewhere
         with pytest.raises(KeyboardInterrupt):
-            named_run(tmp_path / "run", data, teacher=teacher.name)
+            named_run(tmp_path / "run", data, teacher=teacher.name, epochs=2)
     train(out=tmp_path / "run", resume=True, cpu=True, quiet=True)
     assert same(weights(tmp_path / "run"), weights(whole.folder))
     with pytest.raises(ValueError, match=r"started with distil=0.5, so it cannot be resumed with 0.7"):

@@ -22,6 +22,8 @@ from vitrim.training.losses import WithLoss
 from vitrim.training.mixup import make_mixup
 from vitrim.training.optimising import make_optimizer, set_rates
 
+pytestmark = pytest.mark.usefixtures("short_measuring")
+
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> str:

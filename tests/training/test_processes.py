@@ -21,7 +21,7 @@ from vitrim.cli.main import main
 from vitrim.runs.folder import RunFolder
 from vitrim.settings.training import Training
 
-PLAIN = {"augment": "flip", "lr": 1e-2, "epochs": 4}  # random images, but nothing random inside the model
+PLAIN = {"augment": "flip", "lr": 1e-2, "epochs": 2}  # random images, but nothing random inside the model
 METHODS = {"lora": ["LoRA(rank=2)", "EViT(keep=0.7, at=(1, 2))"], "fisher": ["FisherDelta(top=1.0)"]}
 SETTINGS: dict[str, dict[str, Any]] = {
     "lora": {**PLAIN, "accumulate": 2, "clip_grad": 1.0, "ema": 0.5},
@@ -49,15 +49,15 @@ def make_data(folder: Path) -> dict[str, str]:
 
 
 class Stopped(Exception):
-    """Ends a run after its second epoch."""
+    """Ends a run after its first epoch."""
 
 
 def stopped_run(out: Path, data: str) -> None:
-    """A run of LoRA that stops in its third epoch."""
+    """A run of LoRA that stops in its second epoch."""
     rate = Training.learning_rate
 
     def stop(self: Training, progress: float) -> float:
-        if progress > 2.4:
+        if progress > 1.4:
             raise Stopped
         return rate(self, progress)
 

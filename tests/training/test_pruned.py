@@ -9,6 +9,8 @@ from small_runs import colour_folder
 from vitrim import FirstBlocks, evaluate, load, train
 from vitrim.cli.main import main
 
+pytestmark = pytest.mark.usefixtures("short_measuring")
+
 SHORT = {"epochs": 1, "batch_size": 8, "lr": 1e-2}
 METHODS = ["RepAdapter(width=2)", "EViT(keep=0.8, at=(1, 4))"]
 

@@ -199,13 +199,13 @@ def test_methods_that_choose_by_data_resume_with_what_they_chose(
     tmp_path: Path, data: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     methods = ["FisherDelta(top=1.0)"]
-    whole = small_run(tmp_path / "whole", data, methods=methods)
+    whole = small_run(tmp_path / "whole", data, methods=methods, epochs=2)
     assert whole.record["chosen_methods"] != list(whole.record["settings"]["methods"])
     with monkeypatch.context() as patch:
-        stop_in_epoch(patch, 2, KeyboardInterrupt())
+        stop_in_epoch(patch, 1, KeyboardInterrupt())
         with pytest.raises(KeyboardInterrupt):
-            small_run(tmp_path / "run", data, methods=methods)
-    small_run(tmp_path / "run", data, resume=True, methods=methods)
+            small_run(tmp_path / "run", data, methods=methods, epochs=2)
+    small_run(tmp_path / "run", data, resume=True, methods=methods, epochs=2)
     assert same(weights(tmp_path / "run"), weights(whole.folder))
 
 

@@ -18,6 +18,8 @@ from vitrim.runs.folder import RunFolder
 from vitrim.runs.predict import predict
 from vitrim.training.loop import Run, train
 
+pytestmark = pytest.mark.usefixtures("short_measuring")
+
 TABLES = {"multilabel": table_of_labels, "regress": table_of_numbers}
 
 

@@ -21,6 +21,8 @@ from vitrim.report.maps.tokens import token_map
 from vitrim.report.page import write_report
 from vitrim.report.traced import trace
 
+pytestmark = pytest.mark.usefixtures("short_measuring")
+
 VIDEO = Video(frames=3)
 
 

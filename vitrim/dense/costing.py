@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +10,7 @@ from torch import nn
 
 from vitrim.dense.model import DenseModel
 from vitrim.measuring.counting import MacCounter, counting
+from vitrim.network.copying import copied
 
 
 @dataclass(frozen=True)
@@ -54,4 +54,4 @@ def without_values(model: DenseModel) -> DenseModel:
         stand_ins[id(weight)] = nn.Parameter(weight.detach().to("meta"), weight.requires_grad)
     for buffer in model.buffers():
         stand_ins[id(buffer)] = buffer.detach().to("meta")
-    return copy.deepcopy(model, stand_ins).eval()
+    return copied(model, stand_ins).eval()

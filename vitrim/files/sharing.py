@@ -6,7 +6,6 @@ its weights is the original's. What a file trained in place (biases, norms, ever
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from vitrim.files.budget import fitting_memory, fitting_stored, values_in
 from vitrim.files.its_backbone import check_digest, find_backbone
 from vitrim.files.saving import budget, changed_names, fill_from_file, read, saved_tensors, task_of
 from vitrim.methods.notation import parse_method
+from vitrim.network.copying import copied
 from vitrim.network.method import Method
 from vitrim.network.model import StagedViT
 from vitrim.video.settings import as_video
@@ -37,7 +37,7 @@ def twin_of(vit: TimmModule) -> TimmModule:
     for value in held_tensors(vit):
         shared = value.detach()
         memo[id(value)] = nn.Parameter(shared, False) if isinstance(value, nn.Parameter) else shared
-    return copy.deepcopy(vit, memo)
+    return copied(vit, memo)
 
 
 def held_tensors(module: nn.Module) -> list[Tensor]:

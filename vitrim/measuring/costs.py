@@ -120,18 +120,33 @@ def costs(model: StagedViT, image_size: int | tuple[int, int] | None = None) -> 
     )
 
 
-def paper_macs(model: StagedViT) -> int:
-    """`costs(model).macs_paper` alone, in half the time: for searches over many compositions."""
-    return paper_macs_and_tokens(model)[0]
+def paper_macs(model: StagedViT, *, spend: bool = False) -> int:
+    """`costs(model).macs_paper` alone, in half the time: for searches over many compositions.
+
+    Args:
+        model: what `compose` made.
+        spend: count on the model itself, which must be on the meta device and is of no use afterwards:
+            without its copy it takes half of the time again.
+    """
+    return paper_macs_and_tokens(model, spend=spend)[0]
 
 
 @torch.inference_mode(False)
-def paper_macs_and_tokens(model: StagedViT) -> tuple[int, tuple[int, ...]]:
+def paper_macs_and_tokens(model: StagedViT, *, spend: bool = False) -> tuple[int, tuple[int, ...]]:
     """`macs_paper` and `tokens` of `costs(model)` alone."""
-    twin = without_values(model)
+    twin = model.eval() if spend else without_values(model)
     like = next(twin.vit.parameters())
     images = torch.empty(1, *model.input_shape(), dtype=like.dtype, device=like.device)
     return _as_in_papers(twin, images)
+
+
+@torch.inference_mode(False)
+def executed_macs(model: StagedViT) -> tuple[int, tuple[int, ...]]:
+    """`macs` and `blocks` of `costs(model)` alone."""
+    twin = without_values(model)
+    like = next(twin.vit.parameters())
+    images = torch.empty(1, *model.input_shape(), dtype=like.dtype, device=like.device)
+    return _as_executed(twin, images)
 
 
 def _as_executed(twin: StagedViT, images: Tensor) -> tuple[int, tuple[int, ...]]:

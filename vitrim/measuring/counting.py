@@ -3,7 +3,6 @@
 The copy may be hooked and changed, because nobody else holds it; the model itself is only read.
 """
 
-import copy
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from vitrim.network.copying import copied
 from vitrim.network.model import StagedViT
 
 PER_NORMALISED_ELEMENT = 5  # fvcore's count for LayerNorm
@@ -47,12 +47,38 @@ def _normalised(given: tuple[Any, ...]) -> tuple[Tensor, Tensor, Tensor]:
     return tokens.new_empty(tokens.shape), statistic, statistic
 
 
-# Results without values of what takes half of the time to count: torch works their shapes out in Python
+def _alike(given: tuple[Any, ...]) -> Tensor:
+    return given[0].new_empty(given[0].shape)
+
+
+def _like_first(given: tuple[Any, ...]) -> Tensor | None:
+    """Of values and a number, or others that fit their last dimensions; None for anything else."""
+    first, second = given[0], given[1]
+    if isinstance(second, Tensor):
+        further = first.ndim - second.ndim
+        fits = further >= 0 and second.shape == first.shape[further:] and second.dtype == first.dtype
+    else:
+        fits = isinstance(second, int | float)
+    return _alike(given) if fits and first.is_floating_point() else None
+
+
+def _clamped(given: tuple[Any, ...]) -> Tensor | None:
+    return _alike(given) if given[0].is_floating_point() else None
+
+
+# Results without values of what takes most of the time to count: torch works their shapes out in Python.
+# None: here it has to.
 SHAPES: dict[Any, Callable[[tuple[Any, ...]], Any]] = {
+    aten.add.Tensor: _like_first,
+    aten.sub.Tensor: _like_first,
+    aten.mul.Tensor: _like_first,
+    aten.div.Tensor: _like_first,
+    aten.mul.Scalar: _like_first,
+    aten.clamp.default: _clamped,
     aten.addmm.default: lambda given: given[1].new_empty((given[1].shape[0], given[2].shape[1])),
     aten.native_layer_norm.default: _normalised,
-    aten._safe_softmax.default: lambda given: torch.empty_like(given[0]),
-    aten.gelu.default: lambda given: torch.empty_like(given[0]),
+    aten._safe_softmax.default: _alike,
+    aten.gelu.default: _alike,
 }
 
 
@@ -77,7 +103,9 @@ class MacCounter(TorchDispatchMode):
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         shape = SHAPES.get(func) if args and isinstance(args[0], Tensor) and args[0].is_meta else None
-        result = func(*args, **(kwargs or {})) if shape is None else shape(args)
+        result = None if shape is None else shape(args)
+        if result is None:
+            result = func(*args, **(kwargs or {}))
         rule = RULES.get(func.overloadpacket)
         if rule is not None:
             macs = rule(args, result)
@@ -97,7 +125,7 @@ def without_values(model: StagedViT) -> StagedViT:
         stand_ins[id(weight)] = nn.Parameter(weight.detach().to("meta"), weight.requires_grad)
     for buffer in model.buffers():
         stand_ins[id(buffer)] = buffer.detach().to("meta")
-    return copy.deepcopy(model, stand_ins).eval()
+    return copied(model, stand_ins).eval()
 
 
 @contextmanager

@@ -6,7 +6,6 @@ classes; from the last block back as long as the silhouette is at least alpha ti
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -21,6 +20,7 @@ from vitrim.measuring.costs import CLASSIFIERS
 from vitrim.methods.first_blocks import FirstBlocks
 from vitrim.methods.tuners.batchnorm_head import BatchNormHead
 from vitrim.methods.tuners.fact import Factors
+from vitrim.network.copying import copied
 from vitrim.network.method import Method
 from vitrim.network.model import StagedViT
 from vitrim.video.refusing import refuse_clips
@@ -152,7 +152,7 @@ def probe_accuracy(features: np.ndarray, labels: np.ndarray) -> float:
 def first_blocks(model: StagedViT, count: int) -> StagedViT:
     """A copy with the first `count` blocks alone, and what stands in them."""
     if count == model.depth:
-        return copy.deepcopy(model)
+        return copied(model)
     left = [method.first_blocks(count, model.depth) for method in model.methods]
     stays = [each for each in left if each is not None and not isinstance(each, FirstBlocks)]
     methods: tuple[Method, ...] = (FirstBlocks(count), *stays)
@@ -182,7 +182,7 @@ def _part(name: str, left: Tensor, whole: Tensor, model: StagedViT) -> tuple[sli
 
 def _bare(model: StagedViT) -> torch.nn.Module:
     """A copy of the backbone without what its methods put in place of its layers."""
-    whole = copy.deepcopy(model)
+    whole = copied(model)
     for owner, name, layer in whole.own_layers:
         current = getattr(owner, name)
         if current is not layer:

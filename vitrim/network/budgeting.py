@@ -1,11 +1,11 @@
 """Budgets that are changed after composing: another share of tokens, or the same number for every image."""
 
-import copy
 import random
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Protocol, Self, cast, runtime_checkable
 
 from vitrim.checks import check_share
+from vitrim.network.copying import copied
 from vitrim.network.placing import placed
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def fixed(model: "StagedViT") -> "StagedViT":
 
     >>> vitrim.export(vitrim.fixed(model), "model.onnx")
     """
-    twin = copy.deepcopy(model)
+    twin = copied(model)
     _change(twin, lambda method: method.with_fixed_counts())
     return twin
 

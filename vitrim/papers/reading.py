@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import itertools
 import math
 import multiprocessing
@@ -119,16 +118,17 @@ def count(job: Job) -> Counted:
     from vitrim.measuring.costs import CLASSIFIERS, paper_macs_and_tokens
     from vitrim.methods.notation import parse_method
     from vitrim.methods.tuners import DenseAdapter
+    from vitrim.network.copying import copied
     from vitrim.video.settings import Video
 
     backbone, methods, clips = job
     chosen = [parse_method(text) for text in methods.split("; ") if text]
     as_clips: dict[str, Any] = {"num_classes": VIDEO_CLASSES, "video": Video(frames=FRAMES)} if clips else {}
-    model = compose(copy.deepcopy(plain(backbone)), *chosen, **as_clips)
+    model = compose(copied(plain(backbone)), *chosen, **as_clips)
     heads = [getattr(model.vit, name) for name in CLASSIFIERS if hasattr(model.vit, name)]
     classifier = {id(weight) for head in heads for weight in head.parameters()}
     trained = [weight for weight in model.trained().values() if id(weight) not in classifier]
-    macs, tokens = paper_macs_and_tokens(model)
+    macs, tokens = paper_macs_and_tokens(model, spend=True)
     dispatches = [stage.dispatch is not None for stage in model.stages]
     patches = sum(count - model.vit.num_prefix_tokens for count in itertools.compress(tokens, dispatches))
     rows = FRAMES if clips else 1

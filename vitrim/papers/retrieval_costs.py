@@ -48,14 +48,13 @@ def keys_values_macs(width: int, layers: int, image_tokens: int) -> int:
 
 def retrieval_costs(merged: bool) -> RetrievalCosts:
     """BLIP-base as Table A7 runs it, plain or with FPET's merge in the image encoder."""
-    import torch
-
+    from vitrim.backbones.shapes import shapes_only
     from vitrim.compose import compose
     from vitrim.measuring.costs import paper_macs_and_tokens
 
-    with torch.device("meta"):
+    with shapes_only():
         model = compose(BACKBONE, *([MERGE] if merged else []), num_classes=0)
-    macs, tokens = paper_macs_and_tokens(model)
+    macs, tokens = paper_macs_and_tokens(model, spend=True)
     entered = [model.patch_count + 1, *tokens]
     macs -= 5 * model.width * (sum(entered[:-1]) + sum(tokens) + tokens[-1])  # the norms
     for stage, entering in zip(model.stages, entered, strict=False):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import cycle
@@ -13,6 +12,7 @@ from torch import Tensor
 
 from vitrim.measuring.counting import MacCounter, counting, without_values
 from vitrim.methods.reducers.evit import EViT
+from vitrim.network.copying import copied
 from vitrim.network.model import StagedViT
 from vitrim.tokens.state import TokenState
 
@@ -29,7 +29,7 @@ class Parts:
     def __init__(self, model: StagedViT, images: Tensor) -> None:
         self.model, self.images, self.rows = model, images, model.rows_read()
         self.state, self.places = model.begin(images)
-        self.reducing = copy.deepcopy(model, {id(model.vit): model.vit})  # stages of its own, the same blocks
+        self.reducing = copied(model, {id(model.vit): model.vit})  # stages of its own, the same blocks
         every = tuple(range(max(1, model.depth - 1)))
         EViT(keep=REDUCED_TO, at=every, score=EViT.example(model).score).attach(self.reducing)
 

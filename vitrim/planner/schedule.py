@@ -18,7 +18,7 @@ from torch import Tensor
 
 from vitrim.checks import check_share
 from vitrim.measuring.bench import turns_of
-from vitrim.measuring.costs import costs
+from vitrim.measuring.costs import executed_macs
 from vitrim.methods.budgets.chosen import shares
 from vitrim.methods.reducers.evit import EViT
 from vitrim.methods.selection.placement import PLACEMENTS, choose_blocks
@@ -71,7 +71,7 @@ def schedules(
     """
     if budget is not None:
         check_share("plan --schedule", "budget", budget)
-    plain, search = costs(compose(())).macs, Search(compose, batches)
+    plain, search = executed_macs(compose(()))[0], Search(compose, batches)
     fits = _within(search, None if budget is None else budget * plain, curve, milliseconds)
     methods: dict[str, EViT] = {}
     if curve is not None:
@@ -145,7 +145,7 @@ def _measured(
     for _, step, ranked in scores(model, batches):
         held = shares(ranked).topk(step.kept(ranked.shape[1]), dim=1).values.sum(1)
         lost += 1 - held.mean().item()
-    return Placement(name, method, costs(model).macs / plain, lost)
+    return Placement(name, method, executed_macs(model)[0] / plain, lost)
 
 
 def table(found: Sequence[Placement]) -> str:

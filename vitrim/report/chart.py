@@ -67,6 +67,15 @@ class Chart:
     def png(self, theme: Theme = LIGHT, dpi: int = DPI) -> bytes:
         return to_png(self.figure(theme), dpi)
 
+    def light_and_dark(self, dpi: int = DPI) -> tuple[bytes, bytes]:
+        """For pages of both kinds; where things have room is worked out once, as colours do not move them."""
+        light, dark = self.figure(LIGHT), self.figure(DARK)
+        first = to_png(light, dpi)
+        dark.set_layout_engine("none")
+        for axes, laid_out in zip(dark.axes, light.axes, strict=True):
+            axes.set_position(laid_out.get_position(original=True))
+        return first, to_png(dark, dpi)
+
     def save(self, folder: str | Path, dpi: int = DPI) -> Path:
         """Write NAME.png, and its numbers as NAME.csv and NAME.json; returns the picture's path."""
         place = Path(folder)
@@ -111,7 +120,7 @@ def to_png(figure: Figure, dpi: int | None = None) -> bytes:
     if dpi is not None:
         figure.set_dpi(dpi)
     buffer = io.BytesIO()
-    FigureCanvasAgg(figure).print_png(buffer, pil_kwargs={"optimize": True})
+    FigureCanvasAgg(figure).print_png(buffer)
     return buffer.getvalue()
 
 

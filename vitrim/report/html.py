@@ -6,7 +6,7 @@ import base64
 from collections.abc import Mapping, Sequence
 from html import escape
 
-from vitrim.report.chart import DARK, LIGHT, Cell, Chart
+from vitrim.report.chart import Cell, Chart
 
 MOST_ROWS = 400  # of a chart's numbers on the page; all of them are in its CSV file
 
@@ -69,7 +69,7 @@ def charts(chosen: Sequence[Chart]) -> str:
 
 def chart(chosen: Chart) -> str:
     """One chart, for light and dark pages; what it shows is also there as text."""
-    light, dark = (_address(chosen.png(theme)) for theme in (LIGHT, DARK))
+    light, dark = map(_address, chosen.light_and_dark())
     picture = (
         f'<picture><source media="(prefers-color-scheme: dark)" srcset="{dark}">'
         f'<img alt="{escape(chosen.words)}" src="{light}"></picture>'

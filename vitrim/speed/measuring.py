@@ -16,7 +16,7 @@ from torch import Tensor
 from vitrim.checks import check_one_of, check_positive
 from vitrim.compose import merge
 from vitrim.measuring.bench import turns_of
-from vitrim.measuring.costs import costs
+from vitrim.measuring.costs import executed_macs
 from vitrim.measuring.devices import pick_device
 from vitrim.measuring.machine import machine, package_versions, versions
 from vitrim.measuring.memory import peak_memory
@@ -140,7 +140,7 @@ def _in_one_way(way: str, model: StagedViT, folded: StagedViT, folder: Path, ask
 def _macs(model: StagedViT, folded: StagedViT) -> dict[str, float]:
     """Multiply-accumulates by name, plain = 1."""
     whole = plain_macs(folded)
-    shares = {"as trained": costs(model).macs / whole, "folded": costs(folded).macs / whole}
+    shares = {"as trained": executed_macs(model)[0] / whole, "folded": executed_macs(folded)[0] / whole}
     return {PLAIN: 1.0, AGAIN: 1.0, **shares}
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from vitrim.compose import merge
 from vitrim.data import DataSource
-from vitrim.measuring.costs import Costs, costs
+from vitrim.measuring.costs import Costs, costs, executed_macs
 from vitrim.measuring.machine import machine, versions
 from vitrim.methods.plugins import plugins_of
 from vitrim.network.model import StagedViT
@@ -96,7 +96,9 @@ def cost_record(model: StagedViT) -> dict[str, Any]:
     """Parameters, multiply-adds and tokens of a model, beside those of its backbone alone."""
     merged = merge(model)
     found, plain = costs(model), costs(merged.plain())
-    folded = costs(merged) if any(method.folds for method in model.methods) else found
+    folds = any(method.folds for method in model.methods)
+    macs, blocks = executed_macs(merged) if folds else (found.macs, found.blocks)
+    total = sum(weight.numel() for weight in merged.parameters()) if folds else found.total
     return {
         "gmacs": found.gmacs,
         "gmacs_paper": found.gmacs_paper,
@@ -107,7 +109,7 @@ def cost_record(model: StagedViT) -> dict[str, Any]:
         "tokens": list(found.tokens),
         "blocks": list(found.blocks),
         **({"by_image": True} if found.by_image else {}),
-        "folded": {"gmacs": folded.gmacs, "total_parameters": folded.total, "blocks": list(folded.blocks)},
+        "folded": {"gmacs": macs / 1e9, "total_parameters": total, "blocks": list(blocks)},
         "plain": {
             "gmacs": plain.gmacs,
             "gmacs_paper": plain.gmacs_paper,

@@ -83,21 +83,31 @@ class Multilabel:
 
 def _counts(answers: Tensor, targets: Tensor) -> tuple[int, int, int]:
     """Of one label: rightly given, wrongly given, missed."""
-    from torchmetrics.functional.classification import binary_stat_scores
+    given, true = answers >= GIVEN, targets.bool()
+    return tuple(int(which.sum()) for which in (given & true, given & ~true, ~given & true))  # type: ignore[return-value]
 
-    scores = binary_stat_scores((answers >= GIVEN).long(), targets.long()).tolist()
-    return scores[0], scores[1], scores[3]
+
+def _average_precision(answers: Tensor, targets: Tensor) -> float:
+    """The mean of the precisions at every picture that has the label, most probable first; pictures of the
+    same probability are given together. Counted here for the same reason as the confusion of classes.
+    """
+    order = answers.argsort(descending=True)
+    ranked, true = answers[order], targets[order].bool()
+    last = F.pad(
+        (ranked[1:] != ranked[:-1]).nonzero()[:, 0], (0, 1), value=len(ranked) - 1
+    )  # of a probability
+    found = true.cumsum(0)[last].double()
+    more = found.diff(prepend=found.new_zeros(1))
+    return ((more * found / (last + 1)).sum() / found[-1]).item()
 
 
 def _part(name: str, answers: Tensor, targets: Tensor, counts: tuple[int, int, int]) -> dict[str, Any]:
-    from torchmetrics.functional.classification import binary_average_precision
-
     found, false, missed = counts
     occurs = found + missed > 0
     return {
         "name": name,
         "images": found + missed,
-        "average_precision": binary_average_precision(answers, targets.long()).item() if occurs else None,
+        "average_precision": _average_precision(answers, targets) if occurs else None,
         "recall": ratio(found, found + missed),
         "precision": ratio(found, found + false),
         "f1": ratio(2 * found, 2 * found + false + missed),
