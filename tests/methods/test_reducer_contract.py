@@ -49,14 +49,14 @@ def method_for(name: str, family: str, depth: int = 12) -> Method:
 
 
 @cache
-def mould(name: str, family: str, depth: int, dtype: torch.dtype) -> Mould:
+def mould(name: str, family: str, depth: int) -> Mould:
     torch.default_generator.manual_seed(0)
-    return Mould(compose(toy(family, dtype, depth=depth), method_for(name, family, depth)).eval())
+    return Mould(compose(toy(family, depth=depth), method_for(name, family, depth)).eval())
 
 
-def build(name: str, family: str = "vit", depth: int = 4, dtype: torch.dtype = torch.float64) -> StagedViT:
+def build(name: str, family: str = "vit", depth: int = 4) -> StagedViT:
     """The reducer on the toy, with the same random start each time."""
-    model: StagedViT = mould(name, family, depth, dtype).cast()
+    model: StagedViT = mould(name, family, depth).cast()
     torch.default_generator.manual_seed(0)  # what is drawn next does not depend on who was built before
     return model
 

@@ -1,6 +1,5 @@
 """Figures of several labels and of numbers: what torchmetrics says of the same answers."""
 
-import sys
 from types import SimpleNamespace
 from typing import Any
 
@@ -65,11 +64,3 @@ def test_small_numbers_far_from_zero_are_explained_like_any_others() -> None:
         usual
     )
     assert figures("regress", answers, torch.ones(10, 1)).r2 is None
-
-
-@pytest.mark.parametrize("task", ["multilabel", "regress"])
-def test_they_do_not_wait_for_torchmetrics(task: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Which imports SciPy, matplotlib and transformers for two seconds."""
-    for name in [name for name in sys.modules if name.partition(".")[0] == "torchmetrics"] + ["torchmetrics"]:
-        monkeypatch.setitem(sys.modules, name, None)
-    assert figures(task, torch.tensor([[0.9], [0.1]]), torch.tensor([[1.0], [0.0]])).parts

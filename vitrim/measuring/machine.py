@@ -7,7 +7,7 @@ import platform
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-RECORDED = ("torch", "torchvision", "timm", "accelerate", "torchmetrics", "safetensors", "numpy")
+RECORDED = ("torch", "torchvision", "timm", "accelerate", "safetensors", "numpy")
 
 # Names of x86 and ARM
 UNITS = {

@@ -89,8 +89,8 @@ class Classify:
 
 
 def _confusion(targets: Tensor, given: Tensor, classes: int) -> Tensor:
-    """How often each class was given for each true one. Counted here: torchmetrics brings matplotlib, SciPy
-    and transformers with it, two seconds before every run and every evaluation."""
+    """How often each class was given for each true one. Counted here, because a library of
+    metrics takes two seconds to import, before every run and every evaluation."""
     cells = targets * classes + given  # [B]
     return cells.bincount(minlength=classes**2).view(classes, classes)  # [C, C], rows are the true classes
 

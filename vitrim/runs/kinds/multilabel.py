@@ -87,27 +87,19 @@ def _counts(answers: Tensor, targets: Tensor) -> tuple[int, int, int]:
     return tuple(int(which.sum()) for which in (given & true, given & ~true, ~given & true))  # type: ignore[return-value]
 
 
-def _average_precision(answers: Tensor, targets: Tensor) -> float:
-    """The mean of the precisions at every picture that has the label, most probable first; pictures of the
-    same probability are given together. Counted here for the same reason as the confusion of classes.
-    """
-    order = answers.argsort(descending=True)
-    ranked, true = answers[order], targets[order].bool()
-    last = F.pad(
-        (ranked[1:] != ranked[:-1]).nonzero()[:, 0], (0, 1), value=len(ranked) - 1
-    )  # of a probability
-    found = true.cumsum(0)[last].double()
-    more = found.diff(prepend=found.new_zeros(1))
-    return ((more * found / (last + 1)).sum() / found[-1]).item()
-
-
 def _part(name: str, answers: Tensor, targets: Tensor, counts: tuple[int, int, int]) -> dict[str, Any]:
+    from sklearn.metrics import average_precision_score
+
     found, false, missed = counts
-    occurs = found + missed > 0
+    precision = None
+    if found + missed:
+        precision = float(average_precision_score(targets.numpy(), answers.numpy()))
     return {
         "name": name,
         "images": found + missed,
-        "average_precision": _average_precision(answers, targets) if occurs else None,
+        "average_precision": float(average_precision_score(targets.numpy(), answers.numpy()))
+        if occurs
+        else None,
         "recall": ratio(found, found + missed),
         "precision": ratio(found, found + false),
         "f1": ratio(2 * found, 2 * found + false + missed),

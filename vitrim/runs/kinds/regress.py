@@ -71,10 +71,11 @@ def scale_of(model: Answering) -> TargetScale:
 
 
 def _part(name: str, answers: Tensor, targets: Tensor) -> dict[str, Any]:
+    from sklearn.metrics import r2_score
+
     varied = len(targets) > 1 and bool((targets != targets[0]).any())
-    left, spread = ((targets - other).square().sum() for other in (answers, targets.mean()))
     return {
         "name": name,
         "mae": (answers - targets).abs().mean().item(),
-        "r2": (1 - left / spread).item() if varied else None,
+        "r2": float(r2_score(targets.numpy(), answers.numpy())) if varied else None,
     }
