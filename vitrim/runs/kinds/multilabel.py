@@ -91,15 +91,12 @@ def _part(name: str, answers: Tensor, targets: Tensor, counts: tuple[int, int, i
     from sklearn.metrics import average_precision_score
 
     found, false, missed = counts
-    precision = None
-    if found + missed:
-        precision = float(average_precision_score(targets.numpy(), answers.numpy()))
+    occurs = found + missed > 0
+    average = float(average_precision_score(targets.numpy(), answers.numpy())) if occurs else None
     return {
         "name": name,
         "images": found + missed,
-        "average_precision": float(average_precision_score(targets.numpy(), answers.numpy()))
-        if occurs
-        else None,
+        "average_precision": average,
         "recall": ratio(found, found + missed),
         "precision": ratio(found, found + false),
         "f1": ratio(2 * found, 2 * found + false + missed),
