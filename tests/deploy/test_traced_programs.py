@@ -15,8 +15,8 @@ FIXED = [name for name in vitrim.REDUCERS if name != "LTMP"]  # how many tokens 
 
 
 def composed(name: str) -> nn.Module:
-    method = vitrim.METHODS[name].example(compose(toy(depth=4)))
-    return wake(compose(toy(dtype=torch.float32, depth=4), method)).eval()
+    method = vitrim.METHODS[name].example(compose(toy(depth=2)))
+    return wake(compose(toy(dtype=torch.float32, depth=2), method)).eval()
 
 
 def write_onnx(model: nn.Module, pictures: Tensor, file: Path) -> None:

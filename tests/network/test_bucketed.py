@@ -70,13 +70,13 @@ def check_same(model: StagedViT, batch: torch.Tensor, within: float) -> list[int
     [*((rule, "mean") for rule in RULES), ("mass", "sum"), ("sampled", "argmax"), ("threshold", "drop")],
 )
 def test_every_way_to_run_is_the_same(rule: str, fuse: str) -> None:
-    method = EViT(at=(1, 3, 5), budget=rule, fuse=fuse, levels=LEVELS[rule])
-    model = compose(toy("vit", depth=7), method)
+    method = EViT(at=(1, 2, 3), budget=rule, fuse=fuse, levels=LEVELS[rule])
+    model = compose(toy("vit", depth=5), method)
     with torch.no_grad():
         counts = check_same(model, batch_of(model), 1e-12)
         assert len(set(counts)) > 3
         if fuse == "mean":
-            single = compose(toy("vit", depth=7, dtype=torch.float32), method)
+            single = compose(toy("vit", depth=5, dtype=torch.float32), method)
             check_same(single, batch_of(single, 5), 4e-6)
 
 
@@ -113,10 +113,10 @@ def test_predictors_run_the_same_way(rule: str) -> None:
 @pytest.mark.parametrize("family", [*PACKED, *NEVER_PACKED])
 def test_every_kind_of_backbone(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whether what attention does allows packed rows or not."""
-    plain, packed = toy(family), list[bool]()
+    plain, packed = toy(family, depth=4), list[bool]()
     score = "class" if compose(plain).has_class_token else "received"
     score = "pool" if family == "siglip" else score
-    model = compose(plain, EViT(at=(1, 9), budget="mass", levels=(0.7, 0.6), score=score))
+    model = compose(plain, EViT(at=(1, 2), budget="mass", levels=(0.7, 0.6), score=score))
     run = executions.pass_packed
     monkeypatch.setattr(executions, "pass_packed", lambda *given: packed.append(True) or run(*given))
     batch = batch_of(model, 5)
