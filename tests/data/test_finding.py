@@ -6,6 +6,7 @@ import json
 import os
 import socket
 from collections import Counter
+from multiprocessing import active_children
 from pathlib import Path
 
 import numpy
@@ -176,5 +177,10 @@ def test_training_goes_on_past_a_named_pipe(tmp_path: Path, workers: int) -> Non
     run = small_run(tmp_path / "run", f"folder:{tmp_path / 'data'}", **settings)
     assert json.loads(run.folder.joinpath("history.jsonl").read_text())["bad_images"] == [str(pipe)]
     pipe.rename(tmp_path / "data" / "test" / "red" / "pipe.png")
-    with pytest.raises(ImageError, match=r"pipe.png is a named pipe, not an image"):
-        small_run(tmp_path / "again", f"folder:{tmp_path / 'data'}", **settings)
+    for measured in (
+        lambda: small_run(tmp_path / "again", f"folder:{tmp_path / 'data'}", **settings),
+        lambda: vitrim.evaluate(run.folder, workers=workers, cpu=True),
+    ):
+        with pytest.raises(ImageError, match=r"pipe.png is a named pipe, not an image") as refused:
+            measured()
+        assert not active_children(), refused  # an error that is kept keeps no process

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence, Sized
+from contextlib import contextmanager
+from traceback import clear_frames
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy
@@ -92,6 +94,20 @@ class RepeatableImages(Dataset[tuple[Tensor, int]]):
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
         with own_randomness(mixed_seed(self.seed, self.epoch, index)):
             return self.images[index % len(self)]
+
+
+@contextmanager
+def readers_end_with_errors() -> Iterator[None]:
+    """End the processes that read where an error of an image passes by.
+
+    The error that torch raises and the frames it passed hold one another, and with them these processes: when
+    Python next looked for garbage, in the middle of something else, it would wait five seconds for each.
+    """
+    try:
+        yield
+    except ImageError as error:
+        clear_frames(error.__traceback__)
+        raise
 
 
 class TrainingBatches:

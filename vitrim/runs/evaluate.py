@@ -18,7 +18,7 @@ from vitrim.data.transforms import eval_transform
 from vitrim.measuring.devices import start_accelerator
 from vitrim.network.model import StagedViT
 from vitrim.runs import clip_figures
-from vitrim.runs.batches import Batches, ordered_batches
+from vitrim.runs.batches import Batches, ordered_batches, readers_end_with_errors
 from vitrim.runs.kinds import KINDS, AnyMetrics
 from vitrim.runs.kinds import Metrics as Metrics
 from vitrim.runs.kinds.kind import output_names
@@ -113,7 +113,8 @@ def answer(
         tensors = images.with_transform(native_transform(staged, native))
         loader = ordered_batches(tensors, shared, workers, Packing(staged))
     batches = accelerator.prepare(loader)
-    metrics, answers, losses = run_through(staged, batches, accelerator)
+    with readers_end_with_errors():
+        metrics, answers, losses = run_through(staged, batches, accelerator)
     names = output_names(staged)
     return Answers(staged.task, names, images.names, answers, images.labels, losses, metrics)
 

@@ -23,6 +23,7 @@ from vitrim.network.method import Method
 from vitrim.network.model import StagedViT
 from vitrim.network.notebook import table_html
 from vitrim.runs.answered import Answered, write_answered
+from vitrim.runs.batches import readers_end_with_errors
 from vitrim.runs.evaluate import run_through
 from vitrim.runs.folder import RunFolder, claim_folder, stored_plan
 from vitrim.runs.kinds import AnyMetrics, Metrics
@@ -176,7 +177,11 @@ def train(
             folder.write_record(record)
         start_tracking(trackers, accelerator, folder.path, record["settings"])
         try:
-            with repeatable(plan.training.deterministic), workers_in_words(folder, fresh=not resume):
+            with (
+                repeatable(plan.training.deterministic),
+                workers_in_words(folder, fresh=not resume),
+                readers_end_with_errors(),
+            ):
                 return train_epochs(prepared, folder, record, accelerator, quiet)
         except KeyboardInterrupt:
             raise KeyboardInterrupt(f"stopped; vitrim train --resume --out {folder.path} goes on") from None
