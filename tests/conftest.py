@@ -47,6 +47,15 @@ def same_weights_every_time() -> None:
     torch.default_generator.manual_seed(0)  # `torch.manual_seed` writes down the stack for CUDA each time
 
 
+@pytest.fixture
+def alone_on_ray(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """One cluster at a time: two that start beside each other on two processors give each other up."""
+    from filelock import FileLock
+
+    with FileLock(tmp_path_factory.getbasetemp().parent / "ray.lock"):
+        yield
+
+
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
     with running_browser() as running:

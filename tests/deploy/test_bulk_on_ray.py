@@ -35,8 +35,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place
 
 
-@pytest.fixture(scope="module")
-def two_nodes() -> Iterator[None]:
+@pytest.fixture
+def two_nodes(alone_on_ray: None) -> Iterator[None]:
     """Each of one CPU: two actors can only be on both."""
     from ray.cluster_utils import Cluster
 

@@ -14,7 +14,7 @@ from vitrim.deploy.exported import open_exported
 def test_it_is_said_to_take_long_answers_as_the_model_and_is_shown(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    model = compose(toy(depth=2, dtype=torch.float32), "LoRA(rank=2)", "EViT(keep=0.5, at=(0,))").eval()
+    model = compose(toy("average", torch.float32, depth=1), "LoRA(rank=2)", "EViT(keep=0.5, at=(0,))").eval()
     save(model, tmp_path / "model.safetensors", include_backbone=True)
     place = tmp_path / "model.pt2"
     asked = ["export", str(tmp_path / "model.safetensors"), "--to", "pt2", "--aot", "--out", str(place)]

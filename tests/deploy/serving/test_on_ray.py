@@ -26,7 +26,9 @@ TOKEN = "let-me-in"
 
 
 @pytest.mark.timeout(180)
-def test_replicas_on_a_cluster_answer_as_the_adapters_do_alone(files: dict[str, Path]) -> None:
+def test_replicas_on_a_cluster_answer_as_the_adapters_do_alone(
+    files: dict[str, Path], alone_on_ray: None
+) -> None:
     ray = pytest.importorskip("ray")
     from ray import serve
 
