@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from reading import check_readers_end
 from safetensors.torch import load_file
 from small_captions import write_captions
 
@@ -73,6 +74,12 @@ def test_what_was_saved_ranks_as_what_was_trained(finished: RetrievalRun) -> Non
     model, tokenizer, _ = load_retrieval(finished.folder)
     assert model.follower is None and not model.training
     assert tokenizer(["a red disc"])[0].tolist() == finished.tokenizer(["a red disc"])[0].tolist()
+
+
+def test_a_picture_that_cannot_be_read_leaves_no_process(finished: RetrievalRun, tmp_path: Path) -> None:
+    file = write_captions(tmp_path / "data")
+    (tmp_path / "data" / "images" / "04.png").write_bytes(b"damaged")
+    check_readers_end(lambda: evaluate_run(finished.folder, f"retrieval:{file}", workers=2), "04.png")
 
 
 @pytest.mark.parametrize(

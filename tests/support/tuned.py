@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 from golden import Golden, assert_close
-from torch import Tensor
+from torch import Tensor, nn
 from toys import images, toy
 
 import vitrim
@@ -13,6 +13,10 @@ from vitrim.network.method import Method
 from vitrim.network.model import StagedViT
 
 BLOCKS = 6  # of the toys: more show nothing more of a tuner
+
+
+def backbone(family: str = "vit", seed: int = 0) -> nn.Module:
+    return toy(family, seed=seed, depth=BLOCKS)
 
 
 def stir(model: StagedViT, seed: int = 5) -> StagedViT:
@@ -27,7 +31,7 @@ def stir(model: StagedViT, seed: int = 5) -> StagedViT:
 
 def stirred(method: Method | str, *others: Method | str, family: str = "vit") -> StagedViT:
     """A woken toy of the family with the method on it, also away from its start."""
-    return stir(vitrim.compose(toy(family, depth=BLOCKS), method, *others))
+    return stir(vitrim.compose(backbone(family), method, *others))
 
 
 def logits(model: StagedViT) -> Tensor:
@@ -39,15 +43,15 @@ def logits(model: StagedViT) -> Tensor:
 def check_starts_unchanged(method: Method | str, family: str = "vit") -> None:
     """Composed is the backbone itself, up to rounding."""
     with torch.no_grad():
-        plain = toy(family, depth=BLOCKS)(images(toy(family, depth=BLOCKS)))
-    model = vitrim.compose(toy(family, depth=BLOCKS), method).eval()
+        plain = backbone(family)(images(backbone(family)))
+    model = vitrim.compose(backbone(family), method).eval()
     torch.testing.assert_close(logits(model), plain, rtol=1e-10, atol=1e-10)
 
 
 def check_matters(method: Method | str, family: str = "vit") -> None:
     """Away from its start, the method changes the logits."""
     torch.manual_seed(0)
-    before = vitrim.compose(toy(family, depth=BLOCKS), method).eval()
+    before = vitrim.compose(backbone(family), method).eval()
     head = {name: value.clone() for name, value in before.vit.state_dict().items() if name.startswith("head")}
     start = logits(before)
     after = stir(before)
@@ -89,11 +93,11 @@ def check_round_trip(method: Method | str, path: Path, family: str = "vit") -> N
     model = stirred(method, family=family)
     vitrim.save(model, path / "tuned.safetensors")
     assert torch.equal(
-        logits(vitrim.load(path / "tuned.safetensors", backbone=toy(family, depth=BLOCKS))), logits(model)
+        logits(vitrim.load(path / "tuned.safetensors", backbone=backbone(family))), logits(model)
     )
     merged = vitrim.merge(model)
     vitrim.save(merged, path / "merged.safetensors")
-    again = vitrim.load(path / "merged.safetensors", backbone=toy(family, seed=7, depth=BLOCKS))
+    again = vitrim.load(path / "merged.safetensors", backbone=backbone(family, seed=7))
     assert torch.equal(logits(again), logits(merged))
 
 

@@ -48,8 +48,10 @@ def check_name(name: str) -> None:
     _check_structure(name, timm.model_entrypoint(name))
 
 
-@lru_cache(maxsize=64)  # a sweep composes the same one again and again; what is refused is not kept
+@lru_cache(maxsize=64)
 def _check_structure(name: str, made_by: Callable[..., nn.Module]) -> None:
+    """Once, because a sweep composes the same one again and again; anew where `made_by` says that something
+    else was registered under the name, or what is there was refused."""
     check_support(structure_named(name))
 
 

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
-from torch import nn
 
 from vitrim.dense.model import DenseModel
-from vitrim.measuring.counting import MacCounter, counting
-from vitrim.network.copying import copied
+from vitrim.measuring.counting import MacCounter, counting, without_values
 
 
 @dataclass(frozen=True)
@@ -45,13 +42,3 @@ def dense_costs(model: DenseModel, image_size: tuple[int, int] | None = None) ->
         trained=sum(weight.numel() for weight in model.trained().values()),
         total=sum(weight.numel() for weight in model.parameters()),
     )
-
-
-def without_values(model: DenseModel) -> DenseModel:
-    """A copy on the meta device, in evaluation mode."""
-    stand_ins: dict[int, Any] = {}
-    for weight in model.parameters():
-        stand_ins[id(weight)] = nn.Parameter(weight.detach().to("meta"), weight.requires_grad)
-    for buffer in model.buffers():
-        stand_ins[id(buffer)] = buffer.detach().to("meta")
-    return copied(model, stand_ins).eval()

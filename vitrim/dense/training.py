@@ -32,6 +32,7 @@ from vitrim.files.saving import SEGMENT
 from vitrim.measuring.devices import repeatable, start_accelerator
 from vitrim.network.method import Method
 from vitrim.network.placing import placed
+from vitrim.runs.batches import readers_end_with_errors
 from vitrim.runs.folder import RunFolder, claim_folder
 from vitrim.settings.epoch_choice import Picked
 from vitrim.settings.run_plan import Asked
@@ -58,6 +59,7 @@ class DenseRun:
     record: Mapping[str, Any]
 
 
+@readers_end_with_errors()
 def train_dense(
     model: str | nn.Module | None = None,
     data: str | None = None,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +23,7 @@ from vitrim.deploy.int8 import CALIBRATION, MEASURED, accuracy, quantise
 from vitrim.deploy.pictures import HELD_OUT, data_for, labelled, some
 from vitrim.deploy.plain import LIBRARIES, export_plain
 from vitrim.deploy.programs import program_of, write_compiled, write_onnx, write_pt2
+from vitrim.network.copying import copied
 from vitrim.network.model import StagedViT
 from vitrim.runs.opening import open_model
 from vitrim.video.refusing import refuse_clips
@@ -162,7 +162,7 @@ def _checked(
     part: Path,
 ) -> Exported:
     """Run the file beside the model; refused with the figures where they do not agree."""
-    whole = copy.deepcopy(staged).cpu().float().eval()  # what leaves is compared with what was trained
+    whole = copied(staged).cpu().float().eval()  # what leaves is compared with what was trained
     images = some(source, staged.preprocess, PICTURES, HELD_OUT)
     pictures, classes = f"pictures of {source.spec}", staged.num_classes > 0
     agreement = compare(whole, exported, images, pictures, asked.precision, classes)

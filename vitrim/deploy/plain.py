@@ -3,7 +3,6 @@ transformers. It gets its name only after that library's own model was filled fr
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -27,6 +26,7 @@ from vitrim.deploy.pictures import HELD_OUT, data_for, some
 from vitrim.deploy.plain_weights import Written
 from vitrim.files.plain_timm import to_timm
 from vitrim.files.saving import is_saved_model
+from vitrim.network.copying import copied
 from vitrim.network.model import StagedViT
 from vitrim.runs.opening import open_model
 from vitrim.video.refusing import refuse_clips
@@ -47,7 +47,7 @@ def export_plain(
     _check_name(target, to)
     staged = model if isinstance(model, StagedViT) else open_model(model)
     refuse_clips(staged, "export")
-    whole = copy.deepcopy(staged).cpu().float().eval()
+    whole = copied(staged).cpu().float().eval()
     plain = to_timm(whole)
     source = data_for(model, data, root)
     images = some(source, staged.preprocess, PICTURES, HELD_OUT)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from torch import nn
 from vitrim.backbones.structure import build, describe
 from vitrim.backbones.support import TimmModule
 from vitrim.deploy.plain_weights import Written, strictly, write_tensors
+from vitrim.network.copying import copied
 from vitrim.network.model import StagedViT
 
 
@@ -52,7 +52,7 @@ def _refuse_gained(plain: TimmModule, staged: StagedViT, backbone: str) -> None:
 
 @torch.no_grad()
 def _emptied(plain: TimmModule) -> nn.Module:
-    fresh: nn.Module = copy.deepcopy(plain)
+    fresh: nn.Module = copied(plain)
     for value in fresh.parameters():
         value.zero_()
     return fresh

@@ -1,6 +1,5 @@
 """`to_timm`: a composed model as the plain timm module it folds into, checked on images first."""
 
-import copy
 from collections.abc import Iterator
 from typing import cast
 
@@ -9,6 +8,7 @@ from torch import Tensor, nn
 
 from vitrim.backbones.support import TimmModule
 from vitrim.compose import merge
+from vitrim.network.copying import copied
 from vitrim.network.model import StagedViT
 from vitrim.network.stage import Stage
 
@@ -111,7 +111,7 @@ def _check_logits(model: StagedViT, plain: nn.Module) -> None:
     like = next(plain.parameters())
     shape = 2, model.preprocess.channels, *model.preprocess.image_size
     images = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(like)
-    wanted = copy.deepcopy(model).eval()(images)
+    wanted = copied(model).eval()(images)
     given = plain(images)
     difference, largest = _largest(wanted - given), _largest(wanted)
     if not difference <= torch.finfo(like.dtype).eps ** 0.5 * max(largest, 1e-30):

@@ -98,8 +98,7 @@ def costs(model: StagedViT, image_size: int | tuple[int, int] | None = None) -> 
         )
     size = _pixels(model, image_size)
     twin = without_values(model)
-    like = next(twin.vit.parameters())
-    images = torch.empty(1, *model.input_shape(size), dtype=like.dtype, device=like.device)
+    images = _one_image(twin, size)
     executed, blocks = _as_executed(twin, images)
     paper, tokens = _as_in_papers(twin, images)  # second: changes the twin
     trained = list(model.trained().values())
@@ -125,7 +124,7 @@ def paper_macs(model: StagedViT, *, spend: bool = False) -> int:
 
     Args:
         model: what `compose` made.
-        spend: count on the model itself, which must be on the meta device and is of no use afterwards:
+        spend: count on the model itself, which must be on the meta device and cannot be run afterwards:
             without its copy it takes half of the time again.
     """
     return paper_macs_and_tokens(model, spend=spend)[0]
@@ -135,18 +134,20 @@ def paper_macs(model: StagedViT, *, spend: bool = False) -> int:
 def paper_macs_and_tokens(model: StagedViT, *, spend: bool = False) -> tuple[int, tuple[int, ...]]:
     """`macs_paper` and `tokens` of `costs(model)` alone."""
     twin = model.eval() if spend else without_values(model)
-    like = next(twin.vit.parameters())
-    images = torch.empty(1, *model.input_shape(), dtype=like.dtype, device=like.device)
-    return _as_in_papers(twin, images)
+    return _as_in_papers(twin, _one_image(twin))
 
 
 @torch.inference_mode(False)
 def executed_macs(model: StagedViT) -> tuple[int, tuple[int, ...]]:
     """`macs` and `blocks` of `costs(model)` alone."""
     twin = without_values(model)
+    return _as_executed(twin, _one_image(twin))
+
+
+def _one_image(twin: StagedViT, size: tuple[int, int] | None = None) -> Tensor:
+    """What the twin runs on, without values as it is."""
     like = next(twin.vit.parameters())
-    images = torch.empty(1, *model.input_shape(), dtype=like.dtype, device=like.device)
-    return _as_executed(twin, images)
+    return torch.empty(1, *twin.input_shape(size), dtype=like.dtype, device=like.device)
 
 
 def _as_executed(twin: StagedViT, images: Tensor) -> tuple[int, tuple[int, ...]]:

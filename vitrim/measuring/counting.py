@@ -14,8 +14,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from vitrim.network.copying import copied
-from vitrim.network.model import StagedViT
+from vitrim.network.copying import AnyModule, copied
 
 PER_NORMALISED_ELEMENT = 5  # fvcore's count for LayerNorm
 
@@ -115,7 +114,7 @@ class MacCounter(TorchDispatchMode):
         return result
 
 
-def without_values(model: StagedViT) -> StagedViT:
+def without_values(model: AnyModule) -> AnyModule:
     """A copy on the meta device, in evaluation mode: every layer and setting, no weight is read or copied.
 
     Parts whose work depends on the image see `is_meta` and take the share they are set for.

@@ -37,7 +37,7 @@ from vitrim.retrieval.state import (
     snapshot,
     start_record,
 )
-from vitrim.runs.batches import TrainingBatches, mixed_seed
+from vitrim.runs.batches import TrainingBatches, mixed_seed, readers_end_with_errors
 from vitrim.runs.folder import RunFolder, free_folder
 from vitrim.runs.lock import alone_in
 from vitrim.training.epoch import check_finite
@@ -59,6 +59,7 @@ class RetrievalRun:
     record: Mapping[str, Any]
 
 
+@readers_end_with_errors()
 def train_retrieval(
     plan: RetrievalPlan | None = None,
     out: str | Path | None = None,
@@ -223,6 +224,7 @@ def finish(fitting: Fitting, folder: RunFolder, record: Mapping[str, Any]) -> Re
     return RetrievalRun(folder.path, fitting.model.eval(), fitting.tokenizer, found, done)
 
 
+@readers_end_with_errors()
 def evaluate_run(
     run: str | Path, data: str | None = None, root: str | Path | None = None, split: str | None = None,
     k_test: int = 128, beta: float = 0.0, batch_size: int | None = None, workers: int | None = None,

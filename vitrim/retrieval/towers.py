@@ -1,7 +1,6 @@
 """The two towers with their projections, as one thing that can be copied: what learns, and its momentum
 copy."""
 
-import copy
 from dataclasses import dataclass
 
 import torch
@@ -9,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vitrim.backbones.heads import last_tokens
+from vitrim.network.copying import copied
 from vitrim.network.model import StagedViT
 from vitrim.retrieval.text import TextTower
 from vitrim.tokens.state import TokenState, at_least_float32
@@ -94,7 +94,7 @@ class MomentumTowers(nn.Module):
         super().__init__()
         self.decay = decay
         fixed = {id(each): each for each in towers.parameters() if not each.requires_grad}
-        self.towers = copy.deepcopy(towers, fixed).requires_grad_(False).eval()
+        self.towers = copied(towers, fixed).requires_grad_(False).eval()
 
     def train(self, mode: bool = True) -> "MomentumTowers":
         return super().train(False)

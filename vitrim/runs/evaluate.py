@@ -84,6 +84,7 @@ def evaluate(
     ).metrics  # fmt: skip
 
 
+@readers_end_with_errors()
 def answer(
     model: StagedViT | str | Path,
     data: DataSource | str | None = None,
@@ -113,8 +114,7 @@ def answer(
         tensors = images.with_transform(native_transform(staged, native))
         loader = ordered_batches(tensors, shared, workers, Packing(staged))
     batches = accelerator.prepare(loader)
-    with readers_end_with_errors():
-        metrics, answers, losses = run_through(staged, batches, accelerator)
+    metrics, answers, losses = run_through(staged, batches, accelerator)
     names = output_names(staged)
     return Answers(staged.task, names, images.names, answers, images.labels, losses, metrics)
 

@@ -81,6 +81,7 @@ class Run:
         return table_html(f"run {self.folder}", told)
 
 
+@readers_end_with_errors()
 def train(
     model: str | nn.Module | None = None,
     data: str | DataSource | None = None,
@@ -177,11 +178,7 @@ def train(
             folder.write_record(record)
         start_tracking(trackers, accelerator, folder.path, record["settings"])
         try:
-            with (
-                repeatable(plan.training.deterministic),
-                workers_in_words(folder, fresh=not resume),
-                readers_end_with_errors(),
-            ):
+            with repeatable(plan.training.deterministic), workers_in_words(folder, fresh=not resume):
                 return train_epochs(prepared, folder, record, accelerator, quiet)
         except KeyboardInterrupt:
             raise KeyboardInterrupt(f"stopped; vitrim train --resume --out {folder.path} goes on") from None

@@ -13,7 +13,7 @@ from vitrim.files.saving import needs_its_backbone, save
 from vitrim.measuring.devices import start_accelerator
 from vitrim.measuring.machine import machine
 from vitrim.measuring.pruning import ALPHAS, check_rule, first_blocks, kept_blocks, layer_scores
-from vitrim.runs.batches import ordered_batches
+from vitrim.runs.batches import ordered_batches, readers_end_with_errors
 from vitrim.runs.evaluate import measure
 from vitrim.runs.folder import RunFolder, stored_plan
 from vitrim.runs.opening import open_model
@@ -32,6 +32,7 @@ class PrunedRun:
     """of the pruned model before any further training"""
 
 
+@readers_end_with_errors()
 def prune_run(
     run: str | Path,
     out: str | Path,

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vitrim.network.copying import copied
 from vitrim.network.model import StagedViT
 from vitrim.settings.training import Training
 from vitrim.training.losses import WithLoss
@@ -16,7 +16,7 @@ from vitrim.training.losses import WithLoss
 
 def composed_step(model: StagedViT, batch: int, device: torch.device) -> Callable[[], None]:
     """A step of a copy, as `vitrim.train` makes it: what trains is trained, the rest stays frozen."""
-    own = copy.deepcopy(model).to(device).train()
+    own = copied(model).to(device).train()
     loss = WithLoss(own, Training()).to(device)
     images, labels = _images(model, batch, device), _labels(model, batch, device)
     return _step(lambda: loss(images, labels), own.trained().values())
@@ -24,7 +24,7 @@ def composed_step(model: StagedViT, batch: int, device: torch.device) -> Callabl
 
 def plain_step(model: StagedViT, batch: int, device: torch.device) -> Callable[[], None]:
     """A step in which all of timm's own model trains; `model` has nothing left to fold."""
-    vit: nn.Module = copy.deepcopy(model.alone()).to(device).train().requires_grad_(True)
+    vit: nn.Module = copied(model.alone()).to(device).train().requires_grad_(True)
     images, labels = _images(model, batch, device), _labels(model, batch, device)
     if model.task == "classify":
         return _step(lambda: F.cross_entropy(vit(images), labels), vit.parameters())

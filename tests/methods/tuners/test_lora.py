@@ -59,7 +59,7 @@ def test_saved_bits_are_the_official_bytes_and_load_as_they_do(tmp_path: Path) -
 def test_bits_come_back_from_a_file(tmp_path: Path, bits: int, method: LoRA | Adapter) -> None:
     model = tuned.stirred(type(method)(**{**vars(method), "bits": bits}))
     vitrim.save(model, tmp_path / "bits.safetensors")
-    again = vitrim.load(tmp_path / "bits.safetensors", backbone=toy(depth=tuned.BLOCKS))
+    again = vitrim.load(tmp_path / "bits.safetensors", backbone=tuned.backbone())
     torch.testing.assert_close(tuned.logits(again), tuned.logits(model), rtol=1e-5, atol=1e-5)
 
 

@@ -190,7 +190,7 @@ def test_it_saves_loads_swaps_and_stays_when_merged(tmp_path: Path):
     other = tuned.stirred("SynQT(queries=3)")
     vitrim.swap(other, tmp_path / "queries.safetensors")
     assert torch.equal(tuned.logits(other), expected)
-    plain = compose(toy(depth=tuned.BLOCKS), "Linear()").eval()
+    plain = compose(tuned.backbone(), "Linear()").eval()
     vitrim.save(plain, tmp_path / "plain.safetensors")
     vitrim.swap(other, tmp_path / "plain.safetensors")
     assert other.side is None and torch.equal(tuned.logits(other), tuned.logits(plain))
