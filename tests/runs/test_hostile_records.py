@@ -206,6 +206,7 @@ def test_what_a_newer_version_wrote_is_named(run: Path) -> None:
         ("evaluate", {"settings": {}}, "it lacks settings.data"),
         ("inspect", {"settings": []}, "settings is a list (0)"),
         ("train", {"settings": {"training": {"epochs": 10**9}}}, "epochs is 1000000000, but should be less"),
+        ("table", {"later": {"rows": [[1], [2, 3**99]]}}, "its later.rows.1.1 is beyond 64 bits"),
     ],
 )
 def test_the_command_says_it_in_one_line(
